@@ -1,0 +1,135 @@
+"""One view of every gated MLP: separate or fused projections, with or without biases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+_SEPARATE = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))  # Llama; LFM2
+_ACTIVATIONS = ("act_fn", "activation_fn", "act", "activation")
+_MLP_NAMES = ("mlp", "feed_forward", "ffn")
+
+
+class UnsupportedModelError(ValueError):
+    """The model's MLP is not gated, or is a mixture of experts; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatedMLP:
+    """W_down (W_up x * act(W_gate x)) of one decoder layer, by calling the module's own parts.
+
+    Calling modules rather than reading weights keeps biases, adapters and quantised layers.
+    """
+
+    layer: int
+    path: str
+    module: nn.Module
+    hidden: int
+    intermediate: int
+    gate_up: Callable[[Tensor], tuple[Tensor, Tensor]]  # [..., hidden] -> 2 x [..., intermediate]
+    down: Callable[[Tensor], Tensor]  # [..., intermediate] -> [..., hidden]
+    act: Callable[[Tensor], Tensor]
+
+    def glu(self, x: Tensor) -> Tensor:
+        """GLU(x) of eq. 2, [..., hidden] -> [..., intermediate]."""
+        gate, up = self.gate_up(x)
+        return self.act(gate) * up
+
+
+def gated_mlps(model: nn.Module) -> list[GatedMLP]:
+    """The gated MLPs of a causal language model's decoder, in layer order.
+
+    Raises UnsupportedModelError, naming the class, for ungated and mixture-of-experts MLPs.
+    """
+    path, layers = _decoder_layers(model)
+    views = []
+    for index, layer in enumerate(layers):
+        name = next((n for n in _MLP_NAMES if isinstance(getattr(layer, n, None), nn.Module)), None)
+        if name is None:
+            kind = type(layer).__name__
+            raise UnsupportedModelError(f"{path}.{index} ({kind}) has no MLP named {_MLP_NAMES}")
+        views.append(_view(index, f"{path}.{index}.{name}", getattr(layer, name)))
+    return views
+
+
+def _decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The text decoder's layers; a vision tower has `mlp` modules too, so no search by suffix."""
+    get_decoder = getattr(model, "get_decoder", None)
+    decoder = get_decoder() if callable(get_decoder) else model
+    for candidate in (decoder, getattr(decoder, "language_model", None), model):
+        layers = getattr(candidate, "layers", None)
+        if isinstance(layers, nn.ModuleList) and len(layers):
+            name = next((n for n, m in model.named_modules() if m is layers), "layers")
+            return name, layers
+    raise UnsupportedModelError(f"{type(model).__name__} has no decoder with a list of layers")
+
+
+def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
+    for gate_name, up_name, down_name in _SEPARATE:
+        parts = [_child(module, name) for name in (gate_name, up_name, down_name)]
+        if None not in parts:
+            gate, up, down = parts
+            return _checked(layer, path, module, _separate(gate, up), down, up, 1)
+    fused, down = _child(module, "gate_up_proj"), _child(module, "down_proj")
+    if fused is not None and down is not None:
+        return _checked(layer, path, module, _fused(fused), down, fused, 2)
+    raise UnsupportedModelError(f"{path} ({type(module).__name__}) is {_kind(module)}")
+
+
+def _child(module: nn.Module, name: str) -> nn.Module | None:
+    child = getattr(module, name, None)
+    return child if isinstance(child, nn.Module) else None
+
+
+def _separate(gate: nn.Module, up: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    return lambda x: (gate(x), up(x))
+
+
+def _fused(gate_up: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = gate_up(x).chunk(2, dim=-1)  # Phi-3 and GLM: the gate half comes first
+        return gate, up
+
+    return halves
+
+
+def _checked(
+    layer: int,
+    path: str,
+    module: nn.Module,
+    gate_up: Callable[[Tensor], tuple[Tensor, Tensor]],
+    down: nn.Module,
+    widening: nn.Module,
+    halves: int,
+) -> GatedMLP:
+    inner_norm = next((n for n, _ in module.named_children() if "norm" in n), None)
+    if inner_norm is not None:
+        raise UnsupportedModelError(
+            f"{path} ({type(module).__name__}) has an inner norm {inner_norm!r}"
+        )
+    act = next((a for n in _ACTIVATIONS if callable(a := getattr(module, n, None))), None)
+    if act is None and hasattr(module, "w1"):
+        act = nn.functional.silu  # LFM2 writes it into its forward
+    if act is None:
+        raise UnsupportedModelError(f"{path} ({type(module).__name__}) has no activation function")
+    wide, hidden = _out_in(widening)
+    return GatedMLP(layer, path, module, hidden, wide // halves, gate_up, down, act)
+
+
+def _out_in(linear: nn.Module) -> tuple[int, int]:
+    if hasattr(linear, "out_features"):
+        return int(linear.out_features), int(linear.in_features)  # type: ignore[arg-type]
+    out, inner = linear.weight.shape  # type: ignore[union-attr]
+    return int(out), int(inner)
+
+
+def _kind(module: nn.Module) -> str:
+    names = {n for n, _ in module.named_children()} | {n for n, _ in module.named_parameters()}
+    if any(n.split(".")[0] == "experts" or "router" in n for n in names):
+        return "a mixture of experts; only dense gated MLPs can be pruned here"
+    if any(p.dim() == 3 for p in module.parameters(recurse=False)):
+        return "a mixture of experts; only dense gated MLPs can be pruned here"
+    found = ", ".join(sorted({n.split(".")[0] for n in names})) or "nothing"
+    return f"not a gated MLP (it has {found}; needed are gate, up and down projections)"
