@@ -68,9 +68,8 @@ def _decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
     for gate_name, up_name, down_name in _SEPARATE:
-        parts = [_child(module, name) for name in (gate_name, up_name, down_name)]
-        if None not in parts:
-            gate, up, down = parts
+        gate, up, down = (_child(module, name) for name in (gate_name, up_name, down_name))
+        if gate is not None and up is not None and down is not None:
             return _checked(layer, path, module, _separate(gate, up), down, up, 1)
     fused, down = _child(module, "gate_up_proj"), _child(module, "down_proj")
     if fused is not None and down is not None:
@@ -109,7 +108,8 @@ def _checked(
         raise UnsupportedModelError(
             f"{path} ({type(module).__name__}) has an inner norm {inner_norm!r}"
         )
-    act = next((a for n in _ACTIVATIONS if callable(a := getattr(module, n, None))), None)
+    candidates = (getattr(module, n, None) for n in _ACTIVATIONS)
+    act: Callable[..., Tensor] | None = next((a for a in candidates if callable(a)), None)
     if act is None and hasattr(module, "w1"):
         act = nn.functional.silu  # LFM2 writes it into its forward
     if act is None:
