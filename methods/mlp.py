@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -109,7 +110,7 @@ def _checked(
             f"{path} ({type(module).__name__}) has an inner norm {inner_norm!r}"
         )
     candidates = (getattr(module, n, None) for n in _ACTIVATIONS)
-    act: Callable[..., Tensor] | None = next((a for a in candidates if callable(a)), None)
+    act: Any = next((a for a in candidates if callable(a)), None)
     if act is None and hasattr(module, "w1"):
         act = nn.functional.silu  # LFM2 writes it into its forward
     if act is None:
