@@ -1,0 +1,93 @@
+"""What pruning costs on a device: bytes, caches, time.
+
+Geometry, devices and throughput are plain Python; everything that needs numba is loaded when it is
+first asked for, so that planning a sweep never waits for a compiler.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from simulator.device import Device
+from simulator.errors import SimulatorError
+from simulator.footprint import GROUPS, Allocation, Footprint, GroupSize, allocate, footprint
+from simulator.geometry import Geometry, Storage
+from simulator.phases import PhaseCounts, phase_counts, uniform_reads
+from simulator.throughput import Throughput, throughput
+
+if TYPE_CHECKING:
+    from simulator.caching import lru_curve, simulate
+    from simulator.packing import pack, unpack
+    from simulator.policies import POLICIES, Policy, load_policies, register
+    from simulator.selection import CacheState, cache_aware, new_state, select, top_k
+    from simulator.simulation import GroupCounts, simulate_trace
+    from simulator.trace import Trace
+    from simulator.tracefile import read_trace, write_trace
+
+_LAZY = {
+    "simulate": "caching",
+    "lru_curve": "caching",
+    "pack": "packing",
+    "unpack": "packing",
+    "POLICIES": "policies",
+    "Policy": "policies",
+    "load_policies": "policies",
+    "register": "policies",
+    "CacheState": "selection",
+    "cache_aware": "selection",
+    "new_state": "selection",
+    "select": "selection",
+    "top_k": "selection",
+    "GroupCounts": "simulation",
+    "simulate_trace": "simulation",
+    "Trace": "trace",
+    "read_trace": "tracefile",
+    "write_trace": "tracefile",
+}
+
+__all__ = [
+    "GROUPS",
+    "Allocation",
+    "CacheState",
+    "Device",
+    "Footprint",
+    "Geometry",
+    "GroupCounts",
+    "GroupSize",
+    "PhaseCounts",
+    "POLICIES",
+    "Policy",
+    "SimulatorError",
+    "Storage",
+    "Throughput",
+    "Trace",
+    "allocate",
+    "cache_aware",
+    "footprint",
+    "load_policies",
+    "lru_curve",
+    "new_state",
+    "pack",
+    "phase_counts",
+    "read_trace",
+    "register",
+    "select",
+    "simulate",
+    "simulate_trace",
+    "throughput",
+    "top_k",
+    "uniform_reads",
+    "unpack",
+    "write_trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'simulator' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"simulator.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
