@@ -53,9 +53,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_text() -> str:
     """About 6,000 characters of made-up English, the same every time."""
-    words = re.findall(
-        r"\w+", "the cache of a small model keeps what tokens read and drops the rest"
-    )
+    words = re.findall(r"\w+", "the cache of a small model keeps what a token reads, not more")
     rng = np.random.default_rng(7)
     lines = (" ".join(rng.choice(words, size=12)).capitalize() + "." for _ in range(100))
     return "\n\n".join(lines)
