@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from simulator.packing import pack, unpack
     from simulator.policies import POLICIES, Policy, load_policies, register
     from simulator.selection import CacheState, cache_aware, new_state, select, top_k
-    from simulator.simulation import GroupCounts, simulate_trace
+    from simulator.simulation import GroupCounts, simulate_trace, trace_curve
     from simulator.trace import Trace
-    from simulator.tracefile import read_trace, write_trace
 
 _LAZY = {
     "simulate": "caching",
@@ -41,9 +40,8 @@ _LAZY = {
     "top_k": "selection",
     "GroupCounts": "simulation",
     "simulate_trace": "simulation",
+    "trace_curve": "simulation",
     "Trace": "trace",
-    "read_trace": "tracefile",
-    "write_trace": "tracefile",
 }
 
 __all__ = [
@@ -70,16 +68,15 @@ __all__ = [
     "new_state",
     "pack",
     "phase_counts",
-    "read_trace",
     "register",
     "select",
     "simulate",
     "simulate_trace",
     "throughput",
     "top_k",
+    "trace_curve",
     "uniform_reads",
     "unpack",
-    "write_trace",
 ]
 
 

@@ -1,0 +1,123 @@
+"""LFU, Belady and the optimum, one pass over the bits of a trace each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from simulator.kernels.bits import popcount, spread
+from simulator.kernels.replace import admit
+
+_SPAN = 16  # tokens between two checkpoints of Belady's next uses
+
+
+@njit(cache=True, nogil=True)
+def lfu_scan(bits, cached, uses, tokens_before, capacity, memory, hits):  # noqa: ANN001, ANN201
+    """Hits of each token; `cached` and `uses` (both padded to whole words) are updated."""
+    used, keys = np.zeros(cached.size, np.uint8), np.empty(cached.size, np.int32)
+    row = used.view(np.uint64)
+    for token in range(bits.shape[0]):
+        spread(bits[token], row)
+        for i in range(used.size):
+            uses[i] += used[i]
+        top = tokens_before + token + 2
+        hits[token] = admit(used, cached, uses, capacity, keys, top, memory)
+
+
+@njit(cache=True, nogil=True)
+def belady_scan(bits, cached, capacity, memory, hits):  # noqa: ANN001, ANN201
+    """Hits of each token of a whole session.
+
+    The worth of a unit is `tokens - next use`, 0 if it is never used again. A first pass, backwards,
+    keeps the worths at every 16th token; the second, forwards, fills in the tokens between.
+    """
+    tokens, padded = bits.shape[0], cached.size
+    used, keys = np.zeros(padded, np.uint8), np.empty(padded, np.int32)
+    row = used.view(np.uint64)
+    spans = -(-tokens // _SPAN)
+    after = np.zeros((spans, padded), np.int32)  # worths after the last token of each span
+    worth = np.zeros((_SPAN, padded), np.int32)
+    current = np.zeros(padded, np.int32)
+    for token in range(tokens - 1, -1, -1):
+        if token == tokens - 1 or token % _SPAN == _SPAN - 1:
+            after[token // _SPAN] = current
+        spread(bits[token], row)
+        recall(current, current, used, np.int32(tokens - token))
+    for span in range(spans):
+        begin, end = span * _SPAN, min(tokens, (span + 1) * _SPAN)
+        worth[end - 1 - begin] = after[span]
+        for token in range(end - 1, begin, -1):
+            spread(bits[token], row)
+            place = token - begin
+            recall(worth[place - 1], worth[place], used, np.int32(tokens - token))
+        for token in range(begin, end):
+            spread(bits[token], row)
+            hits[token] = admit(
+                used, cached, worth[token - begin], capacity, keys, tokens + 1, memory
+            )
+
+
+@njit(cache=True, nogil=True)
+def recall(before, after, used, worth):  # noqa: ANN001, ANN201
+    """Worths before a token from those after it: the token's units are next used by it."""
+    for i in range(used.size):
+        later = after[i]
+        before[i] = worth if used[i] != 0 else later
+
+
+@njit(cache=True, nogil=True)
+def min_scan(words, cached, capacity, hits):  # noqa: ANN001, ANN201
+    """Hits of each token of a whole session, for the policy that no other can beat.
+
+    Units with the same next use are worth the same, so it is enough to count, for each later token,
+    the cached units that it is the next to use: they are its hits, and room is made at the far end.
+    """
+    tokens = words.shape[0]
+    ending = np.zeros(tokens + 1, np.int64)  # cached units by the token of their next use
+    occupied = np.zeros(tokens // 64 + 1, np.uint64)  # which of these counts are not 0
+    total = follow(words, -1, cached, ending, occupied)
+    for token in range(tokens):
+        hits[token] = ending[token]
+        total -= ending[token]
+        ending[token] = 0
+        occupied[token // 64] &= ~(np.uint64(1) << np.uint64(token % 64))
+        total += follow(words, token, words[token], ending, occupied)
+        total = shrink(ending, occupied, total, capacity)
+
+
+@njit(cache=True, nogil=True)
+def follow(words, token, used, ending, occupied):  # noqa: ANN001, ANN201
+    """Count the next uses of the bits `used` after `token`; returns how many have one."""
+    total = np.int64(0)
+    for column in range(words.shape[1]):
+        rest = used[column]
+        later = token + 1
+        while rest != 0 and later < words.shape[0]:
+            found = rest & words[later, column]
+            if found != 0:
+                count = np.int64(popcount(found))
+                ending[later] += count
+                total += count
+                occupied[later // 64] |= np.uint64(1) << np.uint64(later % 64)
+                rest &= ~found
+            later += 1
+    return total
+
+
+@njit(cache=True, nogil=True)
+def shrink(ending, occupied, total, capacity):  # noqa: ANN001, ANN201
+    """Drop cached units of the farthest next uses until at most `capacity` are left."""
+    place = occupied.size - 1
+    while total > capacity:
+        while occupied[place] == 0:
+            place -= 1
+        last = np.int64(63)
+        while not (occupied[place] >> np.uint64(last)) & np.uint64(1):
+            last -= 1
+        token = place * 64 + last
+        drop = min(ending[token], total - capacity)
+        ending[token] -= drop
+        total -= drop
+        if ending[token] == 0:
+            occupied[place] &= ~(np.uint64(1) << np.uint64(last))
+    return total

@@ -1,0 +1,127 @@
+"""A whole trace through the caches of all layers and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simulator.caching import lru_curve, simulate
+from simulator.checks import whole
+from simulator.errors import SimulatorError, unknown
+from simulator.phases import PhaseCounts, phase_counts
+from simulator.policies import policy_class
+from simulator.trace import Trace
+
+SCOPES = ("window", "carry")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupCounts:
+    """What the caches of one group did: phases for `throughput`, and totals int64 `[layers]`."""
+
+    phases: PhaseCounts
+    used_by_layer: NDArray[np.int64]
+    hits_by_layer: NDArray[np.int64]
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits over used units, of all layers."""
+        used = int(self.used_by_layer.sum())
+        return int(self.hits_by_layer.sum()) / used if used else 0.0
+
+
+def simulate_trace(
+    trace: Trace,
+    policy: str,
+    slots: Mapping[str, int],
+    scope: str = "window",
+    start: Mapping[str, ArrayLike] | None = None,
+    *,
+    threads: int = 1,
+) -> dict[str, GroupCounts]:
+    """Counts of every group of a trace, with `slots[group]` cache slots in each layer.
+
+    `scope`: each window is a session of its own (`window`), or one session goes on through all
+    windows (`carry`). `start[group]` holds for each layer an order of units, `[layers, units]`, for
+    a hot start. Layers are shared out to `threads` threads, which changes no result.
+    """
+    _check_scope(scope)
+    policy_class(policy)
+    _check_groups(trace, slots, start)
+    tasks = [(group, layer) for group in trace.units for layer in range(trace.layers)]
+
+    def run(task: tuple[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        group, layer = task
+        order = None if start is None else np.asarray(start[group])[layer]
+        return _layer(trace, group, layer, policy, slots[group], scope, order)
+
+    with ThreadPoolExecutor(whole("threads", threads, 1)) as pool:
+        results = dict(zip(tasks, pool.map(run, tasks), strict=True))
+    return {
+        group: _counts([results[group, layer] for layer in range(trace.layers)])
+        for group in trace.units
+    }
+
+
+def _layer(
+    trace: Trace,
+    group: str,
+    layer: int,
+    policy: str,
+    capacity: int,
+    scope: str,
+    start: ArrayLike | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    units, rows = trace.units[group], trace.masks(group, layer)
+    windows = [rows]
+    if scope == "window":
+        windows = [trace.masks(group, layer, w) for w in range(len(trace.lengths))]
+    hits = [simulate(w, capacity, policy, start, units=units) for w in windows]
+    used = np.bitwise_count(rows).sum(axis=-1, dtype=np.int64)
+    return used, np.concatenate(hits) if hits else used
+
+
+def _counts(layers: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> GroupCounts:
+    used = np.stack([used for used, _ in layers])
+    hits = np.stack([hits for _, hits in layers])
+    return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
+
+
+def trace_curve(
+    trace: Trace, group: str, start: ArrayLike | None = None, scope: str = "window"
+) -> NDArray[np.int64]:
+    """Total LRU hits of a group at every capacity, int64 `[units + 1]`: a curve over DRAM sizes."""
+    _check_scope(scope)
+    total = np.zeros(trace.units[group] + 1, np.int64)
+    windows = range(len(trace.lengths)) if scope == "window" else [None]
+    for layer in range(trace.layers):
+        order = None if start is None else np.asarray(start)[layer]
+        for window in windows:
+            masks = trace.masks(group, layer, window)
+            total += lru_curve(masks, order, units=trace.units[group])
+    return total
+
+
+def _check_scope(scope: str) -> None:
+    if scope not in SCOPES:
+        raise unknown("cache scope", scope, SCOPES)
+
+
+def _check_groups(
+    trace: Trace, slots: Mapping[str, int], start: Mapping[str, ArrayLike] | None
+) -> None:
+    for name, given in (("slots", slots), ("start", start)):
+        missing = [] if given is None else [g for g in trace.units if g not in given]
+        if missing:
+            raise SimulatorError(f"{name} lack the group {missing[0]!r} of the trace")
+    for group, orders in (start or {}).items():
+        shape = np.asarray(orders).shape
+        if group in trace.units and shape != (trace.layers, trace.units[group]):
+            raise SimulatorError(
+                f"start of group {group!r} has shape {shape}; it must be "
+                f"[layers, units] = {(trace.layers, trace.units[group])}"
+            )
