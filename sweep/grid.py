@@ -1,0 +1,334 @@
+"""From a sweep to its points: each method entry expands by itself, duplicates fall together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+import methods
+from simulator.device import Device
+from simulator.geometry import Geometry, Storage
+from simulator.policies import CACHE_AWARE
+from sweep.errors import InputError
+from sweep.keys import digest
+from sweep.shape import ALIASES, DeviceEntry, ExcludeRule, MethodEntry, ModelEntry, Sweep
+
+MAX_POINTS = 1_000_000
+
+Parameters = tuple[tuple[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """What is done to the weights, and the bits that the simulator counts for them."""
+
+    method: str = "none"
+    bits: float = 4
+    group_size: int = 128
+    embedding_bits: float = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """What perplexity is measured on and how. `windows` None is the whole text."""
+
+    text: str
+    calibration: str
+    windows: int | None
+    window_tokens: int
+    shard_windows: int
+    dtype: str
+    threads: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One configuration whose perplexity and tokens per second the user asks for.
+
+    `parameters` holds all of the method's own parameters, defaults included, sorted by name.
+    A dense point, and one whose policy is `none`, has the start and scope of a cold cache.
+    """
+
+    sweep: str
+    model: str
+    quant: Quant
+    method: str
+    density: float
+    parameters: Parameters
+    selector: str
+    gamma: float
+    policy: str
+    device: Device
+    cache_start: str
+    cache_scope: str
+    timing: str
+    accuracy: Accuracy
+    kv_bits: float = 8
+    kv_tokens: int = 2048
+    geometry: Geometry | None = None
+    """Sizes given in the sweep file; None leaves them to the model."""
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits over everything but the sweep's name and the device's prose."""
+        device = (self.device.name, self.device.dram_gb, self.device.flash_gbps)
+        return digest(
+            {
+                "model": self.model,
+                "geometry": self.geometry and self.geometry.to_mapping(),
+                "quant": astuple(self.quant),
+                "method": [self.method, self.density, self.parameters],
+                "selector": [self.selector, self.gamma],
+                "cache": [self.policy, self.cache_start, self.cache_scope],
+                "device": [*device, self.device.dram_gbps, self.timing],
+                "accuracy": astuple(self.accuracy),
+                "kv": [self.kv_bits, self.kv_tokens],
+            }
+        )
+
+    @property
+    def storage(self) -> Storage:
+        """How the simulator stores the weights and the KV cache of this point."""
+        return Storage(
+            bits=self.quant.bits,
+            group_size=self.quant.group_size,
+            embedding_bits=self.quant.embedding_bits,
+            kv_bits=self.kv_bits,
+            kv_tokens=self.kv_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Points that were asked for and make no sense, or that a rule excludes."""
+
+    reason: str
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Points without duplicates, in the order of the file, and what was left out."""
+
+    points: tuple[Point, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def expand(sweep: Sweep) -> Grid:
+    """All points of a sweep. Raises InputError if there are none, or too many to hold."""
+    count = _upper_bound(sweep)
+    if count > MAX_POINTS:
+        text = f"{count:,} points; at most {MAX_POINTS:,} are allowed"
+        raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {text}")
+    left_out: Counter[str] = Counter()
+    rules = [_rule(i, rule) for i, rule in enumerate(sweep.exclude)]
+    left_out.update({name: 0 for name, _ in rules})
+    found: dict[Point, None] = {}
+    for point in _points(sweep, sweep.methods, left_out):
+        name = next((name for name, matches in rules if matches(point)), None)
+        if name is None:
+            found[point] = None
+        else:
+            left_out[name] += 1
+    found.update(dict.fromkeys(_points(sweep, sweep.include, left_out)))
+    skipped = tuple(Skipped(reason, points) for reason, points in left_out.items())
+    if not found:
+        reasons = "; ".join(f"{s.points} by {s.reason}" for s in skipped if s.points)
+        raise InputError(f"{sweep.source}: sweeps.{sweep.name}: no point is left: {reasons}")
+    return Grid(tuple(found), skipped)
+
+
+def _points(
+    sweep: Sweep, entries: tuple[MethodEntry, ...], left_out: Counter[str]
+) -> Iterator[Point]:
+    accuracy = _accuracy(sweep)
+    for model, quant in product(sweep.models, _quants(sweep)):
+        geometry = model.load_geometry()
+        for entry in entries:
+            if entry.models and model.model not in entry.models:
+                continue
+            devices = _devices(sweep, entry, model)
+            for (method, density, parameters, gamma), device in product(_choices(entry), devices):
+                for policy, start, scope in _caches(sweep, entry, method, gamma, left_out):
+                    yield Point(
+                        sweep=sweep.name,
+                        model=model.model,
+                        quant=quant,
+                        method=method,
+                        density=density,
+                        parameters=parameters,
+                        selector="cache-aware" if gamma < 1 else "topk",
+                        gamma=gamma,
+                        policy=policy,
+                        device=device,
+                        cache_start=start,
+                        cache_scope=scope,
+                        timing=device.timing,
+                        accuracy=accuracy,
+                        kv_bits=_plain(sweep.kv.bits),
+                        kv_tokens=sweep.kv.tokens,
+                        geometry=geometry,
+                    )
+
+
+def _choices(entry: MethodEntry) -> list[tuple[str, float, Parameters, float]]:
+    """(method, density, parameters, gamma) of one entry, each once."""
+    choices = []
+    names = entry.parameters
+    for alias, values in product(entry.method, product(*names.values())):
+        method, own_gamma = ALIASES.get(alias, (alias, 1.0))
+        given = tuple(zip(names, values, strict=True))
+        dense = method == "dense"
+        for density in (1.0,) if dense else entry.density:
+            parameters = _all_parameters(method, density, given)
+            gammas = (1.0,) if dense else entry.gamma or (own_gamma,)
+            choices += [(method, density, parameters, gamma) for gamma in gammas]
+    return list(dict.fromkeys(choices))
+
+
+def _all_parameters(method: str, density: float, given: Parameters) -> Parameters:
+    """The method's parameters with its defaults, so that writing a default changes nothing."""
+    made = methods.create(method, density=density, **dict(given))
+    return tuple(sorted(made.parameters().items()))
+
+
+def _caches(
+    sweep: Sweep, entry: MethodEntry, method: str, gamma: float, left_out: Counter[str]
+) -> list[tuple[str, str, str]]:
+    """(policy, start, scope) that make sense; the others are counted with their reason."""
+    if method == "dense":
+        return [("none", "empty", "window")]
+    caches = []
+    for policy in entry.policies or sweep.policies:
+        ways = list(product(sweep.cache.start, sweep.cache.scope))
+        if gamma < 1 and policy not in CACHE_AWARE:
+            online = " or ".join(sorted(CACHE_AWARE))
+            left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
+        elif policy == "none":
+            caches.append((policy, "empty", "window"))
+        else:
+            caches += [(policy, *way) for way in ways]
+    return caches
+
+
+def _devices(sweep: Sweep, entry: MethodEntry, model: ModelEntry) -> list[Device]:
+    """Devices of an entry for one model, with their timing."""
+    devices: list[Device] = []
+    for given in entry.devices or sweep.devices:
+        if not given.models or model.model in given.models:
+            devices += _variants(given, given.timing or sweep.timing)
+    return list(dict.fromkeys(devices))
+
+
+def _variants(given: DeviceEntry, timings: tuple[str, ...]) -> tuple[Device, ...]:
+    axes: dict[str, tuple[Any, ...]] = {
+        "dram_gb": given.dram_gb,
+        "flash_gbps": given.flash_gbps,
+        "dram_gbps": given.dram_gbps,
+        "timing": timings,
+        "title": (given.title,) if given.title else (),
+        "source": (given.source,) if given.source else (),
+    }
+    axes = {key: values for key, values in axes.items() if values}
+    return tuple(
+        Device.load({"device": given.device, **dict(zip(axes, values, strict=True))})
+        for values in product(*axes.values())
+    )
+
+
+def _quants(sweep: Sweep) -> list[Quant]:
+    quants = [
+        Quant(method, _plain(bits), group_size, _plain(embedding_bits))
+        for entry in sweep.quant
+        for method, bits, group_size, embedding_bits in product(
+            entry.method, entry.bits, entry.group_size, entry.embedding_bits
+        )
+    ]
+    return list(dict.fromkeys(quants))
+
+
+def _accuracy(sweep: Sweep) -> Accuracy:
+    return Accuracy(
+        text=sweep.text,
+        calibration=sweep.calibration,
+        windows=sweep.windows,
+        window_tokens=sweep.window_tokens,
+        shard_windows=sweep.shard_windows,
+        dtype=sweep.dtype,
+        threads=sweep.resources.evaluate.cpu,
+        seed=sweep.seed,
+    )
+
+
+def _rule(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:
+    """The rule as text and as a test of a point."""
+    given = {key: frozenset(getattr(rule, key)) for key in rule.model_fields_set & set(_READ)}
+    own = {key: frozenset(values) for key, values in rule.parameters.items()}
+
+    def matches(point: Point) -> bool:
+        parameters: Mapping[str, object] = dict(point.parameters) if own else {}
+        return (
+            all(_READ[key](point) in values for key, values in given.items())
+            and (not rule.method or any(_is_method(point, name) for name in rule.method))
+            and all(parameters.get(key) in values for key, values in own.items())
+        )
+
+    asked = [(key, getattr(rule, key)) for key in ExcludeRule.model_fields]
+    asked += rule.parameters.items()
+    text = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in asked if values)
+    return f"exclude[{index}]: {text}", matches
+
+
+_READ: Mapping[str, Callable[[Point], object]] = {
+    "model": lambda point: point.model,
+    "density": lambda point: point.density,
+    "gamma": lambda point: point.gamma,
+    "policy": lambda point: point.policy,
+    "device": lambda point: point.device.name,
+    "dram_gb": lambda point: point.device.dram_gb,
+    "flash_gbps": lambda point: point.device.flash_gbps,
+    "dram_gbps": lambda point: point.device.dram_gbps,
+    "timing": lambda point: point.timing,
+    "bits": lambda point: point.quant.bits,
+}
+
+
+def _is_method(point: Point, name: str) -> bool:
+    """Whether the point is of that method; `dip-ca` is `dip` with any gamma below 1."""
+    method, gamma = ALIASES.get(name, (name, 1.0))
+    return point.method == method and (gamma == 1 or point.gamma < 1)
+
+
+def _plain(number: float) -> float:
+    """4.0 as 4, so that a point written in Python has the key of the same point in YAML."""
+    return int(number) if number == int(number) else number
+
+
+def _upper_bound(sweep: Sweep) -> int:
+    """Points if none fell together or were left out, by counting alone."""
+    caches = len(sweep.cache.start) * len(sweep.cache.scope)
+    total = 0
+    for entry in (*sweep.methods, *sweep.include):
+        devices = sum(_device_size(d, sweep) for d in entry.devices or sweep.devices)
+        policies = len(entry.policies or sweep.policies)
+        total += _size(entry) * devices * policies * caches
+    quants = sum(
+        len(q.method) * len(q.bits) * len(q.group_size) * len(q.embedding_bits) for q in sweep.quant
+    )
+    return total * quants * len(sweep.models)
+
+
+def _size(entry: MethodEntry) -> int:
+    own = prod(len(values) for values in entry.parameters.values())
+    return len(entry.method) * max(1, len(entry.density)) * max(1, len(entry.gamma)) * own
+
+
+def _device_size(entry: DeviceEntry, sweep: Sweep) -> int:
+    timings = entry.timing or sweep.timing
+    axes = (entry.dram_gb, entry.flash_gbps, entry.dram_gbps, timings)
+    return prod(max(1, len(axis)) for axis in axes)

@@ -1,0 +1,345 @@
+"""The shape of the sweep file, as pydantic models. `sweep.spec` reads files with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import core_schema
+
+import methods
+import simulator
+from simulator.device import TIMINGS, Device
+from simulator.geometry import Geometry
+from sweep import fields
+from sweep.fields import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
+from sweep.words import show
+
+ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
+"""Names for a method with a gamma of its own (paper, section 6.1)."""
+
+TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
+SAMPLERS = ("tpe", "nsga2", "gp", "random", "grid")
+METRICS = ("tokens_per_s", "delta_ppl", "ppl", "hit_rate", "flash_bytes_per_token")
+BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
+
+
+def method_names() -> tuple[str, ...]:
+    """Names that `method:` takes: the methods and their aliases."""
+    return (*methods.names(), *ALIASES)
+
+
+def _policy_names() -> tuple[str, ...]:
+    return tuple(simulator.POLICIES)
+
+
+class _Budget:
+    """Annotation: a number (+0.2 perplexity) or text such as 5% (of the dense perplexity)."""
+
+    _NUMBER: ClassVar = Number(at_least=0, at_most=1e6)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, value: Any) -> str:
+        if not isinstance(value, str) or not value.strip().endswith("%"):
+            return f"{self._NUMBER.check(value):.12g}"
+        try:
+            share = self._NUMBER.check(float(value.strip()[:-1]))
+        except ValueError:
+            expected = "a budget is a number, or a share written as 5%"
+            raise fields.wrong(f"{show(value)} is given; {expected}") from None
+        return f"{share:.12g}%"
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        share = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"}
+        return {"anyOf": [{"type": "number", "minimum": 0}, share]}
+
+
+def _dtypes() -> tuple[str, ...]:
+    return ("float32", "bfloat16")
+
+
+def _device_reason(text: str) -> str:
+    """Why text is no device's name; whether one of that name is described is checked later."""
+    return "" if fields.LABEL.fullmatch(text) else "letters, digits, '-' and '_' make no"
+
+
+MethodName = Annotated[str, Name("method", method_names)]
+PolicyName = Annotated[str, Name("policy", _policy_names)]
+TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]
+ModelName = Annotated[str, Name("model", Geometry.names, fields.model_reason)]
+TextName = Annotated[str, Name("text", lambda: TEXTS, fields.text_reason)]
+Policies = Annotated[tuple[PolicyName, ...], Axis()]
+Timings = Annotated[tuple[TimingName, ...], Axis()]
+ModelNames = Annotated[tuple[Words, ...], Axis()]
+Bits = Annotated[float, Number(above=0, at_most=32)]
+
+
+def _parameter_schemas() -> dict[str, Any]:
+    names = dict.fromkeys(p for name in methods.names() for p in methods.parameter_names(name))
+    return {name: {"description": "A parameter of the method."} for name in names}
+
+
+class Part(BaseModel):
+    """A mapping of the file. Keys that are not listed are faults; values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    shorthand: ClassVar[str] = ""
+    """The key that a plain text in place of the mapping stands for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {cls.shorthand: value} if cls.shorthand and isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        """For editors: the text that may stand for the mapping, and parameters of methods."""
+        written = handler(schema)
+        body = dict(handler.resolve_ref_schema(written))
+        if body.get("additionalProperties") is True:
+            body["properties"] = {**body["properties"], **_parameter_schemas()}
+            body["additionalProperties"] = False
+        text = cls._text_schema(body["properties"])
+        return {"anyOf": [text, body]} if text else body
+
+    @classmethod
+    def _text_schema(cls, properties: dict[str, Any]) -> dict[str, Any]:
+        """Schema of the text that may stand for this mapping; empty if none may."""
+        value = properties.get(cls.shorthand, {})
+        return value.get("anyOf", [value])[0]
+
+    def over(self, base: Part) -> Self:
+        """This part with what it leaves out taken from `base`, nested parts alike."""
+        values: dict[str, Any] = {}
+        for key in base.model_fields_set:
+            theirs, ours = getattr(base, key), getattr(self, key)
+            if key not in self.model_fields_set:
+                values[key] = theirs
+            elif isinstance(ours, Part):
+                values[key] = ours.over(theirs)
+        return self.model_copy(update=values)
+
+
+class GeometryEntry(Part):
+    """Sizes of a model that is neither built in nor described by a config.json; or a name."""
+
+    layers: Whole
+    hidden: Whole
+    intermediate: Whole
+    heads: Whole
+    kv_heads: Whole
+    head_dim: Whole
+    vocabulary: Whole
+    tied_embeddings: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        sizes = Geometry.load(Name("geometry", Geometry.names).check(value)).to_mapping()
+        return {key: size for key, size in sizes.items() if key != "name"}
+
+    @classmethod
+    def _text_schema(cls, properties: dict[str, Any]) -> dict[str, Any]:
+        return {"enum": list(Geometry.names())}
+
+
+class ModelEntry(Part):
+    """A model: built-in name, hub id, or local path; `geometry` replaces what its config says."""
+
+    shorthand = "model"
+    model: ModelName
+    geometry: GeometryEntry | None = None
+
+    def load_geometry(self) -> Geometry | None:
+        """The geometry that the file gives, None if it leaves that to the model."""
+        if self.geometry is None:
+            return None
+        return Geometry.load({"name": self.model, **self.geometry.model_dump()})
+
+
+class QuantEntry(Part):
+    """What is done to the weights, and the bits that the simulator counts. Lists are axes."""
+
+    shorthand = "method"
+    method: Annotated[tuple[Annotated[str, Name("quantisation", lambda: ("none",))], ...], Axis()]
+    bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
+    group_size: Annotated[tuple[Natural, ...], Axis()] = (128,)
+    embedding_bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
+
+
+class DeviceEntry(Part):
+    """A preset with what is given put over it, or a device of the user's own. Lists are axes."""
+
+    shorthand = "device"
+    device: Annotated[str, Name("device", Device.names, _device_reason)]
+    dram_gb: Positives = ()
+    flash_gbps: Positives = ()
+    dram_gbps: Positives = ()
+    timing: Timings = ()
+    title: Words = ""
+    source: Words = ""
+    models: ModelNames = ()
+
+
+class MethodEntry(Part):
+    """Methods with their densities and parameters; every list is an axis of this entry alone."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    shorthand = "method"
+    method: Annotated[tuple[MethodName, ...], Axis()]
+    density: Shares = ()
+    gamma: Shares = ()
+    policies: Policies = ()
+    models: ModelNames = ()
+    devices: Annotated[tuple[DeviceEntry, ...], Axis()] = ()
+
+    @property
+    def parameters(self) -> dict[str, tuple[Any, ...]]:
+        """Values of each of the method's own parameters."""
+        return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
+
+
+class ExcludeRule(Part):
+    """Drops every point that matches all its keys; a list matches any of its values."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model: ModelNames = ()
+    method: Annotated[tuple[MethodName, ...], Axis()] = ()
+    density: Shares = ()
+    gamma: Shares = ()
+    policy: Policies = ()
+    device: ModelNames = ()
+    dram_gb: Positives = ()
+    flash_gbps: Positives = ()
+    dram_gbps: Positives = ()
+    timing: Timings = ()
+    bits: Annotated[tuple[Bits, ...], Axis()] = ()
+
+    @property
+    def parameters(self) -> dict[str, tuple[Any, ...]]:
+        """Values of parameters of methods that the rule asks for."""
+        return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
+
+
+class Cache(Part):
+    """How a cache starts, empty or hot, and how long it lives, a window or a whole shard."""
+
+    start: Annotated[
+        tuple[Annotated[str, Name("cache start", lambda: ("empty", "hot"))], ...], Axis()
+    ] = ("empty",)
+    scope: Annotated[
+        tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
+    ] = ("window",)
+
+
+class KV(Part):
+    """The KV cache that the simulator counts."""
+
+    bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0
+    tokens: Natural = 2048
+
+
+class EvaluateResources(Part):
+    """What an accuracy task asks for; `cpu` is also its number of threads."""
+
+    gpu: Annotated[float | None, Number(at_least=0, at_most=1024, words={"auto": None})] = None
+    """GPUs, possibly a fraction; None (`auto`) is one where there is one, else none."""
+    cpu: Annotated[int, Number(at_least=1, at_most=4096, whole=True)] = 1
+
+
+class SimulateResources(Part):
+    """What a simulation task asks for."""
+
+    cpu: Annotated[float, Number(above=0, at_most=4096)] = 1.0
+
+
+class Resources(Part):
+    """Needs of each kind of task."""
+
+    evaluate: EvaluateResources = EvaluateResources()
+    simulate: SimulateResources = SimulateResources()
+
+
+class TaskEntry(Part):
+    """A downstream task of lm-evaluation-harness."""
+
+    shorthand = "task"
+    task: Words
+    shots: Natural = 0
+    limit: Whole | None = None
+
+
+class Settings(Part):
+    """Keys that `defaults` and every sweep take; a sweep's own value wins."""
+
+    seed: Natural = 0
+    text: TextName = "embedded-wiki"
+    calibration: TextName = "embedded-c4"
+    windows: Annotated[
+        int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})
+    ] = 2
+    """Windows to evaluate; None (`all`) is the whole text."""
+    window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
+    shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
+    dtype: Annotated[str, Name("dtype", _dtypes)] = "float32"
+    quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
+    policies: Policies = ("lfu",)
+    cache: Cache = Cache()
+    timing: Timings = ()
+    """How Flash and DRAM traffic combine; empty leaves it to each device."""
+    kv: KV = KV()
+    budgets: Annotated[tuple[Annotated[str, _Budget()], ...], Axis(or_none=True)] = BUDGETS
+    tasks: Annotated[tuple[TaskEntry, ...], Axis(or_none=True)] = ()
+    resources: Resources = Resources()
+    keep_traces: bool = False
+
+
+class SweepEntry(Settings):
+    """A sweep as the file gives it."""
+
+    description: Words = ""
+    models: Annotated[tuple[ModelEntry, ...], Axis()]
+    methods: Annotated[tuple[MethodEntry, ...], Axis()]
+    devices: Annotated[tuple[DeviceEntry, ...], Axis()]
+    include: Annotated[tuple[MethodEntry, ...], Axis(or_none=True)] = ()
+    exclude: Annotated[tuple[ExcludeRule, ...], Axis(or_none=True)] = ()
+
+
+class Objective(Part):
+    """What a study maximises or minimises, and the perplexity budget it must keep."""
+
+    maximize: Annotated[str, Name("metric", lambda: METRICS)] | None = None
+    minimize: Annotated[str, Name("metric", lambda: METRICS)] | None = None
+    within: Annotated[str, _Budget()] | None = None
+
+
+class StudyEntry(Part):
+    """A search over a sweep's parameters: {name: [low, high]}, or a list of names to choose of."""
+
+    sweep: Words
+    search: dict[str, Annotated[tuple[Any, ...], Axis()]]
+    objective: Objective
+    trials: Whole = 60
+    sampler: Annotated[str, Name("sampler", lambda: SAMPLERS)] = "tpe"
+
+
+class FileEntry(Part):
+    """The whole file."""
+
+    plugins: Annotated[tuple[Words, ...], Axis(or_none=True)] = ()
+    defaults: Settings = Settings()
+    sweeps: Annotated[dict[Label, SweepEntry], Field(min_length=1)]
+    studies: dict[Label, StudyEntry] = {}
+
+
+class Sweep(SweepEntry):
+    """A sweep by name, complete: what it leaves out has been taken from the defaults."""
+
+    name: str
+    source: str
+    """The file that it is from."""
