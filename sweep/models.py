@@ -1,0 +1,236 @@
+"""Load models and tokenizers: the only file that imports transformers, and only when called.
+
+    models.resolve("smollm2-135m")            # what a name means        (sweep/weights.py)
+    models.fingerprint(ref)                   # sha256 of its content    (sweep/weights.py)
+    models.geometry(ref)                      # its sizes                (sweep/weights.py)
+    models.prepare(ref)                       # fetch and convert, so that loading is quick
+    model = models.loaded(ref, "float32", "cpu")
+
+Only safetensors and GGUF are read and no code of a model repository is run. A GGUF file is made
+into safetensors once, in the cache folder: transformers takes 15 seconds and more to unpack even a
+small one, and less than one to load what was made of it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partialmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep import fetch, hub
+from sweep.cachedir import cache_dir, locked, remembered_sha256, staged
+from sweep.errors import InputError
+from sweep.weights import (
+    EMBEDDED,
+    ModelRef,
+    fingerprint,
+    geometry,
+    names,
+    resolve,
+    tokenizer_fingerprint,
+    usable_path,
+)
+from sweep.words import nearest
+
+if TYPE_CHECKING:
+    import torch
+    from rich.progress import Progress
+
+__all__ = [
+    "EMBEDDED",
+    "ModelRef",
+    "encode",
+    "fingerprint",
+    "geometry",
+    "load",
+    "loaded",
+    "names",
+    "prepare",
+    "present",
+    "resolve",
+    "tokenizer",
+    "tokenizer_fingerprint",
+]
+
+DTYPES = ("float32", "bfloat16")
+SHARD_SIZE = "4GB"
+
+_kept: dict[tuple[str, str, str], torch.nn.Module] = {}
+
+
+def present(ref: str) -> bool:
+    """Whether the model's weights are on this machine, converted where they are a GGUF file."""
+    model = resolve(ref)
+    if model.path is None:
+        return False
+    return not model.is_gguf or _converted_place(model.path).is_dir()
+
+
+def prepare(ref: str, progress: Progress | None = None) -> Path:
+    """The folder with the model's safetensors, config and tokenizer, fetched or made if need be.
+
+    Raises ResourceError if the model cannot be reached, InputError if it cannot be used.
+    """
+    model = resolve(ref)
+    if model.path is not None:
+        path = model.path
+    elif model.source == "built-in":
+        path = fetch.ensure(ref, progress)
+    else:
+        path = hub.snapshot(str(model.hub_id), model.revision, hub.MODEL_FILES)
+        path = usable_path(path)
+    return _converted(path, progress) if path.suffix == ".gguf" else path
+
+
+def load(ref: str, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
+    """A causal language model in evaluation mode, without gradients or KV cache, with SDPA.
+
+    Raises InputError if transformers does not know the architecture or a weight is missing: a
+    weight that is not in the files would otherwise be drawn at random.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known{nearest(dtype, DTYPES)}")
+    folder = prepare(ref)
+    with _quiet(), _explained(ref):
+        model, report = _from_folder(folder, dtype, device)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"model {ref}: {len(missing)} weights are not in its files: {', '.join(missing[:3])}"
+        )
+    model.config.use_cache = False
+    return model.eval().requires_grad_(False)
+
+
+def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
+    """As `load`, but the process keeps the last model, which is returned again when asked for."""
+    key = (fingerprint(ref), dtype, device)
+    if key not in _kept:
+        _kept.clear()
+        model = load(ref, dtype, device)
+        _kept[fingerprint(ref), dtype, device] = model  # known only now for a model just fetched
+        return model
+    return _kept[key]
+
+
+def tokenizer(ref: str) -> Any:
+    """The model's tokenizer (a transformers tokenizer; the process keeps the last ones)."""
+    return _tokenizer_in(prepare(ref), ref)
+
+
+def encode(ref: str, text: str) -> list[int]:
+    """Token ids of the whole text, special tokens as the tokenizer itself adds them, once."""
+    with _quiet():
+        return tokenizer(ref)(text, verbose=False)["input_ids"]
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_in(folder: Path, ref: str) -> Any:
+    from transformers import AutoTokenizer
+
+    with _quiet(), _explained(ref):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _from_folder(folder: Path, dtype: str, device: str) -> tuple[Any, dict[str, Any]]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loaded_with_report: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        device_map=None if device == "cpu" else device,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    return loaded_with_report
+
+
+def _converted_place(gguf: Path) -> Path:
+    return cache_dir() / "converted" / f"{gguf.stem}-{remembered_sha256(gguf)[:12]}"
+
+
+def _converted(gguf: Path, progress: Progress | None) -> Path:
+    """The folder of safetensors made from the GGUF file, by whichever process came first."""
+    place = _converted_place(gguf)
+    if not place.is_dir():
+        with locked(place.name):
+            if not place.is_dir():
+                bar = progress.add_task(f"convert {gguf.name}", total=None) if progress else None
+                with staged(place) as folder:
+                    _convert(gguf, folder)
+                if progress and bar is not None:
+                    progress.update(bar, total=(size := gguf.stat().st_size), completed=size)
+    return place
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Dequantise to float32 (exact: GGUF's blocks are scales times small integers) and save."""
+    import torch
+    import transformers
+    from huggingface_hub import save_torch_state_dict
+
+    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    packed = getattr(transformers, "GgufConfig", None)  # newer ones may keep weights packed
+    options = {"quantization_config": packed(dequantize=True)} if packed else {}
+    with _quiet(), _no_bars(), _explained(str(gguf)):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            gguf.parent, dtype=torch.float32, **source, **options
+        )
+        words = transformers.AutoTokenizer.from_pretrained(gguf.parent, **source)
+        folder.mkdir()
+        save_torch_state_dict(model.state_dict(), folder, max_shard_size=SHARD_SIZE)
+        model.config.__dict__.pop("quantization_config", None)
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(folder)
+        words.save_pretrained(folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' notes and bars, on which a user of ours cannot act, off the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Silence the bars that transformers draws with tqdm itself while it reads a GGUF file."""
+    from tqdm.auto import tqdm
+
+    drawn = tqdm.__init__
+    tqdm.__init__ = partialmethod(drawn, disable=True)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        tqdm.__init__ = drawn
+
+
+@contextmanager
+def _explained(ref: str) -> Iterator[None]:
+    """Turn what transformers and safetensors raise on unusable files into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise InputError(f"model {ref} cannot be loaded: {reason}") from error
