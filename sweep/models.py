@@ -3,7 +3,7 @@
     models.resolve("smollm2-135m")            # what a name means        (sweep/weights.py)
     models.fingerprint(ref)                   # sha256 of its content    (sweep/weights.py)
     models.geometry(ref)                      # its sizes                (sweep/weights.py)
-    models.prepare(ref)                       # fetch and convert, so that loading is quick
+    models.ensure(ref)                        # fetch and convert, so that loading is quick
     model = models.loaded(ref, "float32", "cpu")
 
 Only safetensors and GGUF are read and no code of a model repository is run. A GGUF file is made
@@ -14,7 +14,7 @@ small one, and less than one to load what was made of it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partialmethod
 from pathlib import Path
@@ -28,6 +28,7 @@ from sweep.weights import (
     ModelRef,
     fingerprint,
     geometry,
+    locate,
     names,
     resolve,
     tokenizer_fingerprint,
@@ -43,10 +44,12 @@ __all__ = [
     "EMBEDDED",
     "ModelRef",
     "encode",
+    "ensure",
     "fingerprint",
     "geometry",
     "load",
     "loaded",
+    "locate",
     "names",
     "prepare",
     "present",
@@ -83,6 +86,19 @@ def prepare(ref: str, progress: Progress | None = None) -> Path:
         path = hub.snapshot(str(model.hub_id), model.revision, hub.MODEL_FILES)
         path = usable_path(path)
     return _converted(path, progress) if path.suffix == ".gguf" else path
+
+
+def ensure(ref: str, notify: Callable[[str], None] = print) -> None:
+    """Make the model present, with a progress bar on stderr; `notify` is told if that takes time.
+
+    Raises InputError or ResourceError as `prepare`.
+    """
+    if not present(ref):
+        notify(
+            f"{ref} is made ready once: fetched, checked, and turned into safetensors if it is GGUF"
+        )
+        with fetch.progress_bar() as progress:
+            prepare(ref, progress)
 
 
 def load(ref: str, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:

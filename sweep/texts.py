@@ -3,7 +3,7 @@
     name                  as `text` (evaluation)      as `calibration`
     embedded-wiki         second half                 first half         Wikipedia articles
     embedded-c4           second half                 first half         web pages
-    wikitext2             test split                  train split        WikiText-2 raw, from the hub
+    wikitext2             test split                  train split        WikiText-2, from the hub
     wikitext2-validation  validation split            validation split
     a path                the whole file              the whole file     .txt .utf8 .raw .parquet
 
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,39 +39,29 @@ from sweep.words import nearest
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-Part = Literal["evaluation", "calibration"]
-
 BLANK_LINE = "\n\n"
 SUFFIXES = (".txt", ".utf8", ".raw", ".parquet")
 
 _EMBEDDED = ("embedded-wiki", "embedded-c4")
 _WIKITEXT_REPO = "Salesforce/wikitext"
-_WIKITEXT = {
-    ("wikitext2", "evaluation"): "test",
-    ("wikitext2", "calibration"): "train",
-    ("wikitext2-validation", "evaluation"): "validation",
-    ("wikitext2-validation", "calibration"): "validation",
+_WIKITEXT = {  # (name, whether for calibration) -> split
+    ("wikitext2", False): "test",
+    ("wikitext2", True): "train",
+    ("wikitext2-validation", False): "validation",
+    ("wikitext2-validation", True): "validation",
 }
 # sha256 of texts that are known beforehand, so that a plan needs none of them; both splits of
 # WikiText-2 were compared with the published files.
 _KNOWN = {
-    ("embedded-wiki", "evaluation"): (
-        "caac7ff5a1b18a3fecf47f6b0e35fc6199daf0ccd75ba4af63a4d1c5be7d2228"
-    ),
-    ("embedded-wiki", "calibration"): (
-        "c8c3b0185e6403f0d62db265dc27d7eca716d20eb3af21f28d61e5f446d83114"
-    ),
-    ("embedded-c4", "evaluation"): (
-        "33160d88bb5ec7e53aa57d018c18bb7fc042bf4a39e220714809a739c253e5c0"
-    ),
-    ("embedded-c4", "calibration"): (
-        "9b4f8a09466a1bb2c1a12e28cffddcfa40070eee3bd88faf409139bceb2dd0a2"
-    ),
-    ("wikitext2", "evaluation"): "696cca6b65a171b0a358a4be6732cdfdf2dd6164a32e20fd70e3c13fc4dfae83",
-    ("wikitext2-validation", "evaluation"): (
+    ("embedded-wiki", False): ("caac7ff5a1b18a3fecf47f6b0e35fc6199daf0ccd75ba4af63a4d1c5be7d2228"),
+    ("embedded-wiki", True): ("c8c3b0185e6403f0d62db265dc27d7eca716d20eb3af21f28d61e5f446d83114"),
+    ("embedded-c4", False): ("33160d88bb5ec7e53aa57d018c18bb7fc042bf4a39e220714809a739c253e5c0"),
+    ("embedded-c4", True): ("9b4f8a09466a1bb2c1a12e28cffddcfa40070eee3bd88faf409139bceb2dd0a2"),
+    ("wikitext2", False): "696cca6b65a171b0a358a4be6732cdfdf2dd6164a32e20fd70e3c13fc4dfae83",
+    ("wikitext2-validation", False): (
         "b44fb967f92b525731216a507d1fbc44b97446b7ef0a2b4d1a893f81f1bbc29e"
     ),
-    ("wikitext2-validation", "calibration"): (
+    ("wikitext2-validation", True): (
         "b44fb967f92b525731216a507d1fbc44b97446b7ef0a2b4d1a893f81f1bbc29e"
     ),
 }
@@ -83,88 +73,128 @@ def names() -> tuple[str, ...]:
     return (*_EMBEDDED, *dict.fromkeys(name for name, _ in _WIKITEXT))
 
 
-def present(text: str, part: Part = "evaluation") -> bool:
+def locate(text: str) -> str:
+    """The text's name, or the absolute path of a file: the same wherever a task runs.
+
+    Raises InputError for what is neither.
+    """
+    return text if text in names() else str(_usable_file(text).absolute())
+
+
+def present(text: str, calibration: bool = False) -> bool:
     """Whether the text is on this machine. No network."""
     if text in _EMBEDDED:
         return fetch.present(text)
     if text in names():
-        return _wikitext_file(_WIKITEXT[text, part]) is not None
+        return _wikitext_file(_WIKITEXT[text, calibration]) is not None
     return Path(text).expanduser().is_file()
 
 
-def prepare(text: str, part: Part = "evaluation", progress: Progress | None = None) -> None:
+def prepare(text: str, calibration: bool = False, progress: Progress | None = None) -> None:
     """Have the text on this machine: fetched if need be, or InputError for a path that is none."""
     if text in _EMBEDDED:
         fetch.ensure(text, progress)
     elif text in names():
-        _fetched_wikitext(_WIKITEXT[text, part])
+        _fetched_wikitext(_WIKITEXT[text, calibration])
     else:
         _usable_file(text)
 
 
-def read(text: str, part: Part = "evaluation") -> str:
+def read(text: str, calibration: bool = False) -> str:
     """The text itself, fetched if need be.
 
     Raises InputError for a name or file that cannot be used, ResourceError if it cannot be reached.
     """
     if text in _EMBEDDED:
-        content = _half(documents(text), part)
+        content = _half(documents(text), calibration)
     elif text in names():
-        content = BLANK_LINE.join(_parquet_rows(_fetched_wikitext(_WIKITEXT[text, part])))
+        content = BLANK_LINE.join(_parquet_rows(_fetched_wikitext(_WIKITEXT[text, calibration])))
     else:
         return _read_file(_usable_file(text))
-    known = _KNOWN.get((text, part))
+    known = _KNOWN.get((text, calibration))
     if known and _sha256(content) != known:
-        raise ResourceError(f"text {text} ({part}): what was fetched is not the text expected")
+        raise ResourceError(f"text {text}: what was fetched is not the text expected")
     return content
 
 
-def text_fingerprint(text: str, part: Part = "evaluation") -> str:
+def fingerprint(text: str, calibration: bool = False) -> str:
     """sha256 of the text in UTF-8; `unfetched:<text>` while it is neither known nor here.
 
     No network, and no torch.
     """
-    known = _KNOWN.get((text, part))
+    known = _KNOWN.get((text, calibration))
     if known:
         return known
-    if text in names() and not present(text, part):
+    if text in names() and not present(text, calibration):
         return f"unfetched:{text}"
-    return _sha256(read(text, part))
+    return _sha256(read(text, calibration))
 
 
 def windows(
-    text: str, ref: str, window_tokens: int, part: Part = "evaluation"
+    text: str, ref: str, window_tokens: int, calibration: bool = False
 ) -> NDArray[np.int64]:
     """Token ids [windows, window_tokens]: non-overlapping windows in order, the rest dropped.
 
     The tokens of a text are kept in the cache folder, by text and tokenizer. Raises InputError if
     the text is shorter than one window.
     """
-    if window_tokens < 2:
-        raise InputError(f"window_tokens is {window_tokens}; a window has at least 2 tokens")
-    ids = tokens(text, ref, part)
-    count = len(ids) // window_tokens
-    if not count:
-        raise InputError(
-            f"text {text} has {len(ids)} tokens for {ref}, fewer than one window of {window_tokens}"
-        )
+    ids = tokens(text, ref, calibration)
+    count = _whole_windows(len(ids), text, ref, window_tokens)
     return ids[: count * window_tokens].reshape(count, window_tokens).astype(np.int64)
 
 
-def tokens(text: str, ref: str, part: Part = "evaluation") -> NDArray[np.int32]:
+def count(
+    text: str, ref: str, window_tokens: int, calibration: bool = False, make: bool = False
+) -> int | None:
+    """How many windows there are; None where that needs a fetch or a tokenizer and not `make`.
+
+    Without `make` there is no network and no transformers. Raises InputError if the text is known
+    to be shorter than one window.
+    """
+    if make:
+        length = len(tokens(text, ref, calibration))
+    else:
+        kept = _kept_tokens(_tokens_place(text, ref, calibration))
+        if kept is None:
+            return None
+        length = len(kept)
+    return _whole_windows(length, text, ref, window_tokens)
+
+
+def tokens(text: str, ref: str, calibration: bool = False) -> NDArray[np.int32]:
     """Token ids [tokens] of the whole text, from the cache where they are there."""
-    prepare(text, part)
+    prepare(text, calibration)
     if models.tokenizer_fingerprint(ref).startswith("unfetched:"):
         models.prepare(ref)
-    key = f"{text_fingerprint(text, part)} {models.tokenizer_fingerprint(ref)}"
-    place = cache_dir() / "tokens" / f"{_sha256(key)[:32]}.npy"
-    try:
-        return np.load(place, allow_pickle=False)
-    except (OSError, ValueError):
-        ids = np.asarray(models.encode(ref, read(text, part)), dtype=np.int32)
+    place = _tokens_place(text, ref, calibration)
+    ids = _kept_tokens(place)
+    if ids is None:
+        ids = np.asarray(models.encode(ref, read(text, calibration)), dtype=np.int32)
         with staged(place) as target:
             np.save(target, ids, allow_pickle=False)
-        return ids
+    return ids
+
+
+def _tokens_place(text: str, ref: str, calibration: bool) -> Path:
+    key = f"{fingerprint(text, calibration)} {models.tokenizer_fingerprint(ref)}"
+    return cache_dir() / "tokens" / f"{_sha256(key)[:32]}.npy"
+
+
+def _kept_tokens(place: Path) -> NDArray[np.int32] | None:
+    try:
+        return np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):  # not there, or not whole
+        return None
+
+
+def _whole_windows(length: int, text: str, ref: str, window_tokens: int) -> int:
+    if window_tokens < 2:
+        raise InputError(f"window_tokens is {window_tokens}; a window has at least 2 tokens")
+    if length < window_tokens:
+        raise InputError(
+            f"text {text} has {length} tokens for {ref}, fewer than one window of {window_tokens}"
+        )
+    return length // window_tokens
 
 
 @lru_cache(maxsize=2)
@@ -177,18 +207,18 @@ def documents(text: str) -> tuple[str, ...]:
     return tuple(article for article in articles if "\n" in article)  # more than a title
 
 
-def _half(parts: Sequence[str], part: Part) -> str:
+def _half(parts: Sequence[str], calibration: bool) -> str:
     """The documents before (calibration) or after (evaluation) the cut nearest to the middle."""
     ends = list(accumulate(len(document) for document in parts))
     cut = min(range(len(ends)), key=lambda index: abs(2 * ends[index] - ends[-1])) + 1
-    return BLANK_LINE.join(parts[:cut] if part == "calibration" else parts[cut:])
+    return BLANK_LINE.join(parts[:cut] if calibration else parts[cut:])
 
 
 def _usable_file(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.is_file():
         hint = nearest(text, names())
-        raise InputError(f"text {text!r} is neither a name{hint} nor a file that exists")
+        raise InputError(f"text {text!r} is no file that exists and no name{hint}")
     if path.suffix not in SUFFIXES:
         raise InputError(f"text file {path}: its name must end in {', '.join(SUFFIXES)}")
     return path

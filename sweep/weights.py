@@ -92,6 +92,12 @@ def resolve(ref: str) -> ModelRef:
     )
 
 
+def locate(ref: str) -> str:
+    """The name itself, or the absolute path of a local model: the same wherever a task runs."""
+    model = resolve(ref)
+    return str(model.path) if model.source == "local" else ref
+
+
 def usable_path(path: Path) -> Path:
     """`path` itself if it is a GGUF file or a complete folder, or the GGUF file in the folder."""
     if path.is_file() and path.suffix == ".gguf":
@@ -130,7 +136,7 @@ def tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 
 def fingerprint(ref: str) -> str:
-    """sha256 over weights and config: the same for the same content anywhere.
+    """sha256 over weights, config and tokenizer: the same for the same content anywhere.
 
     `unfetched:<ref>` while a model of the hub is not on this machine. The embedded model's is known
     beforehand. Large files are hashed once and remembered by path, size and time.
@@ -142,7 +148,8 @@ def fingerprint(ref: str) -> str:
         return f"unfetched:{ref}"
     if model.is_gguf:
         return remembered_sha256(model.path)
-    return _combined((*weight_files(model.path), model.path / "config.json"))
+    files = (*weight_files(model.path), model.path / "config.json", *tokenizer_files(model.path))
+    return _combined(files)
 
 
 def tokenizer_fingerprint(ref: str) -> str:
