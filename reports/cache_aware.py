@@ -1,0 +1,141 @@
+"""Does cache-aware selection read less Flash at equal loss of perplexity?
+
+Each cache-aware point is set against the plain points of the same method, device setting and cache
+policy. Their frontier of (ΔPPL, Flash bytes per token) is read at the ΔPPL of the cache-aware
+point, between its two neighbours. A point outside the range of that frontier is not compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from reports.frontier import interpolate, pareto
+from reports.points import Point, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One cache-aware point against the plain frontier; `plain_bytes` is None outside of it."""
+
+    point: Point
+    plain_bytes: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Flash bytes per token over the plain method's; None where that is unknown or zero."""
+        if not self.plain_bytes:
+            return None
+        return self.point.flash_bytes_per_token / self.plain_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Comparisons of one method in one setting, policy and γ; ratios are of Flash bytes."""
+
+    setting: Setting
+    series: str
+    plain: str
+    policy: str
+    gamma: float
+    compared: int
+    outside: int
+    fewer: int
+    median_ratio: float | None
+    low_ratio: float | None
+    high_ratio: float | None
+
+
+def plain_frontier(plain: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Costs (ΔPPL, rising strictly) and Flash bytes per token of the points none improves on."""
+    kept = pareto([p.delta_ppl for p in plain], [-p.flash_bytes_per_token for p in plain])
+    return [plain[i].delta_ppl for i in kept], [plain[i].flash_bytes_per_token for i in kept]
+
+
+def compare(given: Iterable[Point]) -> list[Comparison]:
+    """Every measured cache-aware point against its plain counterparts, in the given order."""
+    usable = [p for p in given if p.measured and math.isfinite(p.flash_bytes_per_token)]
+    plain: dict[tuple[Setting, str, str], list[Point]] = {}
+    for p in usable:
+        if p.series == p.plain:
+            plain.setdefault((p.setting, p.plain, p.policy), []).append(p)
+    lines = {key: plain_frontier(members) for key, members in plain.items()}
+    return [
+        Comparison(
+            p, interpolate(*lines.get((p.setting, p.plain, p.policy), ([], [])), p.delta_ppl)
+        )
+        for p in usable
+        if p.cache_aware and p.gamma < 1
+    ]
+
+
+def findings(comparisons: Iterable[Comparison]) -> list[Finding]:
+    """Comparisons gathered by setting, method, policy and γ, in order of first appearance."""
+    groups: dict[tuple[Setting, str, str, float], list[Comparison]] = {}
+    for c in comparisons:
+        key = (c.point.setting, c.point.series, c.point.policy, c.point.gamma)
+        groups.setdefault(key, []).append(c)
+    return [_finding(members) for members in groups.values()]
+
+
+def _finding(members: Sequence[Comparison]) -> Finding:
+    first = members[0].point
+    ratios = _ratios(members)
+    return Finding(
+        setting=first.setting,
+        series=first.series,
+        plain=first.plain,
+        policy=first.policy,
+        gamma=first.gamma,
+        compared=len(ratios),
+        outside=len(members) - len(ratios),
+        fewer=sum(ratio < 1 for ratio in ratios),
+        median_ratio=median(ratios) if ratios else None,
+        low_ratio=min(ratios, default=None),
+        high_ratio=max(ratios, default=None),
+    )
+
+
+def _ratios(comparisons: Iterable[Comparison]) -> list[float]:
+    return [c.ratio for c in comparisons if c.ratio is not None]
+
+
+def sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    """What was found, one sentence a method: also when it is not what the paper reports."""
+    names = dict.fromkeys((c.point.series, c.point.plain) for c in comparisons)
+    return [_sentence(s, p, [c for c in comparisons if c.point.series == s]) for s, p in names]
+
+
+def _sentence(series: str, plain: str, comparisons: Sequence[Comparison]) -> str:
+    ratios = _ratios(comparisons)
+    if not ratios:
+        return (
+            f"{series} could not be set against {plain}: none of its {_count(len(comparisons))} "
+            f"lies within the ΔPPL range that {plain} covers under the same device and policy."
+        )
+    fewer, middle = sum(r < 1 for r in ratios), median(ratios)
+    aside = len(comparisons) - len(ratios)
+    left_out = f" {_count(aside)} outside the range of {plain} left out." if aside else ""
+    return (
+        f"At equal ΔPPL, {series} reads {_change(middle)} Flash bytes per token than {plain} "
+        f"(median of {_count(len(ratios))}, from {_change(min(ratios))} to {_change(max(ratios))};"
+        f" fewer at {fewer} of {len(ratios)}). {_verdict(fewer, len(ratios), middle)}{left_out}"
+    )
+
+
+def _count(n: int) -> str:
+    return "1 point" if n == 1 else f"{n} points"
+
+
+def _change(ratio: float) -> str:
+    return f"{abs(1 - ratio):.1%} {'fewer' if ratio < 1 else 'more'}".replace("%", " %")
+
+
+def _verdict(fewer: int, compared: int, middle: float) -> str:
+    if fewer == compared:
+        return "The paper reports the same: cache-aware selection always needs less Flash."
+    if middle < 1:
+        return "The paper reports fewer throughout; here that holds at most points, not at all."
+    return "This is not what the paper reports, which is fewer."

@@ -1,0 +1,157 @@
+"""Which configuration to ship: the fastest within each perplexity budget, for each device setting.
+
+Configurations that need to know the future (an offline cache policy, an oracle mask) cannot be
+shipped. They never win; the fastest of them is kept beside the decision as a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reports.budgets import Budget, parse_all
+from reports.frontier import best_within, interpolate, neighbours, pareto
+from reports.points import Point, Setting, by_series, by_setting, points
+from reports.results import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolated:
+    """Throughput at exactly the budget, between two measured points of one series' frontier."""
+
+    tokens_per_s: float
+    below: Point
+    above: Point
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """What one series reaches within one budget; None where none of its points qualifies."""
+
+    series: str
+    best: Point | None
+    interpolated: Interpolated | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer for one device setting and one budget.
+
+    best          fastest measured point with delta_ppl <= limit; ties: lower delta_ppl, then key
+    interpolated  throughput of the best point's series at the limit itself, never extrapolated
+    runner_up     fastest qualifying point of any other series
+    conservative  fastest point whose whole interval is within: delta_ppl_high <= limit
+    bound         fastest qualifying point among those that no device can run
+    methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
+    """
+
+    setting: Setting
+    budget: Budget
+    limit: float
+    dense: Point | None
+    best: Point | None
+    interpolated: Interpolated | None
+    runner_up: Point | None
+    conservative: Point | None
+    bound: Point | None
+    methods: tuple[MethodResult, ...]
+
+    @property
+    def certainty(self) -> str:
+        """Where the best point's ΔPPL interval lies: within the budget, beyond it, or unknown."""
+        if self.best is None or self.best.dense:
+            return "within"
+        if not math.isfinite(self.best.delta_ppl_high):
+            return "unknown"
+        return "within" if self.best.delta_ppl_high <= self.limit else "beyond"
+
+    @property
+    def message(self) -> str:
+        """One sentence about a decision that needs words; empty where a faster point is found."""
+        name = self.budget.label
+        if self.best is None:
+            return f"No measured point is within {name}."
+        if self.best.dense:
+            others = any(m.best for m in self.methods if m.best and not m.best.dense)
+            why = "is faster than dense within" if others else "is within"
+            return f"No pruned configuration {why} {name}: dense stays."
+        if self.best.gain < 1:
+            return f"The fastest point within {name} is slower than dense."
+        return ""
+
+
+def decide(
+    table: pa.Table | pd.DataFrame, budgets: Iterable[Budget | float | str] = ()
+) -> list[Decision]:
+    """Decisions of a results table, setting by setting and budget by budget in the given order.
+
+    `budgets` are absolute (`0.2`) or relative (`"5%"`). Failed and missing rows and rows without
+    a figure are left out. Raises ReportError for a column that is absent or a budget that cannot
+    be read.
+    """
+    return decide_points(points(rows(table)), parse_all(budgets))
+
+
+def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Decision]:
+    """`decide` for points and budgets that are parsed already."""
+    decisions: list[Decision] = []
+    for setting, members in by_setting(given).items():
+        usable = sorted((p for p in members if p.measured), key=lambda p: p.point_key)
+        ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
+        decisions += [_decision(setting, b, b.limit(ppl_dense), usable) for b in budgets]
+    return decisions
+
+
+def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:
+    real = [p for p in usable if not p.bound]
+    best = fastest(real, limit)
+    others = [p for p in real if best is not None and p.series != best.series]
+    methods = tuple(_method(name, members, limit) for name, members in by_series(real).items())
+    return Decision(
+        setting=setting,
+        budget=budget,
+        limit=limit,
+        dense=next((p for p in real if p.dense), None),
+        best=best,
+        interpolated=next(
+            (m.interpolated for m in methods if best and m.series == best.series), None
+        ),
+        runner_up=fastest(others, limit),
+        conservative=fastest(real, limit, [p.delta_ppl_high for p in real]),
+        bound=fastest([p for p in usable if p.bound], limit),
+        methods=methods,
+    )
+
+
+def _method(name: str, members: list[Point], limit: float) -> MethodResult:
+    return MethodResult(name, fastest(members, limit), interpolated_at(members, limit))
+
+
+def fastest(given: Sequence[Point], limit: float, costs: Sequence[float] = ()) -> Point | None:
+    """The point of highest throughput with cost within `limit`; cost is delta_ppl by default."""
+    costs = costs or [p.delta_ppl for p in given]
+    found = best_within(costs, [p.tokens_per_s for p in given], limit)
+    return None if found is None else given[found]
+
+
+def frontier_of(given: Sequence[Point]) -> list[Point]:
+    """The Pareto frontier of (delta_ppl, tokens_per_s), by increasing delta_ppl."""
+    kept = pareto([p.delta_ppl for p in given], [p.tokens_per_s for p in given])
+    return [given[i] for i in kept]
+
+
+def interpolated_at(given: Sequence[Point], limit: float) -> Interpolated | None:
+    """Throughput at `limit` on the frontier of `given`; None outside the frontier's range."""
+    line = frontier_of(given)
+    costs = [p.delta_ppl for p in line]
+    pair = neighbours(costs, limit)
+    value = interpolate(costs, [p.tokens_per_s for p in line], limit)
+    if pair is None or value is None:
+        return None
+    return Interpolated(value, line[pair[0]], line[pair[1]])

@@ -1,0 +1,113 @@
+"""The page: one HTML file that carries its data, its script and the plotting library.
+
+Every value is escaped by jinja2. A content-security policy lets only the scripts run that this
+module wrote (by hash) and forbids every request, so neither a crafted name nor the library can
+load or send anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import words
+from reports.glossary import TERMS
+from reports.palette import looks
+from reports.payload import payload, script_json
+from reports.points import configuration, device_label, weights_label
+from reports.results import COLUMNS, EXTRA_COLUMNS
+from reports.run import Run
+from reports.summary import failures, flatten, headlines, policy_table
+
+_SCRIPTS = ("data.js", "charts.js", "table.js", "main.js")
+_ADDRESS = re.compile(r"https?://(?!www\.w3\.org/)")
+
+
+def render(run: Run) -> str:
+    """`report.html` as text."""
+    scripts = {
+        "early": _inline(_template_text("theme.js")),
+        "library": plotting_library(),
+        "script": _own_script(),
+    }
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        run=run,
+        looks=looks(p.series for p in run.points),
+        headlines=headlines(run),
+        policy_table=policy_table(run),
+        failures=failures(run.points),
+        provenance=flatten({k: v for k, v in run.provenance.items() if k != "notes"}),
+        terms=TERMS,
+        columns=(*COLUMNS, *EXTRA_COLUMNS),
+        style=Markup(_template_text("style.css")),
+        data=Markup(script_json(payload(run))),
+        policy=_security_policy(scripts),
+        **{name: Markup(source) for name, source in scripts.items()},
+    )
+
+
+@cache
+def plotting_library() -> str:
+    """plotly.js with every address in it made inert, so that it cannot ask for anything."""
+    from plotly.offline import get_plotlyjs
+
+    return _inline(_ADDRESS.sub("about:blank#", get_plotlyjs()))
+
+
+def _own_script() -> str:
+    return _inline("\n".join(_template_text(name) for name in _SCRIPTS))
+
+
+def _template_text(name: str) -> str:
+    return (files("reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _inline(source: str) -> str:
+    """Script text that cannot end its own element."""
+    return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _security_policy(scripts: Mapping[str, str]) -> str:
+    hashes = " ".join(f"'sha256-{_sha256(source)}'" for source in scripts.values())
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _sha256(source: str) -> str:
+    # A browser hashes the element's text after it has normalised line ends.
+    text = source.replace("\r\n", "\n").replace("\r", "\n")
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= _filters()
+    return environment
+
+
+def _filters() -> dict[str, Any]:
+    names = ("fixed", "figure", "percent", "megabytes", "times", "signed", "duration")
+    return {
+        **{name: getattr(words, name) for name in names},
+        "configuration": configuration,
+        "device_label": device_label,
+        "weights_label": weights_label,
+        "interval": words.interval,
+    }

@@ -1,0 +1,267 @@
+"""`report.md`: the decision, figures and record in Markdown that renders on GitHub.
+
+Every value passes through `escape.markdown`; only this module's own words are markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from reports.decisions import Decision, MethodResult
+from reports.escape import fence
+from reports.escape import markdown as md
+from reports.figures import Figure
+from reports.glossary import TERMS
+from reports.points import Point, Setting, configuration, device_label, weights_label
+from reports.results import Row
+from reports.run import Run
+from reports.summary import failures, flatten, headlines, policy_table, setting_name
+from reports.words import ABSENT, figure, interval, megabytes, percent, signed, times
+
+MOST_POINTS = 200  # rows of the table of points; the rest is in results.csv
+
+
+def render(run: Run, figures: Sequence[Figure] = ()) -> str:
+    """`report.md` as text."""
+    parts = [
+        *_head(run),
+        *_decision(run),
+        *_figures(figures),
+        *_cache_aware(run),
+        *_policies(run),
+        *_points(run),
+        *_plan(run),
+        *_failures(run),
+        *_provenance(run),
+        *_meaning(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: str = "") -> str:
+    """A Markdown table; `numeric` has an `r` for each column that is set to the right."""
+    ends = [
+        ("---:" if k < len(numeric) and numeric[k] == "r" else "---") for k in range(len(header))
+    ]
+    lines = [header, ends, *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def bullets(lines: Iterable[object]) -> str:
+    """A list of escaped lines."""
+    return "\n".join(f"- {md(line)}" for line in lines)
+
+
+def _head(run: Run) -> Iterator[str]:
+    yield f"# {md(run.title)}"
+    counts = [f"{len(run.points):,} points", f"{len(run.settings)} model and device settings"]
+    counts += [f"{run.count(s)} {s}" for s in ("failed", "missing") if run.count(s)]
+    yield f"{', '.join(counts)}. The same with interactive charts: [report.html](report.html)."
+
+
+def _decision(run: Run) -> Iterator[str]:
+    yield "## What to ship"
+    yield bullets([*headlines(run), *run.sentences])
+    care = [*run.notes, *run.problems]
+    if care:
+        yield "**Read with care**"
+        yield bullets(care)
+    for settings in run.of_weights().values():
+        yield f"### {md(weights_label(settings[0]))}"
+        yield _matrix(run, settings)
+        for setting in settings:
+            yield from _setting(run, setting)
+
+
+def _matrix(run: Run, settings: Sequence[Setting]) -> str:
+    header = ["Device setting", "Dense", *(b.label for b in run.budgets)]
+    rows = []
+    for setting in settings:
+        decisions = run.decided(setting)
+        name = md(device_label(setting, run.told_apart))
+        dense = decisions[0].dense if decisions else None
+        rows.append([name, _speed(dense), *(_cell(d) for d in decisions)])
+    return table(header, rows)
+
+
+def _speed(point: Point | None) -> str:
+    return ABSENT if point is None else figure(point.tokens_per_s)
+
+
+def _cell(decision: Decision) -> str:
+    best = decision.best
+    if best is None:
+        return "none within"
+    doubt = "" if decision.certainty == "within" else " ±"
+    return f"**{_speed(best)}**{doubt} {times(best.gain)} {md(best.series)}"
+
+
+_COLUMNS = ("Budget", "Best configuration", "tok/s", "Interpolated", "Gain", "ΔPPL", "Hit rate")
+_MORE = ("Flash/token", "DRAM/token", "Conservative", "Runner-up", "Bound")
+
+
+def _setting(run: Run, setting: Setting) -> Iterator[str]:
+    decisions = run.decided(setting)
+    title = md(device_label(setting, run.told_apart))
+    yield f"<details><summary>{title}: details</summary>"
+    yield table([*_COLUMNS, *_MORE], [_details(d) for d in decisions], "--rrr-rrr")
+    yield "Every method at each budget: measured tok/s, in italics the value interpolated at it."
+    header = ["Method", *(d.budget.label for d in decisions)]
+    by_method = zip(*(d.methods for d in decisions), strict=True)
+    yield table(header, [[md(r[0].series), *map(_method, r)] for r in by_method])
+    yield "</details>"
+
+
+def _details(d: Decision) -> list[str]:
+    if d.best is None:
+        rest = [ABSENT] * (len(_COLUMNS) + len(_MORE) - 3)
+        return [d.budget.label, md(d.message), *rest, _other(d.bound, None)]
+    best = d.best
+    between = figure(d.interpolated.tokens_per_s) if d.interpolated else ABSENT
+    return [
+        d.budget.label,
+        md(configuration(best)) + (f" ({md(d.message)})" if d.message else ""),
+        f"**{_speed(best)}**",
+        between if between == ABSENT else f"*{between}*",
+        times(best.gain),
+        f"{signed(best.delta_ppl)} {interval(best)}",
+        percent(best.hit_rate),
+        megabytes(best.flash_bytes_per_token),
+        megabytes(best.dram_bytes_per_token),
+        _other(d.conservative, best),
+        _other(d.runner_up, None),
+        _other(d.bound, None),
+    ]
+
+
+def _other(point: Point | None, best: Point | None) -> str:
+    if point is None:
+        return "none"
+    if best is not None and point.point_key == best.point_key:
+        return "the same"
+    return f"{md(configuration(point))}: {_speed(point)} tok/s, {signed(point.delta_ppl)}"
+
+
+def _method(result: MethodResult) -> str:
+    if result.best is None:
+        return "none"
+    between = f" *{figure(result.interpolated.tokens_per_s)}*" if result.interpolated else ""
+    return f"{_speed(result.best)}{between}"
+
+
+def _figures(figures: Sequence[Figure]) -> Iterator[str]:
+    if figures:
+        yield "## Figures"
+    for drawn in figures:
+        yield f"![{md(drawn.alt)}]({drawn.path})"
+
+
+def _cache_aware(run: Run) -> Iterator[str]:
+    yield "## Cache-aware against plain"
+    if not run.sentences:
+        yield "The run has no cache-aware point."
+        return
+    yield bullets(run.sentences)
+    header = ("Setting", "Method", "Policy", "γ", "Median", "From", "To", "Fewer at", "Left out")
+    rows = []
+    for f in run.findings:
+        ratios = [f"{signed(100 * (r - 1), 1)} %" if r else ABSENT for r in _ratios(f)]
+        name = setting_name(f.setting, run.told_apart)
+        counts = [f"{f.fewer} of {f.compared}", str(f.outside)]
+        rows.append([md(name), md(f.series), md(f.policy), f"{f.gamma:g}", *ratios, *counts])
+    yield table(header, rows, "---rrrrrr")
+
+
+def _ratios(finding: object) -> list[float | None]:
+    return [getattr(finding, f"{name}_ratio") for name in ("median", "low", "high")]
+
+
+def _policies(run: Run) -> Iterator[str]:
+    found = policy_table(run)
+    if found is None:
+        return
+    yield "## Cache policies"
+    yield f"Fastest tok/s within {found.budget}; belady and min look ahead and cannot be shipped."
+    rows = [
+        [md(setting_name(r.setting, run.told_apart)), md(r.series)]
+        + [_speed(r.best[name]) for name in found.policies]
+        for r in found.rows
+    ]
+    header = ["Setting", "Method", *map(md, found.policies)]
+    yield table(header, rows, "--" + "r" * len(found.policies))
+
+
+def _points(run: Run) -> Iterator[str]:
+    yield "## All points"
+    shown = sorted(run.points, key=lambda p: -p.tokens_per_s if p.measured else float("inf"))
+    if len(shown) > MOST_POINTS:
+        yield f"The {MOST_POINTS} fastest of {len(shown):,}; results.csv and the page have all."
+    header = (
+        "Configuration",
+        "Setting",
+        "tok/s",
+        "Gain",
+        "ΔPPL",
+        "Hit rate",
+        "Flash/token",
+        "Status",
+    )
+    rows = [_point(p, run.told_apart) for p in shown[:MOST_POINTS]]
+    yield "<details><summary>Table of points</summary>"
+    yield table(header, rows, "--rr-rr")
+    yield "</details>"
+
+
+def _point(p: Point, told_apart: Sequence[str]) -> list[str]:
+    return [
+        md(configuration(p)),
+        md(setting_name(p.setting, told_apart)),
+        figure(p.tokens_per_s),
+        times(p.gain),
+        f"{signed(p.delta_ppl)} {interval(p)}",
+        percent(p.hit_rate),
+        megabytes(p.flash_bytes_per_token),
+        md(p.status),
+    ]
+
+
+def _plan(run: Run) -> Iterator[str]:
+    yield "## Plan"
+    if not run.plan:
+        yield "No plan was found in the run folder."
+        return
+    tasks = [f"{n} {kind}" for kind, n in (run.plan.get("tasks") or {}).items()]
+    points = run.plan.get("points") or len(run.points)
+    yield f"{md(points)} points became these tasks: {md(', '.join(tasks) or 'none')}."
+    why = [f"{reason} {n}" for reason, n in (run.plan.get("why") or {}).items()]
+    yield f"By reason: {md(', '.join(why))}." if why else ""
+    skipped: Sequence[Row] = run.plan.get("skipped") or []
+    if skipped:
+        rows = [[md(s.get("reason", "")), md(s.get("points", ""))] for s in skipped]
+        yield table(("Skipped because", "Points"), rows, "-r")
+
+
+def _failures(run: Run) -> Iterator[str]:
+    found = failures(run.points)
+    if found:
+        yield "## Failures"
+    for failure in found:
+        yield f"{failure.count} point{'' if failure.count == 1 else 's'}:"
+        yield fence(failure.error)
+        yield bullets(failure.examples)
+
+
+def _provenance(run: Run) -> Iterator[str]:
+    yield "## Provenance"
+    pairs = flatten({k: v for k, v in run.provenance.items() if k != "notes"})
+    if not pairs:
+        yield "No provenance was found in the run folder."
+        return
+    yield "<details><summary>How this was made</summary>"
+    yield table(("What", "Value"), [[md(path), md(value)] for path, value in pairs])
+    yield "</details>"
+
+
+def _meaning() -> Iterator[str]:
+    yield "## What the numbers mean"
+    yield "\n".join(f"- **{md(term)}**: {md(meaning)}" for term, meaning in TERMS)

@@ -1,0 +1,108 @@
+"""The data that the page's own script draws from: one JSON document of columns.
+
+Texts are dictionary-coded and numbers carry seven significant digits, so 10,000 points take a few
+megabytes. The document is escaped for a `<script>` element: it cannot end it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reports.palette import looks, policy_looks
+from reports.points import OFFLINE_POLICIES, Point, device_label, weights_label
+from reports.policies import policy_names
+from reports.run import Run
+
+TEXT_COLUMNS = ("series", "method", "selector", "allocation", "policy", "status", "error")
+NUMBER_COLUMNS = (
+    *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
+    *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
+    *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
+    "overhead_bytes",
+)
+_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def payload(run: Run) -> dict[str, Any]:
+    """Columns, settings, series, policies and budgets of a run as JSON values."""
+    position = {setting: i for i, setting in enumerate(run.settings)}
+    columns: dict[str, Any] = {n: coded(getattr(p, n) for p in run.points) for n in TEXT_COLUMNS}
+    columns |= {n: [short(getattr(p, n)) for p in run.points] for n in NUMBER_COLUMNS}
+    columns["key"] = [p.point_key for p in run.points]
+    columns["setting"] = [position[p.setting] for p in run.points]
+    columns["flags"] = [_flags(p) for p in run.points]
+    columns["plain_flash"] = _plain_flash(run)
+    for task in run.accuracy_tasks:
+        columns[f"acc_{task}"] = [short(row.get(f"acc_{task}")) for row in run.rows]
+    return {
+        "count": len(run.points),
+        "columns": columns,
+        "accuracyTasks": list(run.accuracy_tasks),
+        "settings": _settings(run),
+        "series": _series(run.points),
+        "policies": _policies(run.points),
+        "budgets": [{"label": b.label, **asdict(b)} for b in run.budgets],
+    }
+
+
+def _settings(run: Run) -> list[dict[str, Any]]:
+    return [
+        {
+            **asdict(setting),
+            "weights": weights_label(setting),
+            "label": device_label(setting, run.told_apart),
+        }
+        for setting in run.settings
+    ]
+
+
+def _series(points: Sequence[Point]) -> list[dict[str, Any]]:
+    found = looks(p.series for p in points)
+    plain = {p.series: p.plain if p.cache_aware else "" for p in points}
+    return [{"name": n, "plain": plain[n], **asdict(look)} for n, look in found.items()]
+
+
+def _policies(points: Sequence[Point]) -> list[dict[str, Any]]:
+    found = policy_looks(policy_names(points))
+    return [
+        {"name": n, "light": light, "dark": dark, "dash": dash, "offline": n in OFFLINE_POLICIES}
+        for n, (light, dark, dash) in found.items()
+    ]
+
+
+def _flags(point: Point) -> int:
+    """Bit 0 measured, bit 1 cache-aware, bit 2 bound."""
+    return int(point.measured) + 2 * int(point.cache_aware) + 4 * int(point.bound)
+
+
+def _plain_flash(run: Run) -> list[float | None]:
+    """For each cache-aware point, Flash bytes of the plain method at the same ΔPPL."""
+    known = {id(c.point): c.plain_bytes for c in run.comparisons}
+    return [short(known.get(id(p))) for p in run.points]
+
+
+def coded(values: Iterable[str]) -> dict[str, list[Any]]:
+    """`{"names": distinct values, "codes": their positions}`."""
+    names: dict[str, int] = {}
+    codes = [names.setdefault(value, len(names)) for value in values]
+    return {"names": list(names), "codes": codes}
+
+
+def short(value: float | None) -> float | int | None:
+    """`value` to seven significant digits, None for what is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.7g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def script_json(document: Any) -> str:
+    """JSON that may stand inside a `<script>` element."""
+    written = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escape in _UNSAFE.items():
+        written = written.replace(character, escape)
+    return written

@@ -1,0 +1,218 @@
+"""A row of the results table as a typed value, and the names it goes by on a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.results import Row
+
+OFFLINE_POLICIES = frozenset({"belady", "min"})  # they look ahead: no device can run them
+_NATIVE_SELECTORS = {"cats": "layer-threshold"}  # selectors that are part of a method
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What must be equal for two points to be compared: weights, measurement and device."""
+
+    model: str
+    quant: str
+    text: str
+    windows: float
+    window_tokens: float
+    dtype: str
+    device: str
+    dram_gb: float
+    flash_gbps: float
+    dram_gbps: float
+    timing: str
+    cache_start: str
+    cache_scope: str
+
+    @property
+    def weights(self) -> tuple[str, str]:
+        return self.model, self.quant
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point. Figures that were not measured are NaN, texts that are absent are empty."""
+
+    point_key: str
+    setting: Setting
+    series: str  # method with its selector: `dip`, `dip-ca`; the unit of a frontier
+    plain: str  # the series without cache-aware selection
+    cache_aware: bool
+    bound: bool  # needs to know the future, so it bounds what can be reached
+    method: str
+    selector: str
+    allocation: str
+    policy: str
+    density: float
+    mlp_density: float
+    gamma: float
+    cache_fraction: float
+    ppl: float
+    ppl_dense: float
+    delta_ppl: float
+    delta_ppl_low: float
+    delta_ppl_high: float
+    hit_rate: float
+    flash_bytes_per_token: float
+    dram_bytes_per_token: float
+    tokens_per_s: float
+    tokens_per_s_dense: float
+    overhead_bytes: float
+    status: str
+    error: str
+
+    @property
+    def measured(self) -> bool:
+        """Both figures of the trade-off are there."""
+        return (
+            self.status == "done"
+            and math.isfinite(self.delta_ppl)
+            and math.isfinite(self.tokens_per_s)
+        )
+
+    @property
+    def dense(self) -> bool:
+        return self.method == "dense"
+
+    @property
+    def gain(self) -> float:
+        """Throughput over the dense model's on the same device."""
+        return self.tokens_per_s / self.tokens_per_s_dense if self.tokens_per_s_dense else math.nan
+
+
+_TEXTS = ("point_key", "method", "selector", "allocation", "policy", "status", "error")
+_NUMBERS = (
+    *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
+    *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
+    *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
+    "overhead_bytes",
+)
+_SETTING_NUMBERS = ("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps")
+
+
+def points(rows: Iterable[Row]) -> list[Point]:
+    """One Point for each row, in the order of the rows."""
+    shared: dict[Setting, Setting] = {}
+    return [_point(row, shared) for row in rows]
+
+
+def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
+    setting = _setting(row)
+    figures: dict[str, Any] = {name: text(row.get(name)) for name in _TEXTS}
+    figures |= {name: number(row.get(name)) for name in _NUMBERS}
+    method, selector = text(row.get("method")), text(row.get("selector"))
+    return Point(
+        setting=shared.setdefault(setting, setting),
+        series=series_name(method, selector),
+        plain=method.removesuffix("-ca"),
+        cache_aware=selector == "cache-aware",
+        bound=text(row.get("policy")) in OFFLINE_POLICIES or "oracle" in method,
+        **figures,
+    )
+
+
+def _setting(row: Row) -> Setting:
+    values: dict[str, Any] = {
+        name: number(row.get(name), -1.0) if name in _SETTING_NUMBERS else text(row.get(name))
+        for name in Setting.__dataclass_fields__
+    }
+    return Setting(**values)
+
+
+def series_name(method: str, selector: str) -> str:
+    """`dip` for a method under top-k, `dip-ca` when cache-aware, else `dip (selector)`."""
+    if selector == "cache-aware":
+        return method if method.endswith("-ca") else f"{method}-ca"
+    if selector in ("", "none", "topk", _NATIVE_SELECTORS.get(method)):
+        return method
+    return f"{method} ({selector})"
+
+
+def text(value: object) -> str:
+    """A cell as text; None and NaN are empty."""
+    return "" if value is None or value != value else str(value)
+
+
+def number(value: Any, absent: float = math.nan) -> float:
+    """A cell as a float; None and NaN are `absent`."""
+    if value is None or value != value:
+        return absent
+    return float(value)
+
+
+def by_setting(given: Iterable[Point]) -> dict[Setting, list[Point]]:
+    """Points by setting; settings ordered by model, weights, device, DRAM, Flash, then the rest."""
+    groups: dict[Setting, list[Point]] = {}
+    for point in given:
+        groups.setdefault(point.setting, []).append(point)
+    return {setting: groups[setting] for setting in sorted(groups, key=_setting_order)}
+
+
+def _setting_order(setting: Setting) -> tuple[object, ...]:
+    first = (setting.model, setting.quant, setting.device, setting.dram_gb, setting.flash_gbps)
+    return (*first, *(getattr(setting, name) for name in Setting.__dataclass_fields__))
+
+
+def by_series(given: Iterable[Point]) -> dict[str, list[Point]]:
+    """Points by series, in order of name with dense first."""
+    groups: dict[str, list[Point]] = {}
+    for point in given:
+        groups.setdefault(point.series, []).append(point)
+    return {name: groups[name] for name in sorted(groups, key=lambda n: (n != "dense", n))}
+
+
+def varying(settings: Sequence[Setting]) -> tuple[str, ...]:
+    """The fields of a setting that tell `settings` apart, in the order of declaration."""
+    fields = Setting.__dataclass_fields__
+    return tuple(f for f in fields if len({getattr(s, f) for s in settings}) > 1)
+
+
+_FORMS = {
+    "windows": "{:g} windows",
+    "window_tokens": "{:g} tokens a window",
+    "dram_gb": "{:g} GB DRAM",
+    "flash_gbps": "{:g} GB/s Flash",
+    "dram_gbps": "{:g} GB/s DRAM",
+    "timing": "{} timing",
+    "cache_start": "{} start",
+    "cache_scope": "{} scope",
+    "text": "on {}",
+}
+
+
+def describe(setting: Setting, fields: Iterable[str]) -> str:
+    """The named fields of a setting in words, joined by a middle dot."""
+    parts = [_FORMS.get(name, "{}").format(getattr(setting, name)) for name in fields]
+    return " · ".join(part for part in parts if part)
+
+
+def device_label(setting: Setting, told_apart: Sequence[str] = ()) -> str:
+    """Device, DRAM and Flash, then whatever else tells the settings of a report apart."""
+    extra = [f for f in told_apart if f not in ("model", "quant", *_DEVICE_FIELDS)]
+    return describe(setting, (*_DEVICE_FIELDS, *extra))
+
+
+_DEVICE_FIELDS = ("device", "dram_gb", "flash_gbps")
+
+
+def weights_label(setting: Setting) -> str:
+    """The model, and what was done to its weights where that is known."""
+    return describe(setting, ("model", "quant"))
+
+
+def configuration(point: Point) -> str:
+    """What to set to get this point: series, density, γ, allocation and policy."""
+    if point.dense:
+        return "dense"
+    parts = [point.series, f"density {point.density:g}"]
+    parts += [f"γ {point.gamma:g}"] if point.cache_aware else []
+    parts += [point.allocation] if point.allocation not in ("", "none") else []
+    parts += [point.policy] if point.policy not in ("", "none") else ["no cache"]
+    return " · ".join(parts)

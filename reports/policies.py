@@ -1,0 +1,63 @@
+"""Cache policies side by side: what each reaches within a budget, all else being free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.decisions import Decision, fastest
+from reports.points import OFFLINE_POLICIES, Point, Setting, by_series, by_setting
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """The fastest point of one series in one setting within `limit`, for each policy."""
+
+    setting: Setting
+    series: str
+    limit: float
+    best: Mapping[str, Point | None]
+
+
+def policy_names(given: Iterable[Point]) -> tuple[str, ...]:
+    """The policies of pruned points, those that a device can run first."""
+    names = {p.policy for p in given if not p.dense and p.policy}
+    return tuple(sorted(names, key=lambda name: (name in OFFLINE_POLICIES, name != "none", name)))
+
+
+def compare_policies(
+    given: Sequence[Point], limits: Mapping[Setting, float], series: Sequence[str]
+) -> list[PolicyRow]:
+    """A row for each setting and series of `series`; measured points only."""
+    names = policy_names(given)
+    found: list[PolicyRow] = []
+    for setting, members in by_setting(p for p in given if p.measured).items():
+        groups = by_series(members)
+        found += [
+            PolicyRow(
+                setting, name, limits[setting], _by_policy(groups[name], names, limits[setting])
+            )
+            for name in series
+            if name in groups
+        ]
+    return found
+
+
+def _by_policy(members: list[Point], names: Iterable[str], limit: float) -> dict[str, Point | None]:
+    return {n: fastest([p for p in members if p.policy == n], limit) for n in names}
+
+
+def compared_series(given: Sequence[Point]) -> tuple[str, ...]:
+    """Cache-aware series and their plain twins, plain first; else every pruned series."""
+    aware = sorted({p.series for p in given if p.cache_aware})
+    plain = sorted({p.plain for p in given if p.cache_aware})
+    return (*plain, *aware) or tuple(sorted({p.series for p in given if not p.dense}))
+
+
+def headline(decisions: Sequence[Decision]) -> list[Decision]:
+    """One decision a setting, for the budget in the middle when ordered by strictness."""
+    if not decisions:
+        return []
+    first = [d for d in decisions if d.setting == decisions[0].setting]
+    middle = sorted(first, key=lambda d: (d.limit != d.limit, d.limit))[(len(first) - 1) // 2]
+    return [d for d in decisions if d.budget == middle.budget]

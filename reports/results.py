@@ -1,0 +1,156 @@
+"""The results table: one row a point, one typed and explained column a figure.
+
+`COLUMNS` is the one place where a column is named. The schema, the methods page of the report and
+the documentation are made from it. A figure that was not measured is null, never zero.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+STATUSES = ("done", "failed", "missing")
+
+_TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int64()}
+
+
+class ReportError(Exception):
+    """A run folder or table that no report can be made from; the text is the whole message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `kind` is text, number (float64) or count (int64); `unit` is empty for none."""
+
+    name: str
+    kind: str
+    unit: str
+    meaning: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    # What the point is.
+    Column("sweep", "text", "", "name of the sweep that asked for the point"),
+    Column("point_key", "text", "", "16 hex digits that identify the point by its content"),
+    Column("model", "text", "", "model as named in the sweep file"),
+    Column("quant", "text", "", "what was done to the weights, with the bits that are counted"),
+    Column("method", "text", "", "pruning method"),
+    Column("selector", "text", "", "how scores become a mask: topk, cache-aware or a threshold"),
+    Column("density", "number", "", "MLP density that was asked for"),
+    Column("mlp_density", "number", "", "MLP density that was realised, over layers and tokens"),
+    Column("gamma", "number", "", "weight of units outside the cache (eq. 10); 1 ignores it"),
+    Column("allocation", "text", "", "how the density is split over a method's groups"),
+    Column("policy", "text", "", "what the DRAM cache evicts first"),
+    # The device it was priced on.
+    Column("device", "text", "", "device preset or the user's own name"),
+    Column("dram_gb", "number", "GB", "DRAM for weights and caches, 1 GB = 1e9 bytes"),
+    Column("flash_gbps", "number", "GB/s", "Flash read bandwidth"),
+    Column("dram_gbps", "number", "GB/s", "DRAM bandwidth"),
+    Column("cache_fraction", "number", "", "share of the pruned groups that the caches hold"),
+    # Accuracy.
+    Column("ppl", "number", "", "perplexity on the evaluation text"),
+    Column("ppl_dense", "number", "", "perplexity of the same weights with nothing pruned"),
+    Column("delta_ppl", "number", "", "ppl less ppl_dense, on the same windows"),
+    Column("delta_ppl_low", "number", "", "lower end of the 95 % interval, paired bootstrap"),
+    Column("delta_ppl_high", "number", "", "upper end of the 95 % interval, paired bootstrap"),
+    # Cost.
+    Column("hit_rate", "number", "", "used units found in the DRAM cache, over all used units"),
+    Column("flash_bytes_per_token", "number", "B", "bytes read from Flash for a token, mean"),
+    Column("dram_bytes_per_token", "number", "B", "bytes read from DRAM for a token, mean"),
+    Column("tokens_per_s", "number", "1/s", "tokens per second of the memory model"),
+    Column("tokens_per_s_dense", "number", "1/s", "the same for the dense model on this device"),
+    Column("overhead_bytes", "number", "B", "extra structures of the method: predictors, bitmaps"),
+    # Book-keeping.
+    Column("tokens", "count", "", "evaluated tokens"),
+    Column("seed", "count", "", "seed of every random choice"),
+    Column("status", "text", "", "done, failed or missing"),
+    Column("error", "text", "", "why a point failed"),
+)
+
+EXTRA_COLUMNS: tuple[Column, ...] = (
+    Column("timing", "text", "", "overlap: Flash and DRAM traffic at once; serial: in turn"),
+    Column("cache_start", "text", "", "cache content before the first token: empty or hot"),
+    Column("cache_scope", "text", "", "a session is one window, or carries on through a shard"),
+    Column("window_tokens", "count", "", "tokens in one evaluation window"),
+    Column("windows", "count", "", "evaluation windows"),
+    Column("text", "text", "", "evaluation text"),
+    Column("dtype", "text", "", "floating-point type of the evaluation"),
+    Column("geometry", "text", "", "layer sizes that bytes were counted with"),
+    Column("static_bytes", "number", "B", "bytes that every token uses, pinned in DRAM first"),
+    Column("resident_bytes", "number", "B", "static bytes that fit in DRAM"),
+    Column("excess_bytes", "number", "B", "static bytes streamed from Flash for each token"),
+    Column("reads", "text", "", "JSON of the counts that throughput is computed from"),
+    Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
+)
+
+
+def schema(tasks: Iterable[str] = ()) -> pa.Schema:
+    """Arrow schema of a results table with one `acc_<task>` column for each downstream task."""
+    accuracies = [Column(f"acc_{task}", "number", "", f"accuracy on {task}") for task in tasks]
+    return pa.schema([_field(c) for c in (*COLUMNS, *accuracies, *EXTRA_COLUMNS)])
+
+
+def _field(column: Column) -> pa.Field:
+    notes = {"unit": column.unit, "meaning": column.meaning}
+    return pa.field(column.name, _TYPES[column.kind], metadata=notes)
+
+
+SCHEMA = schema()
+
+
+def empty_table(tasks: Iterable[str] = ()) -> pa.Table:
+    """A results table with every column and no row."""
+    return schema(tasks).empty_table()
+
+
+def read_table(path: Path) -> pa.Table:
+    """The results table in `path`.
+
+    Raises ReportError when the file is absent, is no Parquet, or lacks a column of `COLUMNS`.
+    """
+    if not path.is_file():
+        raise ReportError(f"{path}: no such file; a report needs the results table of a run")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ReportError(f"{path}: not a Parquet file that can be read: {error}") from error
+    return check_table(table, str(path))
+
+
+def check_table(table: pa.Table, source: str) -> pa.Table:
+    """`table` itself when it has every column of `COLUMNS`, else a ReportError that names them."""
+    absent = [column.name for column in COLUMNS if column.name not in table.column_names]
+    if absent:
+        raise ReportError("\n".join(f"{source}: {_absent(n, table.column_names)}" for n in absent))
+    return table
+
+
+def _absent(name: str, given: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, given, n=1)
+    return f"no column {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
+
+
+def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
+    """The rows of an Arrow table or a pandas frame as plain dictionaries; missing is None.
+
+    The bulky `reads` are left out: nothing that works on rows needs them.
+    """
+    arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table)
+    check_table(arrow, "results table")
+    names = [name for name in arrow.column_names if name != "reads"]
+    return arrow.select(names).to_pylist()
+
+
+def accuracy_tasks(names: Iterable[str]) -> tuple[str, ...]:
+    """The downstream tasks that have a column among `names`."""
+    return tuple(name.removeprefix("acc_") for name in names if name.startswith("acc_"))

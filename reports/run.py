@@ -1,0 +1,130 @@
+"""A run folder as it is read for a report: the table, the plan and the provenance.
+
+Plan and provenance may be absent or damaged: that is told in `problems`, and the report is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reports.budgets import Budget, parse_all
+from reports.cache_aware import Comparison, Finding, compare, findings, sentences
+from reports.decisions import Decision, decide_points
+from reports.points import Point, Setting, by_setting, points, varying
+from reports.policies import PolicyRow, compare_policies, compared_series, headline
+from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that a report says, before it is laid out."""
+
+    title: str
+    rows: Sequence[Row]
+    points: Sequence[Point]
+    settings: Sequence[Setting]
+    told_apart: tuple[str, ...]  # fields of a setting that differ within the run
+    budgets: tuple[Budget, ...]
+    decisions: Sequence[Decision]
+    headline: Sequence[Decision]
+    comparisons: Sequence[Comparison]
+    findings: Sequence[Finding]
+    sentences: Sequence[str]
+    policies: Sequence[PolicyRow]
+    accuracy_tasks: tuple[str, ...]
+    plan: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    problems: tuple[str, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """Caveats that the run itself recorded."""
+        given = self.provenance.get("notes") or []
+        return [str(note) for note in given] if isinstance(given, list) else [str(given)]
+
+    def count(self, status: str) -> int:
+        return sum(p.status == status for p in self.points)
+
+    def of_weights(self) -> dict[tuple[str, str], list[Setting]]:
+        """Settings by model and quantisation."""
+        groups: dict[tuple[str, str], list[Setting]] = {}
+        for setting in self.settings:
+            groups.setdefault(setting.weights, []).append(setting)
+        return groups
+
+    def decided(self, setting: Setting) -> list[Decision]:
+        return [d for d in self.decisions if d.setting == setting]
+
+
+def load(run_dir: Path) -> Run:
+    """The run in `run_dir`. Raises ReportError without a readable results table."""
+    table = read_table(run_dir / "results.parquet")
+    plan, plan_problem = _read_json(run_dir / "plan.json")
+    provenance, provenance_problem = _read_json(run_dir / "provenance.json")
+    found = rows(table)
+    budgets, budget_problem = _budgets(plan)
+    problems = tuple(p for p in (plan_problem, provenance_problem, budget_problem) if p)
+    names = {str(row["sweep"]) for row in found if row.get("sweep")}
+    title = str(plan.get("sweep") or ", ".join(sorted(names)) or run_dir.name)
+    tasks = accuracy_tasks(table.column_names)
+    return assemble(title, found, budgets, plan, provenance, problems, tasks)
+
+
+def assemble(
+    title: str,
+    found: Sequence[Row],
+    budgets: tuple[Budget, ...],
+    plan: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    problems: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
+) -> Run:
+    """A Run from rows and documents that are in memory."""
+    members = points(found)
+    settings = list(by_setting(members))
+    decisions = decide_points(members, budgets)
+    shown = headline(decisions)
+    comparisons = compare(members)
+    limits = {d.setting: d.limit for d in shown}
+    return Run(
+        title=title,
+        rows=found,
+        points=members,
+        settings=settings,
+        told_apart=varying(settings),
+        budgets=budgets,
+        decisions=decisions,
+        headline=shown,
+        comparisons=comparisons,
+        findings=findings(comparisons),
+        sentences=sentences(comparisons),
+        policies=compare_policies(members, limits, compared_series(members)),
+        accuracy_tasks=tasks,
+        plan=plan,
+        provenance=provenance,
+        problems=problems,
+    )
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], str]:
+    if not path.is_file():
+        return {}, f"{path.name} is not in the run folder, so what it tells is left out."
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        return {}, f"{path.name} cannot be read ({error}), so what it tells is left out."
+    if not isinstance(document, dict):
+        return {}, f"{path.name} holds no mapping, so what it tells is left out."
+    return document, ""
+
+
+def _budgets(plan: Mapping[str, Any]) -> tuple[tuple[Budget, ...], str]:
+    given = plan.get("budgets") or ()
+    try:
+        return parse_all(given), ""
+    except (ReportError, TypeError) as error:
+        return parse_all(()), f"plan.json: {error}; the usual budgets are used."

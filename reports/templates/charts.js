@@ -1,0 +1,207 @@
+// The three charts. They share one set of filters and are drawn again whenever one changes.
+const state = { setting: 0, policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "" };
+const narrow = () => window.innerWidth < 760;
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const shade = (look) => (window.sweepTheme.isDark() ? look.dark : look.light);
+const CONFIG = { responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+
+function chosenPoints({ policies = true } = {}) {
+  return everyPoint.filter((i) => {
+    if (columns.setting[i] !== state.setting || !has(i, MEASURED)) return false;
+    if (has(i, BOUND) && !state.bounds) return false;
+    if (coded("method", i) === "dense") return true;
+    if (policies && state.policy && coded("policy", i) !== state.policy) return false;
+    return !(state.gamma && has(i, CACHE_AWARE) && String(columns.gamma[i]) !== state.gamma);
+  });
+}
+
+function hoverText(i) {
+  const lines = [
+    `<b>${literal(coded("series", i))}</b>  density ${plainNumber(columns.density[i])} (realised ${figure(columns.mlp_density[i])})`,
+    [has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("allocation", i), `policy ${coded("policy", i)}`].filter(Boolean).map(literal).join(" · "),
+    `<b>${figure(columns.tokens_per_s[i])} tok/s</b>  ${times(gain(i))} dense`,
+    `ΔPPL <b>${signed(columns.delta_ppl[i])}</b> ${interval(i)}  PPL ${fixed(columns.ppl[i], 3)}`,
+    `hit rate ${percent(columns.hit_rate[i])}, cache holds ${percent(columns.cache_fraction[i])}`,
+    `Flash ${megabytes(columns.flash_bytes_per_token[i])} MB, DRAM ${megabytes(columns.dram_bytes_per_token[i])} MB a token`,
+  ];
+  const plain = columns.plain_flash[i];
+  if (known(plain) && plain > 0) lines.push(`Flash ${signed(100 * (columns.flash_bytes_per_token[i] / plain - 1), 1)} % against plain at this ΔPPL`);
+  for (const task of data.accuracyTasks) {
+    if (known(columns[`acc_${task}`][i])) lines.push(`${literal(task)} ${fixed(columns[`acc_${task}`][i], 4)}`);
+  }
+  if (has(i, BOUND)) lines.push("a bound: needs to know the future");
+  lines.push(`point ${literal(columns.key[i])}`);
+  return lines.join("<br>");
+}
+
+const limits = () => {
+  const dense = everyPoint.find((i) => columns.setting[i] === state.setting && known(columns.ppl_dense[i]));
+  const ppl = dense === undefined ? NaN : columns.ppl_dense[dense];
+  return data.budgets.map((b) => ({ label: b.label, at: b.relative ? b.amount * ppl : b.amount })).filter((b) => known(b.at));
+};
+
+// Axis ranges: around the budgets, or everything. Plotly takes logarithms for log axes.
+function ranges(indices, height) {
+  const xs = indices.map((i) => columns.delta_ppl[i]);
+  const positive = xs.filter((x) => x > 0);
+  const log = state.scale === "log";
+  const top = Math.max(...limits().map((b) => b.at), 0.1) * 1.5;
+  let low = log ? Math.min(...positive, 1) * 0.8 : Math.min(0, ...xs);
+  let high = state.range === "budget" ? top : Math.max(top, ...xs) * (log ? 1.3 : 1.03);
+  if (!log) low -= 0.025 * (high - low);
+  const inside = indices.filter((i) => columns.delta_ppl[i] <= high && columns.delta_ppl[i] >= low);
+  const ys = (inside.length ? inside : indices).map(height).filter((y) => known(y) && (!log || y > 0));
+  const [bottom, ceiling] = [Math.min(...ys), Math.max(...ys)];
+  const pad = (ceiling - bottom || ceiling || 1) * 0.07;
+  const y = log ? [bottom * 0.93, ceiling * 1.1] : [Math.max(bottom - pad, 0), ceiling + 1.6 * pad];
+  const written = (pair) => (log ? pair.map(Math.log10) : pair);
+  return { x: written([low, high]), y: ys.length ? written(y) : undefined, hidden: indices.length - inside.length, low, high };
+}
+
+function layout(axes, yTitle) {
+  const line = css("--line"), quiet = css("--quiet");
+  const axis = (title, range) => ({
+    title: { text: title, font: { size: 13 }, standoff: 8 }, range, type: state.scale,
+    gridcolor: line, zerolinecolor: css("--strong"), linecolor: css("--strong"), tickcolor: line, automargin: true,
+    ...(state.scale === "log" ? { dtick: "D2", exponentformat: "none" } : {}),
+  });
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow() ? false : "zoom",
+    font: { family: getComputedStyle(document.body).fontFamily, color: quiet, size: 12 },
+    margin: narrow() ? { l: 44, r: 8, t: 26, b: 44 } : { l: 60, r: 16, t: 30, b: 50 },
+    xaxis: axis("ΔPPL against dense", axes.x), yaxis: axis(yTitle, axes.y),
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: css("--accent") },
+    legend: narrow() ? { orientation: "h", y: -0.16, yanchor: "top", font: { size: 12 } } : { y: 1, font: { size: 13, color: css("--text") }, tracegroupgap: 2 },
+    hoverlabel: { bgcolor: css("--surface"), bordercolor: css("--strong"), align: "left", font: { color: css("--text"), size: 12.5 } },
+    ...budgetLines(axes),
+  };
+}
+
+function budgetLines(axes) {
+  const log = state.scale === "log";
+  const shown = limits().filter((b) => b.at > axes.low && b.at < axes.high).sort((a, b) => a.at - b.at);
+  const place = (x) => (log ? Math.log10(x) : x);
+  const span = axes.x[1] - axes.x[0], width = Math.min(window.innerWidth, 1200) - (narrow() ? 70 : 260);
+  let last = -Infinity;
+  const labels = shown.filter((b) => {
+    const at = (width * (place(b.at) - axes.x[0])) / span;
+    if (at - last < 15) return false;
+    last = at;
+    return true;
+  });
+  return {
+    shapes: shown.map((b) => ({ type: "line", x0: b.at, x1: b.at, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: css("--strong"), width: 1.2, dash: "dot" } })),
+    annotations: labels.map((b) => ({ x: place(b.at), yref: "paper", y: 0.995, yanchor: "top", xanchor: "right", text: literal(b.label), textangle: -90, showarrow: false, font: { size: 11, color: css("--quiet") } })),
+  };
+}
+
+const policyLook = (i) => policyByName.get(coded("policy", i)) || { light: "#555555", dark: "#cccccc", dash: "solid" };
+const policyOrder = (a, b) => (policyLook(a[1][0]).offline || false) - (policyLook(b[1][0]).offline || false) || (a[0] < b[0] ? -1 : 1);
+const pick = (indices, of) => indices.map(of);
+const delta = (i) => columns.delta_ppl[i];
+const speed = (i) => columns.tokens_per_s[i];
+const flash = (i) => (known(columns.flash_bytes_per_token[i]) ? columns.flash_bytes_per_token[i] / 1e6 : null);
+const spread = (indices, height) => ({ x: pick(indices, delta), y: pick(indices, height), text: pick(indices, hoverText), customdata: indices, hovertemplate: "%{text}<extra></extra>" });
+const lineOf = (indices, height, look, more) => ({ type: "scatter", mode: "lines", x: pick(indices, delta), y: pick(indices, height), hoverinfo: "skip", showlegend: false, line: { color: look, width: 2 }, ...more });
+
+// --- throughput against loss --------------------------------------------------------------------
+function frontiers() {
+  const groups = groupBy(chosenPoints(), (i) => coded("series", i));
+  return data.series.filter((s) => groups.has(s.name)).map((s) => {
+    const all = groups.get(s.name);
+    const real = all.filter((i) => !has(i, BOUND));
+    return { series: s, all, bound: !real.length, line: pareto(real.length ? real : all, delta, speed) };
+  });
+}
+
+function drawScatter() {
+  const traces = [];
+  const found = frontiers();
+  for (const { series, all, bound, line } of found) {
+    const color = shade(series), group = series.name, on = new Set(line);
+    traces.push(lineOf(line, speed, color, { legendgroup: group, line: { color, width: 2, dash: bound ? "dot" : "solid" } }));
+    const parts = [[all.filter((i) => !on.has(i) && has(i, BOUND)), `${series.symbol}-open`, 0.55, 6], [all.filter((i) => !on.has(i) && !has(i, BOUND)), series.symbol, 0.4, 6], [line, bound ? `${series.symbol}-open` : series.symbol, 1, 9]];
+    for (const [members, symbol, opacity, size] of parts) {
+      const front = members === line;
+      if (!members.length && !front) continue;
+      traces.push({ type: "scatter", mode: "markers", name: literal(series.name), legendgroup: group, showlegend: front, ...spread(members, speed), marker: { color, symbol, opacity, size: group === "dense" ? 13 : size, line: { width: front && !bound ? 1 : 0.8, color: front && !bound ? css("--surface") : color } } });
+    }
+  }
+  const shown = found.flatMap((f) => f.all);
+  const axes = ranges(shown, speed);
+  const unloggable = state.scale === "log" ? shown.filter((i) => delta(i) <= 0).length : 0;
+  const notes = [];
+  if (axes.hidden - unloggable > 0) notes.push(`${axes.hidden - unloggable} of ${shown.length} points lie outside this view`);
+  if (unloggable) notes.push(`${unloggable} with ΔPPL of 0 or less ${unloggable === 1 ? "has" : "have"} no place on a logarithmic axis`);
+  document.getElementById("scatter-note").textContent = notes.join("; ");
+  Plotly.react("scatter", traces, layout(axes, "tok/s"), CONFIG);
+}
+
+// --- cache-aware against plain --------------------------------------------------------------------
+const SYMBOLS = ["diamond", "square", "triangle-up", "cross", "pentagon", "hexagon", "star"];
+
+function awarePoints() {
+  return chosenPoints().filter((i) => has(i, CACHE_AWARE) && known(flash(i)));
+}
+
+function drawFlash() {
+  if (!document.getElementById("flash")) return;
+  const twins = new Set(data.series.filter((s) => s.plain).map((s) => s.plain));
+  const plain = chosenPoints().filter((i) => twins.has(coded("series", i)) && known(flash(i)));
+  const traces = [];
+  for (const [key, members] of [...groupBy(plain, (i) => `${coded("series", i)} · ${coded("policy", i)}`)].sort(policyOrder)) {
+    const color = shade(seriesByName.get(coded("series", members[0])));
+    const line = pareto(members, delta, (i) => -flash(i));
+    traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key), showlegend: true, marker: { color, size: 6 }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
+  }
+  const aware = awarePoints();
+  const gammas = [...new Set(aware.map((i) => columns.gamma[i]))].sort((a, b) => a - b);
+  for (const [key, members] of [...groupBy(aware, (i) => `${coded("series", i)} · ${coded("policy", i)} · γ ${columns.gamma[i]}`)].sort()) {
+    const color = shade(seriesByName.get(coded("series", members[0])));
+    traces.push({ type: "scatter", mode: "markers", name: literal(key), ...spread(members, flash), marker: { color, size: 10, symbol: SYMBOLS[gammas.indexOf(columns.gamma[members[0]]) % SYMBOLS.length], line: { width: 1, color: css("--surface") } } });
+  }
+  Plotly.react("flash", traces, layout(ranges([...plain, ...aware], flash), "Flash MB per token"), CONFIG);
+}
+
+// --- policies -----------------------------------------------------------------------------------
+function drawPolicies() {
+  if (!document.getElementById("policy")) return;
+  const all = chosenPoints({ policies: false });
+  const members = all.filter((i) => coded("series", i) === state.series);
+  const traces = [];
+  for (const [name, points] of [...groupBy(members, (i) => coded("policy", i))].sort(policyOrder)) {
+    const look = policyLook(points[0]);
+    const line = pareto(points, delta, speed);
+    traces.push({ type: "scatter", mode: "lines+markers", name: literal(name || "none"), ...spread(line, speed), line: { color: shade(look), width: 2, dash: look.dash }, marker: { color: shade(look), size: 7 } });
+  }
+  const twin = data.series.find((s) => s.plain === state.series);
+  const aware = twin ? pareto(all.filter((i) => coded("series", i) === twin.name), delta, speed) : [];
+  if (aware.length) traces.push({ type: "scatter", mode: "lines+markers", name: literal(twin.name), ...spread(aware, speed), line: { color: shade(twin), width: 3 }, marker: { color: shade(twin), size: 9, symbol: twin.symbol } });
+  const axes = ranges([...members, ...aware], speed);
+  Plotly.react("policy", traces, layout(axes, "tok/s"), CONFIG);
+}
+
+// --- the same figures as tables -------------------------------------------------------------------
+const TABLES = {
+  scatter: (box) => box.replaceChildren(pointTable(FIGURES, frontiers().flatMap((f) => f.line), data.settings[state.setting].label)),
+  flash: (box) => {
+    const against = { title: "Against plain", numeric: true, text: (i) => known(columns.plain_flash[i]) && columns.plain_flash[i] > 0 ? `${signed(100 * (columns.flash_bytes_per_token[i] / columns.plain_flash[i] - 1), 1)} %` : "outside its range" };
+    const shown = awarePoints().sort((a, b) => delta(a) - delta(b));
+    box.replaceChildren(pointTable([...FIGURES, against], shown, data.settings[state.setting].label));
+  },
+};
+
+function fillTables() {
+  for (const box of document.querySelectorAll("[data-table]")) {
+    if (box.closest("details").open) TABLES[box.dataset.table](box);
+  }
+}
+
+let waiting = 0;
+function drawAll() {
+  if (!data.settings.length) return;
+  drawScatter();
+  fillTables();
+  cancelAnimationFrame(waiting);
+  waiting = requestAnimationFrame(() => setTimeout(() => { drawFlash(); drawPolicies(); document.documentElement.dataset.drawn = "yes"; }));
+}

@@ -1,0 +1,99 @@
+// The columns of the results table, how they are written, and the frontier of any set of points.
+const data = JSON.parse(document.getElementById("data").textContent);
+const columns = data.columns;
+const coded = (name, i) => columns[name].names[columns[name].codes[i]];
+const everyPoint = Array.from({ length: data.count }, (_, i) => i);
+const MEASURED = 1, CACHE_AWARE = 2, BOUND = 4;
+const has = (i, flag) => (columns.flags[i] & flag) !== 0;
+const seriesByName = new Map(data.series.map((s) => [s.name, s]));
+const policyByName = new Map(data.policies.map((p) => [p.name, p]));
+const gain = (i) => columns.tokens_per_s[i] / columns.tokens_per_s_dense[i];
+
+// Words: the same rules as words.py.
+const ABSENT = "–";
+const known = (x) => x !== null && x !== undefined && Number.isFinite(x);
+function figure(x, digits = 3) {
+  if (!known(x)) return ABSENT;
+  if (x === 0) return "0";
+  const places = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(x))));
+  return x.toLocaleString("en-US", { minimumFractionDigits: Math.min(places, 8), maximumFractionDigits: Math.min(places, 8) });
+}
+const fixed = (x, places) => (known(x) ? x.toFixed(places) : ABSENT);
+const signed = (x, places = 3) => (known(x) ? x === 0 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(places) : ABSENT);
+const percent = (x) => (known(x) ? (100 * x).toFixed(1) + " %" : ABSENT);
+const megabytes = (x) => (known(x) ? figure(x / 1e6) : ABSENT);
+const times = (x) => (known(x) ? x.toFixed(2) + "×" : ABSENT);
+const interval = (i) => known(columns.delta_ppl_low[i]) && known(columns.delta_ppl_high[i])
+  ? `[${signed(columns.delta_ppl_low[i])}, ${signed(columns.delta_ppl_high[i])}]` : "";
+
+// Plotly reads a few tags in texts: values appear literally.
+const literal = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+// Indices of the points that no other is at least as good as on both, by rising cost (frontier.py).
+function pareto(indices, cost, value) {
+  const usable = indices.filter((i) => known(cost(i)) && known(value(i)));
+  usable.sort((a, b) => cost(a) - cost(b) || value(b) - value(a) || a - b);
+  const kept = [];
+  for (const i of usable) {
+    if (!kept.length || value(i) > value(kept[kept.length - 1])) kept.push(i);
+  }
+  return kept;
+}
+
+function groupBy(indices, key) {
+  const groups = new Map();
+  for (const i of indices) {
+    const k = key(i);
+    if (!groups.has(k)) groups.set(k, []);
+    groups.get(k).push(i);
+  }
+  return groups;
+}
+
+// A table element from column definitions [{title, text(i), numeric}] and point indices.
+function pointTable(definitions, indices, caption) {
+  const table = document.createElement("table");
+  table.className = "compact";
+  if (caption) table.createCaption().textContent = caption;
+  const head = table.createTHead().insertRow();
+  for (const d of definitions) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = d.title;
+    if (d.numeric) cell.className = "num";
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const i of indices) fillRow(body.insertRow(), definitions, i);
+  return table;
+}
+
+function fillRow(row, definitions, i) {
+  for (const d of definitions) {
+    const cell = row.insertCell();
+    cell.textContent = d.text(i);
+    if (d.numeric) cell.className = "num";
+    if (d.kind) cell.className = d.kind;
+    if (d.hint) cell.title = d.hint(i);
+  }
+}
+
+const number = (title, name, write) => ({ title, numeric: true, value: (i) => columns[name][i], text: (i) => write(columns[name][i]) });
+const words = (title, name) => ({ title, value: (i) => coded(name, i), text: (i) => coded(name, i) });
+const plainNumber = (x) => (known(x) ? String(x) : ABSENT);
+const settingOf = (i) => data.settings[columns.setting[i]];
+const severalWeights = new Set(data.settings.map((s) => s.weights)).size > 1;
+const FIGURES = [
+  words("Method", "series"),
+  number("Density", "density", plainNumber),
+  number("γ", "gamma", plainNumber),
+  words("Allocation", "allocation"),
+  words("Policy", "policy"),
+  number("tok/s", "tokens_per_s", figure),
+  { title: "Gain", numeric: true, value: gain, text: (i) => times(gain(i)) },
+  number("ΔPPL", "delta_ppl", signed),
+  { title: "Interval", numeric: true, value: (i) => columns.delta_ppl_high[i], text: interval },
+  number("Hit rate", "hit_rate", percent),
+  number("Flash MB/token", "flash_bytes_per_token", megabytes),
+  number("DRAM MB/token", "dram_bytes_per_token", megabytes),
+];

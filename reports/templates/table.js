@@ -1,0 +1,102 @@
+// All points: sorted by any column, filtered by words, a hundred rows at a time.
+const PAGE = 100;
+const view = { sort: 0, down: true, page: 0, rows: [] };
+const VARIED = ["device", "dram_gb", "flash_gbps", "dram_gbps", "timing", "cache_start", "cache_scope", "text", "windows", "dtype"];
+const TITLES = { device: "Device", dram_gb: "DRAM GB", flash_gbps: "Flash GB/s", dram_gbps: "DRAM GB/s", timing: "Timing", cache_start: "Start", cache_scope: "Scope", text: "Text", windows: "Windows", dtype: "Type" };
+const SETTING_COLUMNS = VARIED
+  .filter((f) => ["dram_gb", "flash_gbps"].includes(f) || new Set(data.settings.map((s) => s[f])).size > 1)
+  .map((f) => ({ title: TITLES[f], numeric: f.endsWith("gb") || f.endsWith("gbps"), value: (i) => settingOf(i)[f], text: (i) => String(settingOf(i)[f]) }));
+const POINT_COLUMNS = [
+  ...FIGURES.slice(0, 5),
+  ...(severalWeights ? [{ title: "Model", value: (i) => settingOf(i).weights, text: (i) => settingOf(i).weights }] : []),
+  ...SETTING_COLUMNS,
+  ...FIGURES.slice(5),
+  number("PPL", "ppl", (x) => fixed(x, 4)),
+  number("Realised density", "mlp_density", (x) => fixed(x, 4)),
+  number("Cache holds", "cache_fraction", percent),
+  ...data.accuracyTasks.map((task) => number(task, `acc_${task}`, (x) => fixed(x, 4))),
+  words("Status", "status"),
+  { title: "Point", value: (i) => columns.key[i], text: (i) => columns.key[i] },
+  { title: "Error", kind: "error", value: (i) => coded("error", i), text: (i) => coded("error", i), hint: (i) => coded("error", i) },
+];
+
+view.sort = POINT_COLUMNS.findIndex((c) => c.title === "tok/s");
+let searchable = null;
+function searchText() {
+  searchable ||= everyPoint.map((i) => {
+    const s = settingOf(i);
+    return [coded("series", i), coded("method", i), coded("selector", i), coded("allocation", i), coded("policy", i), columns.density[i], columns.gamma[i], s.weights, s.label, coded("status", i), coded("error", i), columns.key[i]].join(" ").toLowerCase();
+  });
+  return searchable;
+}
+
+function compare(a, b) {
+  if (typeof a === "string" || typeof b === "string") return String(a).localeCompare(String(b));
+  return a - b;
+}
+
+function arrange() {
+  const terms = document.getElementById("t-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const texts = terms.length ? searchText() : [];
+  const rows = terms.length ? everyPoint.filter((i) => terms.every((t) => texts[i].includes(t))) : [...everyPoint];
+  const { value } = POINT_COLUMNS[view.sort], sign = view.down ? -1 : 1;
+  const absent = (x) => x === null || x === "" || Number.isNaN(x);
+  rows.sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (absent(x) || absent(y)) return absent(x) - absent(y) || a - b;
+    return sign * compare(x, y) || a - b;
+  });
+  view.rows = rows;
+  view.page = 0;
+  showPage();
+}
+
+function header() {
+  const row = document.createElement("tr");
+  POINT_COLUMNS.forEach((column, k) => {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    if (column.numeric) cell.className = "num";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = column.title + (k === view.sort ? (view.down ? " ↓" : " ↑") : "");
+    if (k === view.sort) cell.setAttribute("aria-sort", view.down ? "descending" : "ascending");
+    button.addEventListener("click", () => {
+      view.down = k === view.sort ? !view.down : Boolean(column.numeric);
+      view.sort = k;
+      arrange();
+      document.querySelectorAll("#t-box thead button")[k].focus();
+    });
+    cell.append(button);
+    row.append(cell);
+  });
+  return row;
+}
+
+function showPage() {
+  const box = document.getElementById("t-box");
+  const pages = Math.max(1, Math.ceil(view.rows.length / PAGE));
+  const table = document.createElement("table");
+  table.createTHead().append(header());
+  const body = table.createTBody();
+  for (const i of view.rows.slice(view.page * PAGE, (view.page + 1) * PAGE)) {
+    const row = body.insertRow();
+    row.className = ["failed", "missing"].includes(coded("status", i)) ? coded("status", i) : "";
+    fillRow(row, POINT_COLUMNS, i);
+  }
+  const sideways = box.scrollLeft;
+  box.replaceChildren(table);
+  box.scrollTo(sideways, 0);
+  document.getElementById("t-count").textContent = `${view.rows.length.toLocaleString("en-US")} of ${data.count.toLocaleString("en-US")} points`;
+  document.getElementById("t-page").textContent = `page ${view.page + 1} of ${pages}`;
+  document.getElementById("t-back").disabled = view.page === 0;
+  document.getElementById("t-next").disabled = view.page >= pages - 1;
+}
+
+function startTable() {
+  let timer = 0;
+  document.getElementById("t-filter").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(arrange, 120); });
+  document.getElementById("t-back").addEventListener("click", () => { view.page -= 1; showPage(); });
+  document.getElementById("t-next").addEventListener("click", () => { view.page += 1; showPage(); });
+  arrange();
+}
