@@ -10,7 +10,8 @@ from simulator.checks import order_of_units, whole
 from simulator.errors import SimulatorError
 from simulator.kernels import recency, scans
 from simulator.packing import check_packed, pack, unpack
-from simulator.state import STATEFUL, CacheState, first_units, new_memory, new_state
+from simulator.kernels.choose import new_memory
+from simulator.state import STATEFUL, CacheState, first_units, new_state
 
 Masks = NDArray[np.bool_] | NDArray[np.uint64]
 
@@ -48,7 +49,7 @@ def simulate(
     hits = np.zeros(len(words), np.int64)
     cached = first_units(order, capacity, units)
     if policy == "belady":
-        scans.belady_scan(words.view(np.uint8), cached, capacity, new_memory(), hits)
+        scans.belady_scan(words, cached, capacity, new_memory(), hits)
     else:
         scans.min_scan(words, pack(cached.view(np.bool_)), capacity, hits)
     return hits
@@ -56,17 +57,17 @@ def simulate(
 
 def feed(state: CacheState, words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Hits of the packed masks `[tokens, words]` of the next tokens of a session."""
-    hits, octets = np.zeros(len(words), np.int64), words.view(np.uint8)
+    hits = np.zeros(len(words), np.int64)
     if state.policy == "static":
         content = pack(state.cached.view(np.bool_))
         hits[:] = np.bitwise_count(words & content).sum(axis=-1)
     elif state.policy == "lru":
         state.seen = recency.lru_scan(
-            octets, words, state.order, state.seen, state.capacity, hits
+            words, state.order, state.seen, state.capacity, hits
         )
     elif state.policy == "lfu":
         scans.lfu_scan(
-            octets, state.cached, state.uses, state.tokens, state.capacity, state.memory, hits
+            words, state.cached, state.uses, state.tokens, state.capacity, state.memory, hits
         )
     state.tokens += len(words)
     return hits
@@ -80,7 +81,7 @@ def lru_curve(
     order = order_of_units(start, units)
     by_place, seen = np.zeros(units, np.int64), 0 if order is None else units
     order = np.arange(units, dtype=np.int32) if order is None else order
-    recency.lru_curve_scan(words.view(np.uint8), words, order, seen, by_place)
+    recency.lru_curve_scan(words, order, seen, by_place)
     return np.concatenate([[0], np.cumsum(by_place)])
 
 

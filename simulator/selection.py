@@ -143,14 +143,14 @@ def _top_k(
     threads: int,
 ) -> None:
     units = rows.shape[-1]
-    flat, octets = rows.reshape(-1, units), packed.reshape(-1, packed.shape[-1]).view(np.uint8)
+    flat, words = rows.reshape(-1, units), packed.reshape(-1, packed.shape[-1])
     target = _NOTHING if masked is None else masked.reshape(-1, units)
     bounds = np.linspace(0, len(flat), max(1, threads) + 1).astype(int)
 
     def scan(i: int) -> None:
         part = slice(bounds[i], bounds[i + 1])
         bad = kernels.top_k_scan(
-            flat[part].view(np.int32), magnitude, k, octets[part], target[part], masked is not None
+            flat[part], magnitude, k, words[part], target[part], masked is not None
         )
         _refuse(bad, flat[part])
 
@@ -183,7 +183,7 @@ def _scan(
         state.order,
         counters,
         state.memory,
-        packed.view(np.uint8),
+        packed,
         hits,
         target,
         apply,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simulator.checks import order_of_units, whole
 from simulator.errors import SimulatorError
+from simulator.kernels.choose import new_memory
 from simulator.packing import WORD, words_for
 from simulator.policies import OFFLINE, policy_class
 
@@ -72,11 +73,6 @@ def new_state(
         tokens=0,
         memory=new_memory(),
     )
-
-
-def new_memory() -> NDArray[np.float64]:
-    """Where searches begin: bar and slope of the cache; bar, slope and mean key of the scores."""
-    return np.array([0.0, 1.0, 0.0, 1.0, 0.0])
 
 
 def first_units(order: NDArray[np.int32] | None, capacity: int, units: int) -> NDArray[np.uint8]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 # byte of 8 mask bits -> 8 bytes of 0 or 1, lowest bit first
 _SPREAD = (
@@ -17,33 +20,42 @@ _TOP = np.uint64(56)
 
 
 @intrinsic
-def popcount(typingctx, word):  # noqa: ANN001, ANN201 - called by the compiler
+def popcount(typingctx: Any, word: Any) -> Any:
     """Number of set bits of a uint64, as uint64."""
 
-    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
 
 
 @njit(cache=True, nogil=True)
-def spread(bits, row):  # noqa: ANN001, ANN201
-    """Write the mask bits `uint8 [units / 8]` as bytes 0 or 1 into `row`, 8 bytes an item."""
-    for i in range(bits.size):
-        row[i] = _SPREAD[bits[i]]
+def spread(octets: NDArray[np.uint8], row: NDArray[np.uint64]) -> None:
+    """Write mask bits, 8 units an octet, as bytes 0 or 1 into `row`, 8 bytes an item."""
+    for i in range(octets.size):
+        row[i] = _SPREAD[octets[i]]
 
 
 @njit(cache=True, nogil=True)
-def gather(row, bits):  # noqa: ANN001, ANN201
+def gather(row: NDArray[np.uint64], octets: NDArray[np.uint8]) -> None:
     """The inverse of `spread`."""
-    for i in range(bits.size):
-        bits[i] = np.uint8((row[i] * _GATHER) >> _TOP)
+    for i in range(octets.size):
+        octets[i] = np.uint8((row[i] * _GATHER) >> _TOP)
 
 
 @njit(cache=True, nogil=True)
-def count_bits(words):  # noqa: ANN001, ANN201
+def count_bits(words: NDArray[np.uint64]) -> int:
     """Number of set bits of a row of words."""
     total = np.uint64(0)
     for i in range(words.size):
         total += popcount(words[i])
+    return np.int64(total)
+
+
+@njit(cache=True, nogil=True)
+def common(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> int:
+    """Number of bits that are set in both rows."""
+    total = np.uint64(0)
+    for i in range(one.size):
+        total += popcount(one[i] & other[i])
     return np.int64(total)

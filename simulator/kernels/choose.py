@@ -1,82 +1,124 @@
 """The k largest of a row of int32 keys: a bar found by counting, never by sorting.
 
-One pass over the keys counts those at or above a bar, at many keys per instruction. The bar starts
-where the last token's was and is moved by interpolation until exactly k keys reach it, or until it
-stands on a tie; a token costs some five passes. The result does not depend on where the search
-starts.
+One pass over the keys counts those at or above two bars, many keys per instruction. The bars start
+on both sides of where the last token's was and close in by interpolation until exactly k keys reach
+one of them, or until they stand on a tie; a token costs some three passes. Where the search starts
+changes its length, never its result.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+Keys = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
+
+MEMORY = 3  # what a search remembers: its last bar, the distance of two keys there, its error
 _BLOCK = 64
+_PATIENCE = 6  # passes after which interpolation is no longer trusted alone
 
 
 @njit(cache=True, nogil=True)
-def reaching(keys, bar):  # noqa: ANN001, ANN201
-    """How many keys are at least `bar`."""
-    total = np.int32(0)
-    for i in range(keys.size):
-        total = np.int32(total + np.int32(keys[i] >= bar))
-    return np.int64(total)
+def new_memory() -> NDArray[np.float64]:
+    """Where the next searches begin: a cache's, then the scores', then the scores' mean key."""
+    return np.array([0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
 
 
 @njit(cache=True, nogil=True)
-def find_bar(keys, k, low, reach_low, high, guess, slope):  # noqa: ANN001, ANN201
-    """The bar of the k largest keys: `(bar, surplus, slope)`.
-
-    `surplus` is how many more than k keys reach the bar; all of those are equal to it. Given are
-    `low`, which `reach_low >= k` keys reach, `high`, which none reaches, a guess of the bar, and
-    the distance of two neighbouring keys there (`slope`), whose update is returned.
-    """
-    reach_high, inside_low, inside_high, stride = np.int64(0), False, False, 1.0
-    if reach_low == k:
-        return low, np.int64(0), slope
-    bar, step = guess, 0
-    while high - low > 1:
-        bar = min(max(bar, low + 1), high - 1)
-        count = reaching(keys, np.int32(bar))
-        if count == k:
-            return bar, np.int64(0), slope
-        if count > k:
-            low, reach_low, inside_low = bar, count, True
-        else:
-            high, reach_high, inside_high = bar, count, True
-        step += 1
-        if inside_low and inside_high:
-            if step == 12:
-                low, high = tighten(keys, low, high)
-            if step >= 8 and step % 2 == 0:
-                bar = (low + high) // 2
-            else:
-                slope = (high - low) / (reach_low - reach_high)
-                bar = high - np.int64((k - reach_high) * slope)
-        elif inside_low:
-            bar = low + np.int64((reach_low - k) * slope * stride) + 1
-            stride *= 3.0
-        else:
-            bar = high - np.int64((k - reach_high) * slope * stride) - 1
-            stride *= 3.0
-    return low, reach_low - k, slope
-
-
-@njit(cache=True, nogil=True)
-def tighten(keys, low, high):  # noqa: ANN001, ANN201
-    """Move both bounds onto keys that exist: a search among many equal keys ends at once."""
-    least, most = np.int32(high - 1), np.int32(low)
-    bottom, top = np.int32(low), np.int32(high - 1)
+def reaching(keys: Keys, lower: int, upper: int) -> tuple[int, int]:
+    """How many keys are at least `lower`, and at least `upper`; both int32."""
+    some, fewer = np.int32(0), np.int32(0)
     for i in range(keys.size):
         key = keys[i]
-        inside = key >= bottom and key <= top
-        least = min(least, key if inside else least)
-        most = max(most, key if inside else most)
+        some = np.int32(some + np.int32(key >= lower))
+        fewer = np.int32(fewer + np.int32(key >= upper))
+    return np.int64(some), np.int64(fewer)
+
+
+@njit(cache=True, nogil=True)
+def find_bar(
+    keys: Keys,
+    k: int,
+    low: int,
+    reach_low: int,
+    high: int,
+    guess: int,
+    memory: NDArray[np.float64],
+) -> tuple[int, int]:
+    """The bar of the k largest keys, and by how many more keys it is reached than by k.
+
+    This surplus is of keys equal to the bar. At least k keys, namely `reach_low`, must reach `low`,
+    and none `high`. `memory` (`[3]`) is updated.
+    """
+    if reach_low == k:
+        return low, np.int64(0)
+    reach_high, above_low, below_high = np.int64(0), False, False
+    slope, stride, passes = memory[1], 1.0, 0
+    lower, upper = guess - np.int64(memory[2]), guess + np.int64(memory[2]) + 1
+    while high - low > 1:
+        lower = min(max(lower, low + 1), high - 1)
+        upper = min(max(upper, lower), high - 1)
+        some, fewer = reaching(keys, np.int32(lower), np.int32(upper))
+        passes += 1
+        if some == k or fewer == k:
+            low, reach_low = (lower if some == k else upper), k
+            break
+        if fewer > k:
+            low, reach_low, above_low = upper, fewer, True
+        elif some > k:
+            low, reach_low, above_low = lower, some, True
+            high, reach_high, below_high = upper, fewer, True
+        else:
+            high, reach_high, below_high = lower, some, True
+        if above_low and below_high:
+            if passes == _PATIENCE:
+                low, high = tighten(keys, low, high)
+            slope = (high - low) / (reach_low - reach_high)
+            lower, upper = _between(low, reach_low, high, reach_high, k, passes)
+        else:
+            far = reach_low - k if above_low else k - reach_high
+            step = np.int64(far * slope * stride)
+            stride *= 3.0
+            lower = low + step // 2 + 1 if above_low else high - 2 * step - 2
+            upper = low + 2 * step + 2 if above_low else high - step // 2 - 1
+    memory[0], memory[1] = low, slope
+    memory[2] = 0.75 * memory[2] + 0.25 * abs(low - guess)
+    return low, reach_low - k
+
+
+@njit(cache=True, nogil=True)
+def _between(
+    low: int, reach_low: int, high: int, reach_high: int, k: int, passes: int
+) -> tuple[int, int]:
+    """The next two bars inside (low, high): around the interpolated one, or at its thirds."""
+    if passes > _PATIENCE and passes % 2 == 0:
+        third = (high - low) // 3
+        return low + third, high - third
+    inside = reach_low - reach_high
+    slope = (high - low) / inside
+    middle = high - np.int64((k - reach_high) * slope)
+    width = np.int64(0.5 * slope * math.sqrt(inside))
+    return middle - width, middle + width + 1
+
+
+@njit(cache=True, nogil=True)
+def tighten(keys: Keys, low: int, high: int) -> tuple[int, int]:
+    """Move both bounds onto keys that exist: a search among many equal keys ends at once."""
+    bottom, top = np.int32(low), np.int32(high - 1)
+    least, most = top, bottom
+    for i in range(keys.size):
+        key = keys[i]
+        least = min(least, max(key, bottom) if key >= bottom else top)
+        most = max(most, key if key <= top else bottom)
     return np.int64(least), np.int64(most) + 1
 
 
 @njit(cache=True, nogil=True)
-def drop_last(chosen, keys, bar, surplus):  # noqa: ANN001, ANN201
+def drop_last(chosen: Bytes, keys: Keys, bar: int, surplus: int) -> None:
     """Unset the `surplus` last of the chosen units whose key is `bar`."""
     end = keys.size
     while surplus > 0:
@@ -86,13 +128,18 @@ def drop_last(chosen, keys, bar, surplus):  # noqa: ANN001, ANN201
             equal = np.int32(equal + np.int32(keys[i] == bar))
         if equal <= surplus:
             for i in range(begin, end):
-                chosen[i] = np.uint8(chosen[i] & np.uint8(keys[i] != bar))
+                chosen[i] = np.uint8(0) if keys[i] == bar else chosen[i]
             surplus -= equal
         else:
-            i = end
-            while surplus > 0:
-                i -= 1
-                if keys[i] == bar:
-                    chosen[i] = 0
-                    surplus -= 1
+            surplus = _drop_single(chosen, keys, bar, surplus, end)
         end = begin
+
+
+@njit(cache=True, nogil=True)
+def _drop_single(chosen: Bytes, keys: Keys, bar: int, surplus: int, end: int) -> int:
+    while surplus > 0:
+        end -= 1
+        if keys[end] == bar:
+            chosen[end] = 0
+            surplus -= 1
+    return surplus

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from simulator.kernels.bits import count_bits, spread
+from simulator.kernels.choose import Bytes, Keys
+from simulator.kernels.replace import Words
+
+Counts = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
-def partition(order, target, used, begin, end, front, requests):  # noqa: ANN001, ANN201
+def partition(
+    order: Keys, target: Keys, used: Bytes, begin: int, end: int, front: int, requests: int
+) -> int:
     """Write `order[begin:end]` to `target`: used units at `front` on, others after `requests`.
 
     A stable partition without branches; returns `front` after the used units.
@@ -23,7 +30,9 @@ def partition(order, target, used, begin, end, front, requests):  # noqa: ANN001
 
 
 @njit(cache=True, nogil=True)
-def advance(order, target, used, seen, capacity, requests):  # noqa: ANN001, ANN201
+def advance(
+    order: Keys, target: Keys, used: Bytes, seen: int, capacity: int, requests: int
+) -> tuple[int, int]:
     """One token: `target` is the next recency list; returns its hits and the units seen so far.
 
     The first `seen` units of the list have been used before (or are a hot start's); a unit that was
@@ -37,29 +46,29 @@ def advance(order, target, used, seen, capacity, requests):  # noqa: ANN001, ANN
 
 
 @njit(cache=True, nogil=True)
-def lru_scan(bits, words, order, seen, capacity, hits):  # noqa: ANN001, ANN201
+def lru_scan(words: Words, order: Keys, seen: int, capacity: int, hits: Counts) -> int:
     """Hits of each token at one capacity; `order` is updated in place, `seen` returned."""
-    used = np.zeros(bits.shape[1] * 8, np.uint8)
+    used, octets = np.zeros(words.shape[1] * 64, np.uint8), words.view(np.uint8)
     row, spare = used.view(np.uint64), np.empty_like(order)
     here, there = order, spare
-    for token in range(bits.shape[0]):
-        spread(bits[token], row)
+    for token in range(words.shape[0]):
+        spread(octets[token], row)
         requests = count_bits(words[token])
         hits[token], seen = advance(here, there, used, seen, capacity, requests)
         here, there = there, here
-    if bits.shape[0] % 2:
+    if words.shape[0] % 2:
         order[:] = spare
     return seen
 
 
 @njit(cache=True, nogil=True)
-def lru_curve_scan(bits, words, order, seen, by_place):  # noqa: ANN001, ANN201
+def lru_curve_scan(words: Words, order: Keys, seen: int, by_place: Counts) -> int:
     """Add to `by_place[p]` how often the unit at place p of the list was used when seen before."""
-    used = np.zeros(bits.shape[1] * 8, np.uint8)
+    used, octets = np.zeros(words.shape[1] * 64, np.uint8), words.view(np.uint8)
     row, spare = used.view(np.uint64), np.empty_like(order)
     here, there = order, spare
-    for token in range(bits.shape[0]):
-        spread(bits[token], row)
+    for token in range(words.shape[0]):
+        spread(octets[token], row)
         requests, front = count_bits(words[token]), np.int64(0)
         for place in range(seen):
             unit = here[place]
@@ -70,6 +79,6 @@ def lru_curve_scan(bits, words, order, seen, by_place):  # noqa: ANN001, ANN201
         last = partition(here, there, used, seen, here.size, front, requests)
         seen += last - front
         here, there = there, here
-    if bits.shape[0] % 2:
+    if words.shape[0] % 2:
         order[:] = spare
     return seen

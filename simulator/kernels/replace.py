@@ -4,54 +4,73 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from simulator.kernels.choose import drop_last, find_bar
+from simulator.kernels.bits import common, count_bits, gather
+from simulator.kernels.choose import Bytes, Keys, drop_last, find_bar
+
+Words = NDArray[np.uint64]
 
 
 @njit(cache=True, nogil=True)
-def admit(used, cached, worth, capacity, keys, top, memory):  # noqa: ANN001, ANN201
-    """Update `cached` after a token and return its hits.
+def admit(
+    used: Bytes,
+    used_words: Words,
+    cached: Bytes,
+    cached_words: Words,
+    worth: Keys,
+    top: int,
+    capacity: int,
+    keys: Keys,
+    memory: NDArray[np.float64],
+) -> int:
+    """Update the cache content after a token and return the token's hits.
 
-    `used` and `cached` are bytes 0 or 1 `[units]`. Used units that were cached stay; missing used
-    ones, then unused cached ones, fill what is left, those of most `worth` (int32 `[units]`, at
-    least 0, below `top`) first, ties to the lower index. `keys` is room for `[units]` int32,
-    `memory` float64 `[2]` keeps the last bar and slope.
+    `used` and `cached` are bytes 0 or 1 `[units]`, given as bits too. Used units that were cached
+    stay; missing used ones, then unused cached ones, fill what is left, those of most `worth` (at
+    least 0, below `top`) first, ties to the lower unit. `keys` is room for `[units]`.
     """
-    units, hits, requests, filled = used.size, np.int32(0), np.int32(0), np.int32(0)
-    for i in range(units):
-        hits = np.int32(hits + np.int32(used[i] & cached[i]))
-        requests = np.int32(requests + np.int32(used[i]))
-        filled = np.int32(filled + np.int32(cached[i]))
+    hits, requests = common(used_words, cached_words), count_bits(used_words)
+    filled = count_bits(cached_words)
+    crowded = requests >= capacity  # room is left for missing units only, and not for all of them
     if filled + requests - hits <= capacity:
-        for i in range(units):
+        for i in range(used.size):
             cached[i] |= used[i]
-        return np.int64(hits)
-    crowded = requests >= capacity  # then room is made for some of the missing units only
-    room = np.int64(capacity) - (hits if crowded else requests)
-    if room == 0:
-        for i in range(units):
-            cached[i] = cached[i] & used[i] if crowded else used[i]
-        return np.int64(hits)
-    wanted = np.uint8(1 if crowded else 0)
-    for i in range(units):
-        rival = (used[i] ^ cached[i]) & np.uint8(used[i] == wanted)
-        keys[i] = worth[i] if rival else np.int32(-1)
-    rivals = np.int64(requests - hits) if crowded else np.int64(filled - hits)
-    bar, surplus, slope = find_bar(
-        keys, room, np.int64(0), rivals, np.int64(top), np.int64(memory[0]), memory[1]
-    )
-    memory[0], memory[1] = bar, slope
-    least = np.int32(bar)
-    if crowded:
-        for i in range(units):
-            keep = used[i] & cached[i]
-            cached[i] = np.uint8(keys[i] >= least)
-            used[i] = keep
+    elif crowded and hits == capacity:
+        return hits  # the whole content was used: it stays
+    elif crowded:
+        rivals = requests - hits
+        for i in range(used.size):
+            keys[i] = worth[i] if used[i] > cached[i] else np.int32(-1)
+        for i in range(used.size):
+            used[i] &= cached[i]
+        _fill(used, cached, keys, capacity - hits, rivals, top, memory)
     else:
-        for i in range(units):
-            cached[i] = np.uint8(keys[i] >= least)
+        rivals = filled - hits
+        for i in range(used.size):
+            keys[i] = worth[i] if cached[i] > used[i] else np.int32(-1)
+        _fill(used, cached, keys, capacity - requests, rivals, top, memory)
+    gather(cached.view(np.uint64), cached_words.view(np.uint8))
+    return hits
+
+
+@njit(cache=True, nogil=True)
+def _fill(
+    kept: Bytes,
+    cached: Bytes,
+    keys: Keys,
+    room: int,
+    rivals: int,
+    top: int,
+    memory: NDArray[np.float64],
+) -> None:
+    """Set `cached` to the units kept and the `room` best of the `rivals`, whose keys are >= 0."""
+    if room == 0:
+        cached[:] = kept
+        return
+    bar, surplus = find_bar(keys, room, np.int64(0), rivals, top, np.int64(memory[0]), memory)
+    least = np.int32(bar)
+    for i in range(keys.size):
+        cached[i] = np.uint8(keys[i] >= least) | kept[i]
     if surplus > 0:
         drop_last(cached, keys, least, surplus)
-    for i in range(units):
-        cached[i] |= used[i]
-    return np.int64(hits)

@@ -4,61 +4,99 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from simulator.kernels.bits import popcount, spread
-from simulator.kernels.replace import admit
+from simulator.kernels.bits import gather, popcount, spread
+from simulator.kernels.choose import Bytes, Keys
+from simulator.kernels.replace import Words, admit
 
 _SPAN = 16  # tokens between two checkpoints of Belady's next uses
+Counts = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
-def lfu_scan(bits, cached, uses, tokens_before, capacity, memory, hits):  # noqa: ANN001, ANN201
+def lfu_scan(
+    words: Words,
+    cached: Bytes,
+    uses: Keys,
+    tokens_before: int,
+    capacity: int,
+    memory: NDArray[np.float64],
+    hits: Counts,
+) -> None:
     """Hits of each token; `cached` and `uses` (both padded to whole words) are updated."""
     used, keys = np.zeros(cached.size, np.uint8), np.empty(cached.size, np.int32)
-    row = used.view(np.uint64)
-    for token in range(bits.shape[0]):
-        spread(bits[token], row)
+    row, content, octets = used.view(np.uint64), contents(cached), words.view(np.uint8)
+    for token in range(words.shape[0]):
+        spread(octets[token], row)
         for i in range(used.size):
             uses[i] += used[i]
         top = tokens_before + token + 2
-        hits[token] = admit(used, cached, uses, capacity, keys, top, memory)
+        hits[token] = admit(
+            used, words[token], cached, content, uses, top, capacity, keys, memory
+        )
 
 
 @njit(cache=True, nogil=True)
-def belady_scan(bits, cached, capacity, memory, hits):  # noqa: ANN001, ANN201
+def contents(cached: Bytes) -> Words:
+    """The cache content as a row of bits."""
+    content = np.empty(cached.size // 64, np.uint64)
+    gather(cached.view(np.uint64), content.view(np.uint8))
+    return content
+
+
+@njit(cache=True, nogil=True)
+def belady_scan(
+    words: Words, cached: Bytes, capacity: int, memory: NDArray[np.float64], hits: Counts
+) -> None:
     """Hits of each token of a whole session.
 
     The worth of a unit is `tokens - next use`, 0 if it is never used again. A first pass, backwards,
     keeps the worths at every 16th token; the second, forwards, fills in the tokens between.
     """
-    tokens, padded = bits.shape[0], cached.size
-    used, keys = np.zeros(padded, np.uint8), np.empty(padded, np.int32)
-    row = used.view(np.uint64)
-    spans = -(-tokens // _SPAN)
-    after = np.zeros((spans, padded), np.int32)  # worths after the last token of each span
-    worth = np.zeros((_SPAN, padded), np.int32)
-    current = np.zeros(padded, np.int32)
-    for token in range(tokens - 1, -1, -1):
-        if token == tokens - 1 or token % _SPAN == _SPAN - 1:
-            after[token // _SPAN] = current
-        spread(bits[token], row)
-        recall(current, current, used, np.int32(tokens - token))
-    for span in range(spans):
+    tokens, units = words.shape[0], cached.size
+    used, keys = np.zeros(units, np.uint8), np.empty(units, np.int32)
+    row, content, octets = used.view(np.uint64), contents(cached), words.view(np.uint8)
+    after = checkpoints(octets, tokens, used)
+    worth = np.zeros((_SPAN, units), np.int32)
+    for span in range(after.shape[0]):
         begin, end = span * _SPAN, min(tokens, (span + 1) * _SPAN)
         worth[end - 1 - begin] = after[span]
         for token in range(end - 1, begin, -1):
-            spread(bits[token], row)
+            spread(octets[token], row)
             place = token - begin
             recall(worth[place - 1], worth[place], used, np.int32(tokens - token))
         for token in range(begin, end):
-            spread(bits[token], row)
+            spread(octets[token], row)
             hits[token] = admit(
-                used, cached, worth[token - begin], capacity, keys, tokens + 1, memory
+                used,
+                words[token],
+                cached,
+                content,
+                worth[token - begin],
+                tokens + 1,
+                capacity,
+                keys,
+                memory,
             )
 
 
 @njit(cache=True, nogil=True)
-def recall(before, after, used, worth):  # noqa: ANN001, ANN201
+def checkpoints(octets: Bytes, tokens: int, used: Bytes) -> NDArray[np.int32]:
+    """Worths of all units after the last token of each span, `[spans, units]`."""
+    row = used.view(np.uint64)
+    after = np.zeros((-(-tokens // _SPAN), used.size), np.int32)
+    worth = np.zeros((2, used.size), np.int32)
+    for token in range(tokens - 1, -1, -1):
+        if token == tokens - 1 or token % _SPAN == _SPAN - 1:
+            after[token // _SPAN] = worth[token % 2]
+        spread(octets[token], row)
+        recall(worth[1 - token % 2], worth[token % 2], used, np.int32(tokens - token))
+    return after
+
+
+@njit(cache=True, nogil=True)
+def recall(before: Keys, after: Keys, used: Bytes, worth: int) -> None:
     """Worths before a token from those after it: the token's units are next used by it."""
     for i in range(used.size):
         later = after[i]
@@ -66,7 +104,7 @@ def recall(before, after, used, worth):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def min_scan(words, cached, capacity, hits):  # noqa: ANN001, ANN201
+def min_scan(words: Words, cached: Words, capacity: int, hits: Counts) -> None:
     """Hits of each token of a whole session, for the policy that no other can beat.
 
     Units with the same next use are worth the same, so it is enough to count, for each later token,
@@ -86,7 +124,7 @@ def min_scan(words, cached, capacity, hits):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def follow(words, token, used, ending, occupied):  # noqa: ANN001, ANN201
+def follow(words: Words, token: int, used: Words, ending: Counts, occupied: Words) -> int:
     """Count the next uses of the bits `used` after `token`; returns how many have one."""
     total = np.int64(0)
     for column in range(words.shape[1]):
@@ -105,7 +143,7 @@ def follow(words, token, used, ending, occupied):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def shrink(ending, occupied, total, capacity):  # noqa: ANN001, ANN201
+def shrink(ending: Counts, occupied: Words, total: int, capacity: int) -> int:
     """Drop cached units of the farthest next uses until at most `capacity` are left."""
     place = occupied.size - 1
     while total > capacity:

@@ -4,79 +4,94 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from simulator.kernels.bits import gather
-from simulator.kernels.choose import drop_last, find_bar
-from simulator.kernels.recency import advance
-from simulator.kernels.replace import admit
+from simulator.kernels.choose import MEMORY, Bytes, Keys, drop_last, find_bar, new_memory
+from simulator.kernels.recency import Counts, advance
+from simulator.kernels.replace import Words, admit
+from simulator.kernels.scans import contents
 
+Floats = NDArray[np.float32]
 INFINITE = np.int32(0x7F800000)  # bits of float32 infinity; as int32, finite magnitudes are below
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _LOWEST = np.int64(-0x80000000)
+_MEAN = 2 * MEMORY
 LRU, LFU = 0, 1
 
 
 @njit(cache=True, nogil=True)
-def magnitude_keys(row, keys):  # noqa: ANN001, ANN201
-    """Keys that compare as abs(value): the bits of a float32 without its sign."""
+def magnitude_keys(row: Floats, keys: Keys) -> tuple[int, int]:
+    """Keys that compare as abs(value): the bits of a float32 without its sign.
+
+    Returned are the largest key and the sum of all, of their upper halves (as for the others).
+    """
+    top, total = np.int32(0), np.int32(0)
     for i in range(row.size):
-        keys[i] = row[i] & _MAGNITUDE
+        key = np.float32(row[i]).view(np.int32) & _MAGNITUDE
+        keys[i] = key
+        top = max(top, key)
+        total = np.int32(total + (key >> np.int32(16)))
+    return top, total
 
 
 @njit(cache=True, nogil=True)
-def signed_keys(row, keys):  # noqa: ANN001, ANN201
-    """Keys that compare as the values do; -0 is 0, NaN and infinity become INFINITE."""
+def signed_keys(row: Floats, keys: Keys) -> tuple[int, int]:
+    """Keys that compare as the values do; -0 equals 0, NaN and infinities become INFINITE."""
+    top, total = np.int32(_LOWEST), np.int32(0)
     for i in range(row.size):
-        size, negative = row[i] & _MAGNITUDE, row[i] < 0
-        key = np.int32(-size) if negative else size
-        keys[i] = INFINITE if size >= INFINITE else key
+        pattern = np.float32(row[i]).view(np.int32)
+        size = pattern & _MAGNITUDE
+        key = np.int32(-size) if pattern < 0 else size
+        key = INFINITE if size >= INFINITE else key
+        keys[i] = key
+        top = max(top, key)
+        total = np.int32(total + (key >> np.int32(16)))
+    return top, total
 
 
 @njit(cache=True, nogil=True)
-def weighed_keys(row, cached, gamma, weighed):  # noqa: ANN001, ANN201
-    """Eq. 10 without its denominator: abs(x), times gamma if the unit is not cached."""
+def weighed_keys(row: Floats, cached: Bytes, gamma: float, keys: Keys) -> tuple[int, int]:
+    """Keys of eq. 10 without its denominator: abs(x), times gamma if the unit is not cached."""
+    top, total = np.int32(0), np.int32(0)
     for i in range(row.size):
         size = abs(row[i])
-        penalised = gamma * size
-        weighed[i] = size if cached[i] != 0 else penalised
+        penalised = np.float32(gamma * size)
+        key = np.float32(size if cached[i] != 0 else penalised).view(np.int32)
+        keys[i] = key
+        top = max(top, key)
+        total = np.int32(total + (key >> np.int32(16)))
+    return top, total
 
 
 @njit(cache=True, nogil=True)
-def extent(keys):  # noqa: ANN001, ANN201
-    """The largest key and (roughly) the mean of all."""
-    top, total = np.int32(_LOWEST), np.int32(0)
-    for i in range(keys.size):
-        top = max(top, keys[i])
-        total = np.int32(total + np.int32(keys[i] >> np.int32(16)))
-    return top, np.float64(total) / keys.size * 65536.0
-
-
-@njit(cache=True, nogil=True)
-def choose(keys, k, low, chosen, memory):  # noqa: ANN001, ANN201
+def choose(
+    keys: Keys,
+    k: int,
+    low: int,
+    top: int,
+    total: int,
+    chosen: Bytes,
+    memory: NDArray[np.float64],
+) -> None:
     """Set `chosen` (bytes 0 or 1) for the k largest keys, ties to the lower index.
 
-    Returns False if a key is INFINITE or above. The bar of the last token, moved by the change of
-    the mean key, is where the search begins.
+    The search begins at the bar of the last token, moved by the change of the mean key.
     """
-    top, mean = extent(keys)
-    if top >= INFINITE:
-        return False
-    guess = np.int64(memory[2] + mean - memory[4])
-    bar, surplus, slope = find_bar(
-        keys, k, low, np.int64(keys.size), np.int64(top) + 1, guess, memory[3]
-    )
-    if bar > low:
-        memory[2], memory[3], memory[4] = bar, slope, mean
-    least = np.int64(bar)
+    mean = np.float64(total) / keys.size * 65536.0
+    own = memory[MEMORY:_MEAN]
+    guess = np.int64(own[0] + mean - memory[_MEAN])
+    bar, surplus = find_bar(keys, k, low, np.int64(keys.size), np.int64(top) + 1, guess, own)
+    memory[_MEAN] = mean
+    least = np.int32(bar)
     for i in range(keys.size):
         chosen[i] = np.uint8(keys[i] >= least)
     if surplus > 0:
         drop_last(chosen, keys, least, surplus)
-    return True
 
 
 @njit(cache=True, nogil=True)
-def keep(chosen, row):  # noqa: ANN001, ANN201
+def keep(chosen: Bytes, row: Floats) -> None:
     """Set the values of a row that are not chosen to zero."""
     for i in range(row.size):
         value = row[i]
@@ -84,62 +99,75 @@ def keep(chosen, row):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def top_k_scan(values, magnitude, k, bits, target, apply):  # noqa: ANN001, ANN201
+def top_k_scan(
+    values: Floats, magnitude: bool, k: int, packed: Words, target: Floats, apply: bool
+) -> int:
     """Mask bits of each token; returns the first token with a value that is not finite, or -1."""
-    tokens, units = values.shape
-    keys, chosen = np.empty(units, np.int32), np.zeros(bits.shape[1] * 8, np.uint8)
-    row, memory = chosen.view(np.uint64), np.array([0.0, 1.0, 0.0, 1.0, 0.0])
+    units = values.shape[1]
+    keys, chosen = np.empty(units, np.int32), np.zeros(packed.shape[1] * 64, np.uint8)
+    row, octets, memory = chosen.view(np.uint64), packed.view(np.uint8), new_memory()
     low = np.int64(0) if magnitude else _LOWEST
-    for token in range(tokens):
+    for token in range(values.shape[0]):
         if magnitude:
-            magnitude_keys(values[token], keys)
+            top, total = magnitude_keys(values[token], keys)
         else:
-            signed_keys(values[token], keys)
-        if not choose(keys, k, low, chosen, memory):
+            top, total = signed_keys(values[token], keys)
+        if top >= INFINITE:
             return token
-        gather(row, bits[token])
+        choose(keys, k, low, top, total, chosen, memory)
+        gather(row, octets[token])
         if apply:
             keep(chosen, target[token])
     return -1
 
 
 @njit(cache=True, nogil=True)
-def cache_aware_scan(  # noqa: ANN201, PLR0913
-    values,  # noqa: ANN001
-    k,  # noqa: ANN001
-    gamma,  # noqa: ANN001
-    policy,  # noqa: ANN001
-    capacity,  # noqa: ANN001
-    cached,  # noqa: ANN001
-    uses,  # noqa: ANN001
-    order,  # noqa: ANN001
-    counters,  # noqa: ANN001
-    memory,  # noqa: ANN001
-    bits,  # noqa: ANN001
-    hits,  # noqa: ANN001
-    target,  # noqa: ANN001
-    apply,  # noqa: ANN001
-):
+def cache_aware_scan(
+    values: Floats,
+    k: int,
+    gamma: float,
+    policy: int,
+    capacity: int,
+    cached: Bytes,
+    uses: Keys,
+    order: Keys,
+    counters: Counts,
+    memory: NDArray[np.float64],
+    packed: Words,
+    hits: Counts,
+    target: Floats,
+    apply: bool,
+) -> int:
     """Algorithm 1, token by token, for one session; the state of its cache is updated in place.
 
     `counters` are the units seen and the tokens so far. Returns as `top_k_scan`.
     """
-    tokens, units = values.shape
-    weighed, used = np.empty(units, np.float32), np.zeros(cached.size, np.uint8)
-    keys, rivals = weighed.view(np.int32), np.empty(cached.size, np.int32)
-    row, spare = used.view(np.uint64), np.empty_like(order)
-    for token in range(tokens):
-        weighed_keys(values[token], cached, gamma, weighed)
-        if not choose(keys, k, np.int64(0), used[:units], memory):
+    units = values.shape[1]
+    used, keys = np.zeros(cached.size, np.uint8), np.empty(cached.size, np.int32)
+    row, octets, spare = used.view(np.uint64), packed.view(np.uint8), np.empty_like(order)
+    content = contents(cached)
+    for token in range(values.shape[0]):
+        top, total = weighed_keys(values[token], cached, gamma, keys[:units])
+        if top >= INFINITE:
             return token
-        gather(row, bits[token])
+        choose(keys[:units], k, np.int64(0), top, total, used, memory)
+        gather(row, octets[token])
         if apply:
             keep(used, target[token])
         if policy == LFU:
-            for i in range(units):
+            for i in range(used.size):
                 uses[i] += used[i]
-            top = counters[1] + 2
-            hits[token] = admit(used, cached, uses, capacity, rivals, top, memory)
+            hits[token] = admit(
+                used,
+                packed[token],
+                cached,
+                content,
+                uses,
+                counters[1] + 2,
+                capacity,
+                keys,
+                memory,
+            )
         else:
             hits[token], counters[0] = advance(order, spare, used, counters[0], capacity, k)
             order[:] = spare
