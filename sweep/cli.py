@@ -1,0 +1,284 @@
+"""The command line. Commands import what they need when they run, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.errors import InputError, SweepError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweep.api import Options
+    from sweep.shape import Sweep
+
+app = typer.Typer(
+    name="sweep",
+    help="Find the sparsity method, density, γ and cache policy that make a model fastest.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(help="Name of a sweep in the sweep file.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/demo.")]
+File = Annotated[Path, typer.Option("--file", "-f", help="Sweep file.")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="Override a value: sweeps.demo.windows=1 (repeatable).")
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")]
+StoreDir = Annotated[Path | None, typer.Option("--store", help="Store shared by runs.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to attach to, host:port or auto.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="CPUs of the local Ray; 0 runs in this process.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
+
+DEFAULT_FILE = Path("sweeps.yaml")
+
+
+@app.command()
+def run(
+    name: Name,
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006  (typer's way of saying a repeatable option)
+    out: Out = None,
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at a failure.")] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Run what is missing of a sweep, and write its table and report."""
+    from sweep import api
+
+    sweep = _sweep(name, file, set_)
+    console = _console()
+    options = _options(name, out, store)
+    options = api.Options(
+        options.out, options.store, address, workers, retry_failed, fail_fast, report
+    )
+    done = api.run(sweep, options, console)
+    _print_outcome(console, done, name)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command()
+def plan(
+    name: Name,
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    out: Out = None,
+    store: StoreDir = None,
+    retry_failed: RetryFailed = False,
+    why: Annotated[bool, typer.Option("--why", help="Say of each task why it would run.")] = False,
+) -> None:
+    """Show how many points become how many tasks, and which of them are missing."""
+    from sweep import api
+    from sweep import plan as planning
+    from sweep.store import Store
+
+    planned = api.make_plan(_sweep(name, file, set_))
+    kept = Store(_options(name, out, store).store_folder)
+    todo = planning.missing(planned.plan, kept, retry_failed)
+    echo = typer.echo
+    echo(f"{name}: {len(planned.plan.points):,} points -> {_kinds(planned.plan.counts())}")
+    for skipped in planned.grid.skipped:
+        echo(f"  skipped {skipped.points:,} points: {skipped.reason}")
+    echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
+    for reason, count in api.reasons(todo).items():
+        echo(f"    {count:,}: {reason}")
+    for note in planned.plan.notes:
+        echo(f"  note: {note}")
+    if why:
+        for key, reason in todo.items():
+            task = planned.plan.tasks[key]
+            echo(f"{key} {task.kind:9} {task.label}: {reason}")
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    parts = [f"{n:,} {kind}" for kind, n in counts.items() if n]
+    return f"{sum(counts.values()):,} tasks ({', '.join(parts)})"
+
+
+@app.command()
+def status(folder: RunFolder) -> None:
+    """Say how far a run is: running, finished, stopped or dead."""
+    from sweep import api
+
+    for line in api.status(folder):
+        typer.echo(line)
+
+
+@app.command()
+def logs(
+    key: Annotated[str, typer.Argument(help="Key of a task, or its first digits.")],
+    store: Annotated[Path, typer.Option("--store", help="Store or run folder.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Print what a task wrote, its state and its error."""
+    from sweep.store import Store
+
+    found = [r for k, r in Store(store).records.items() if k.startswith(key)]
+    if not found:
+        raise InputError(f"{store} has no record of a task {key!r}")
+    for record in found:
+        typer.echo(f"{record.key} {record.kind}: {record.label}")
+        typer.echo(f"{record.status} in {record.seconds:g} s on {record.worker or 'no worker'}")
+        for text in (record.error, record.log):
+            if text:
+                typer.echo(text.rstrip())
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Write report.md and report.html of a run again."""
+    import reports
+
+    for path in reports.build(folder).values():
+        typer.echo(str(path))
+
+
+@app.command()
+def best(
+    folder: RunFolder,
+    budget: Annotated[
+        list[str], typer.Option("--budget", "-b", help="0.2 (perplexity) or 5% (repeatable).")
+    ] = [],  # noqa: B006
+) -> None:
+    """Print the fastest configuration within each perplexity budget."""
+    from sweep.show import decisions
+
+    _console(stderr=False).print(decisions(folder, budget))
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Models and texts.")] = None,
+) -> None:
+    """Get the embedded model and texts, or the ones named, checked by hash."""
+    from sweep import fetch as fetching
+
+    fetching.main(names or [])
+
+
+class Kind(StrEnum):
+    """What `sweep list` lists."""
+
+    methods = "methods"
+    policies = "policies"
+    devices = "devices"
+    models = "models"
+    sweeps = "sweeps"
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    file: File = DEFAULT_FILE,
+) -> None:
+    """List methods, policies, devices, models or the sweeps of a file."""
+    from sweep.show import listing
+
+    _console(stderr=False).print(listing(kind.value, file))
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Sweep file.")] = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+) -> None:
+    """Check a sweep file: all faults at once, each with its line."""
+    from sweep.grid import expand
+    from sweep.spec import load
+
+    loaded = load(file, set_)
+    for name, sweep in loaded.sweeps.items():
+        typer.echo(f"{name}: {len(expand(sweep).points):,} points")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the sweep file, for editors."""
+    import json
+
+    from sweep.spec import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def doctor(
+    name: Annotated[str | None, typer.Argument(help="A sweep to check for what it needs.")] = None,
+    file: File = DEFAULT_FILE,
+) -> None:
+    """Show versions, resources and caches, and what a sweep needs and what is present."""
+    from sweep.doctor import report as lines
+
+    for line in lines(_sweep(name, file, []) if name else None):
+        typer.echo(line)
+
+
+@app.command()
+def selfcheck() -> None:
+    """Recompute every published figure that needs no weights, beside the printed value."""
+    from sweep.show import selfcheck as checks
+
+    table, equal = checks()
+    _console(stderr=False).print(table)
+    raise typer.Exit(0 if equal else 1)
+
+
+def _sweep(name: str, file: Path, set_: list[str]) -> Sweep:
+    from sweep.spec import load, select
+
+    return select(load(file, set_), name)
+
+
+def _options(name: str, out: Path | None, store: Path | None) -> Options:
+    from sweep.api import Options
+
+    return Options(out=out or Path("runs") / name, store=store)
+
+
+def _console(stderr: bool = True) -> Console:
+    from rich.console import Console
+
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)
+
+
+def _print_outcome(console: Console, done: Any, name: str) -> None:
+    from sweep.progress import duration
+
+    for text in done.damaged:
+        console.print(f"damaged and made again: {text}", markup=False)
+    for text in done.failed:
+        console.print(f"failed: {text}", markup=False)
+    if done.stop_signal:
+        console.print(f"stopped by {done.stop_signal}; run the same command again to go on")
+    else:
+        tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
+        console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")
+    report = done.out / "report.html"
+    if report.exists():
+        typer.echo(f"report: {report}")
+
+
+def main() -> None:
+    """Entry point; a user's mistake is one message and an exit code, never a traceback."""
+    try:
+        app()
+    except SweepError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.exit(130)

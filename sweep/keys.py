@@ -1,0 +1,105 @@
+"""Content keys: what a task is, is the hash of exactly what can change its result."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("sweep", "methods", "simulator")
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def code_fingerprint(*modules: str) -> str:
+    """Fingerprint of these modules and of every module of ours that they import.
+
+    Comments, docstrings and formatting do not count: what is hashed is the syntax tree.
+    """
+    closure = sorted(_closure(modules))
+    return digest([(name, _tree_hash(_source(name))) for name in closure])
+
+
+def file_fingerprint(path: Path) -> str:
+    """Fingerprint of a plug-in's file, by its syntax tree."""
+    return _tree_hash(path)
+
+
+def _closure(roots: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += _imports(name)
+    return seen
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """Modules of our packages that `module` imports when it runs, functions' imports included."""
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    names = {name for node in _runtime_nodes(tree) for name in _imported(node)}
+    ours = {n for n in names if n.split(".")[0] in PACKAGES}
+    return tuple(sorted(n for n in ours if "." in n and find_spec(n) is not None))
+
+
+def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield from _runtime_nodes(child)
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        submodules = [f"{node.module}.{a.name}" for a in node.names if node.module in PACKAGES]
+        return [node.module, *(name for name in submodules if _is_module(name))]
+    return []
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _source(module: str) -> Path:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no source for module {module}")
+    return Path(spec.origin)
+
+
+@cache
+def _tree_hash(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        _drop_docstring(node)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        body = node.body
+        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            del body[0]

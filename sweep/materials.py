@@ -1,0 +1,143 @@
+"""What a sweep works on: the fingerprints, geometries and windows of its models and texts.
+
+Planning asks here and nowhere else, so it needs neither torch nor transformers. What is not
+present is planned all the same, under a fingerprint that says so and a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from simulator import Geometry
+from sweep import models, texts
+from sweep.errors import InputError
+from sweep.grid import Point
+from sweep.shape import Sweep
+
+CALIBRATION_WINDOWS = 4
+"""Windows of the calibration text from which the order of units is taken."""
+
+
+class Materials:
+    """Models and texts of one sweep; each is looked at once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.notes: list[str] = []
+        self._memory: dict[tuple[Any, ...], Any] = {}
+
+    def fetch(self, points: Iterable[Point], notify: Callable[[str], None]) -> None:
+        """Make every model and text present and tokenised. Raises InputError or ResourceError."""
+        for model in dict.fromkeys(point.model for point in points):
+            models.ensure(model, notify)
+            for calibration in (False, True):
+                self._windows(model, calibration, make=True)
+
+    # -- models ------------------------------------------------------------------------------
+
+    def weights(self, model: str) -> str:
+        """Fingerprint of a model's weights, configuration and tokenizer."""
+        return self._once(("weights", model), self._weights, model)
+
+    def _weights(self, model: str) -> str:
+        found = models.fingerprint(model)
+        if found.startswith("unfetched:"):
+            self._note(f"model {model} is not present; keys are final once it is fetched")
+        return found
+
+    def geometry(self, point: Point) -> Geometry:
+        """Sizes from the sweep file, the built-in table, or the model's configuration."""
+        return point.geometry or self._once(("geometry", point.model), models.geometry, point.model)
+
+    def where(self, point: Point, role: str) -> dict[str, str]:
+        """Where a worker finds the model and the text."""
+        return {
+            "model": self._once(("place", point.model), models.locate, point.model),
+            "text_name": texts.locate(getattr(point.accuracy, role)),
+        }
+
+    # -- texts -------------------------------------------------------------------------------
+
+    def text(self, point: Point, role: str) -> str:
+        """Fingerprint of the `text` or `calibration` text."""
+        name, calibration = getattr(point.accuracy, role), role == "calibration"
+        return self._once(("text", name, role), texts.fingerprint, name, calibration)
+
+    def shards(self, point: Point) -> list[tuple[int, ...]]:
+        """Windows to evaluate, cut into shards of `shard_windows`; InputError if too few."""
+        accuracy = point.accuracy
+        have = self._windows(point.model, calibration=False)
+        asked = accuracy.windows
+        if have is not None and asked is not None and asked > have:
+            raise InputError(
+                f"{self.sweep.source}: sweeps.{self.sweep.name}.windows: {asked} windows of "
+                f"{accuracy.window_tokens} tokens are asked for; text {accuracy.text} has {have}"
+            )
+        if asked is None and have is None:
+            self._note(f"text {accuracy.text} is not present: one window stands for all of them")
+        count, size = asked or have or 1, accuracy.shard_windows
+        return [tuple(range(i, min(i + size, count))) for i in range(0, count, size)]
+
+    def calibration_windows(self, point: Point) -> int:
+        """How many windows of the calibration text are used."""
+        have = self._windows(point.model, calibration=True)
+        return CALIBRATION_WINDOWS if have is None else min(have, CALIBRATION_WINDOWS)
+
+    def _windows(self, model: str, calibration: bool, make: bool = False) -> int | None:
+        """Windows that a text has for a model's tokenizer; None if that is not known yet."""
+        name, size = self._text_name(calibration), self.sweep.window_tokens
+        return self._once(
+            ("windows", model, calibration), texts.count, name, model, size, calibration, make
+        )
+
+    def _text_name(self, calibration: bool) -> str:
+        return self.sweep.calibration if calibration else self.sweep.text
+
+    # -- for the report ----------------------------------------------------------------------
+
+    def describe_models(self) -> dict[str, dict[str, Any]]:
+        """Fingerprint and geometry of each model, for the provenance."""
+        return {
+            entry.model: {
+                "weights": self.weights(entry.model),
+                "geometry": self._once(
+                    ("geometry", entry.model), models.geometry, entry.model
+                ).to_mapping(),
+            }
+            for entry in self.sweep.models
+        }
+
+    def describe_texts(self) -> dict[str, dict[str, Any]]:
+        """Fingerprint of each text, for the provenance."""
+        roles = {"evaluation": False, "calibration": True}
+        return {
+            f"{self._text_name(calibration)} ({role})": {
+                "fingerprint": texts.fingerprint(self._text_name(calibration), calibration)
+            }
+            for role, calibration in roles.items()
+        }
+
+    def caveats(self) -> list[str]:
+        """What a reader of the report should know about these models and texts."""
+        small = [m.model for m in self.sweep.models if self._parameters(m.model) < 1e9]
+        if not small:
+            return []
+        caveat = "a small model loses more perplexity at a given density than those of the paper"
+        return [f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."]
+
+    def _parameters(self, model: str) -> float:
+        geometry = self._once(("geometry", model), models.geometry, model)
+        mlp = 3 * geometry.hidden * geometry.intermediate
+        return geometry.layers * (geometry.attention_weights + mlp) + geometry.embedding_weights
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _once(self, identity: tuple[Any, ...], make: Callable[..., Any], *arguments: Any) -> Any:
+        if identity not in self._memory:
+            self._memory[identity] = make(*arguments)
+        return self._memory[identity]

@@ -1,0 +1,298 @@
+"""From points to the fewest tasks that answer them, each under the key of its content.
+
+γ, device and policy vanish from the accuracy task of a selector that does not read the cache; for
+one that does, the number of slots and the policy enter, never the device. No bandwidth enters any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from methods.registry import method_class
+from simulator import Footprint, allocate, footprint
+from sweep.grid import Point
+from sweep.keys import code_fingerprint, digest
+from sweep.materials import Materials
+from sweep.store import Store
+from sweep.tasks import Task
+
+KINDS = ("calibrate", "evaluate", "simulate")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPoint:
+    """A point and the keys of the tasks that answer it, a shard each."""
+
+    point: Point
+    evaluate: tuple[str, ...]
+    dense: tuple[str, ...]
+    simulate: tuple[str, ...]
+    """Empty for dense points and where the selector counts its hits itself."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.dense, *self.evaluate, *self.simulate)))
+
+
+@dataclass(slots=True)
+class Plan:
+    """Planned points and all their tasks, needed ones before those that need them."""
+
+    points: list[PlannedPoint] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Tasks by kind."""
+        found = Counter(task.kind for task in self.tasks.values())
+        return {kind: found.get(kind, 0) for kind in KINDS}
+
+
+def plan(points: Iterable[Point], materials: Materials) -> Plan:
+    """The fewest tasks for these points; equal content is planned once."""
+    made = Plan()
+    builder = _Builder(made, materials)
+    for point in points:
+        made.points.append(builder.add(point))
+    made.notes = materials.notes
+    return made
+
+
+class _Builder:
+    """Adds the tasks of one point after another; what points share is worked out once."""
+
+    def __init__(self, made: Plan, materials: Materials) -> None:
+        self.tasks = made.tasks
+        self.materials = materials
+        self._evaluations: dict[Any, tuple[str, ...]] = {}
+        self._simulations: dict[Any, tuple[str, ...]] = {}
+        self._footprints: dict[Any, Footprint] = {}
+        self._codes: dict[str, str] = {}
+
+    def add(self, point: Point) -> PlannedPoint:
+        dense = self._evaluate(point, dense=True)
+        evaluate = self._evaluate(point, dense=point.method == "dense")
+        needs_trace = point.method != "dense" and point.selector == "topk"
+        simulate = self._simulate(point, evaluate) if needs_trace else ()
+        return PlannedPoint(point, evaluate, dense, simulate)
+
+    # -- accuracy ----------------------------------------------------------------------------
+
+    def _evaluate(self, point: Point, dense: bool) -> tuple[str, ...]:
+        identity = _evaluation_identity(point, dense, self._slots(point))
+        if identity not in self._evaluations:
+            base = self._evaluation(point, dense)
+            calibration = base["selector"].get("start") if base["selector"] else None
+            needs = (calibration,) if calibration else ()
+            where = self.materials.where(point, "text")
+            self._evaluations[identity] = tuple(
+                self._task(
+                    "evaluate",
+                    base | {"windows": list(shard)},
+                    _label(base, point.model, shard),
+                    where,
+                    needs,
+                )
+                for shard in self.materials.shards(point)
+            )
+        return self._evaluations[identity]
+
+    def _evaluation(self, point: Point, dense: bool) -> dict[str, Any]:
+        method = "dense" if dense else point.method
+        return {
+            **self._measured(point),
+            "text": self.materials.text(point, "text"),
+            "method": method,
+            "density": 1.0 if dense else point.density,
+            "parameters": {} if dense else dict(point.parameters),
+            "selector": {} if dense else self._selector(point),
+            "code": self._code("sweep.evaluate", method),
+        }
+
+    def _measured(self, point: Point) -> dict[str, Any]:
+        """What every run of the model depends on."""
+        accuracy = point.accuracy
+        return {
+            "weights": self.materials.weights(point.model),
+            "quant": point.quant.method,
+            "window_tokens": accuracy.window_tokens,
+            "dtype": accuracy.dtype,
+            "threads": accuracy.threads,
+        }
+
+    def _selector(self, point: Point) -> dict[str, Any]:
+        if point.selector == "topk":
+            return {"name": "topk"}
+        return {
+            "name": "cache-aware",
+            "gamma": point.gamma,
+            "policy": point.policy,
+            "slots": dict(self._slots(point)),
+            "scope": point.cache_scope,
+            "start": self._calibrate(point) if point.cache_start == "hot" else None,
+        }
+
+    # -- calibration -------------------------------------------------------------------------
+
+    def _calibrate(self, point: Point) -> str:
+        """The order of units by mean activation; the same for every density of a method."""
+        payload = {
+            **self._measured(point),
+            "text": self.materials.text(point, "calibration"),
+            "windows": list(range(self.materials.calibration_windows(point))),
+            "method": point.method,
+            "parameters": dict(point.parameters),
+            "code": self._code("sweep.calibrate", point.method),
+        }
+        where = self.materials.where(point, "calibration")
+        return self._task(
+            "calibrate", payload, f"calibrate {point.method} {point.model}", where, ()
+        )
+
+    # -- simulation --------------------------------------------------------------------------
+
+    def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
+        identity = (traces, point.policy, self._slots(point), point.cache_scope, point.cache_start)
+        if identity not in self._simulations:
+            self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
+        return self._simulations[identity]
+
+    def _simulation(self, point: Point, trace: str) -> str:
+        ordered = point.policy == "static" or point.cache_start == "hot"
+        start = self._calibrate(point) if ordered and point.policy != "none" else None
+        payload = {
+            "trace": trace,
+            "policy": point.policy,
+            "slots": dict(self._slots(point)),
+            "scope": point.cache_scope,
+            "start": start,
+            "code": self._code("sweep.simulate"),
+        }
+        label = f"{point.policy} {_slots_text(payload)} on {self.tasks[trace].label}"
+        return self._task("simulate", payload, label, {}, (trace, start) if start else (trace,))
+
+    def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
+        """Cached units of each group and layer; devices of equal capacity share their tasks."""
+        if point.method == "dense":
+            return ()
+        footprint_ = self.footprint(point)
+        if point.policy == "none":
+            return tuple((group, 0) for group in footprint_.groups)
+        allocation = allocate(footprint_, point.device.dram_gb * 1e9)
+        return tuple(allocation.slots.items())
+
+    def footprint(self, point: Point) -> Footprint:
+        """Static bytes and groups of a point's method on its model."""
+        groups = method_class(point.method).groups
+        storage = point.storage
+        identity = (point.model, point.geometry, groups, storage)
+        if identity not in self._footprints:
+            geometry = self.materials.geometry(point)
+            self._footprints[identity] = footprint(geometry, groups, storage)
+        return self._footprints[identity]
+
+    # -- tasks -------------------------------------------------------------------------------
+
+    def _task(
+        self,
+        kind: str,
+        payload: dict[str, Any],
+        label: str,
+        where: dict[str, str],
+        needs: tuple[str, ...],
+    ) -> str:
+        key = digest([kind, payload])
+        self.tasks.setdefault(key, Task(kind, key, payload, label, where, needs))
+        return key
+
+    def _code(self, root: str, method: str | None = None) -> str:
+        name = f"{root}:{method}"
+        if name not in self._codes:
+            modules = (root, method_class(method).__module__) if method else (root,)
+            self._codes[name] = code_fingerprint(*modules)
+        return self._codes[name]
+
+
+def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:
+    shared = (point.model, point.quant.method, point.accuracy)
+    if dense:
+        return shared
+    own = (*shared, point.method, point.density, point.parameters)
+    if point.selector == "topk":
+        return own
+    return (*own, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
+
+
+def _label(payload: dict[str, Any], model: str, shard: tuple[int, ...]) -> str:
+    density = "" if payload["method"] == "dense" else f" {payload['density']:g}"
+    parameters = "".join(f" {v}" for v in payload["parameters"].values())
+    selector = payload["selector"]
+    gamma = (
+        f" γ={selector['gamma']:g} {selector['policy']} {_slots_text(selector)}"
+        if "gamma" in selector
+        else ""
+    )
+    windows = f"{shard[0]}" if len(shard) == 1 else f"{shard[0]}-{shard[-1]}"
+    return f"{payload['method']}{density}{parameters}{gamma} {model} window {windows}"
+
+
+def _slots_text(payload: dict[str, Any]) -> str:
+    return "/".join(str(n) for n in payload["slots"].values())
+
+
+def missing(plan: Plan, store: Store, retry_failed: bool = False) -> dict[str, str]:
+    """Tasks to run now, with the reason of each; needed ones come first.
+
+    A task that failed by itself stays failed, and so does what needs it, unless `retry_failed`.
+    """
+    blocked = _blocked(plan, store, retry_failed)
+    kept = cache(store.keeps)
+    reasons: dict[str, str] = {}
+    for task in reversed(list(plan.tasks.values())):  # what needs others comes before them
+        if task.key in blocked:
+            continue
+        reason = _reason(task, store)
+        if reason:
+            reasons.setdefault(task.key, reason)
+        if task.key in reasons:
+            for needed in task.needs:
+                if needed not in reasons and store.done(needed) and not kept(needed):
+                    reasons[needed] = f"its {_HANDOVER[plan.tasks[needed].kind]} is needed again"
+    return {key: reasons[key] for key in plan.tasks if key in reasons}
+
+
+def _blocked(plan: Plan, store: Store, retry_failed: bool) -> set[str]:
+    """Tasks that failed by themselves, and all that need one of them."""
+    blocked: set[str] = set()
+    for task in plan.tasks.values():
+        record = store.records.get(task.key)
+        failed = record is not None and record.status == "failed" and not record.infrastructure
+        if (failed and not retry_failed) or blocked.intersection(task.needs):
+            blocked.add(task.key)
+    return blocked
+
+
+_HANDOVER = {"evaluate": "trace", "calibrate": "order of units"}
+
+
+def _reason(task: Task, store: Store) -> str:
+    record = store.records.get(task.key)
+    if record is None:
+        return _changed(task, store)
+    if record.status == "done":
+        return ""
+    return f"{'lost' if record.infrastructure else 'failed'} before: {record.error}"
+
+
+def _changed(task: Task, store: Store) -> str:
+    """Why a task has no result: it is new, or something in it is not what it was."""
+    earlier = store.latest(task.kind, task.label)
+    if earlier is None:
+        return "new"
+    names = sorted(task.payload.keys() | earlier.payload.keys())
+    changed = [n for n in names if task.payload.get(n) != earlier.payload.get(n)]
+    return f"changed since the last run: {', '.join(changed)}" if changed else "new"

@@ -1,0 +1,123 @@
+"""Tasks on Ray: the laptop's own cluster, an attached one, or the job's. Alone imports ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from sweep import tasks
+from sweep.errors import ResourceError
+from sweep.executor import Handle, Outcome
+from sweep.resources import Resources
+from sweep.tasks import Record, Task, lost_record
+
+RETRIES = 2
+"""How often a task is run again when its worker or node is lost; never after an exception."""
+
+_EXCLUDES = [".git", ".venv", "runs", "tests", "docs", "**/__pycache__"]
+
+
+class RayExecutor:
+    """Runs tasks as Ray tasks; hand-overs stay in Ray's object store.
+
+    `address` attaches to a cluster; without one, a job uses its own cluster and anything else
+    starts one on this machine with `workers` CPUs (default: all).
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+        # Read when ray is imported: no usage report, and no restart of workers through uv.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        address = address or os.environ.get("RAY_ADDRESS")
+        if address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a cluster of this process alone
+        import ray
+
+        self._ray: Any = ray
+        self._started = not ray.is_initialized()
+        if self._started:
+            _connect(ray, address, workers)
+        self.where = "the Ray cluster" if address else "this machine"
+        self._remote = ray.remote(num_returns=2, max_retries=RETRIES)(_run)
+        self._has_gpus = self.resources().gpus > 0
+        self._running: dict[Any, tuple[Task, Any]] = {}
+
+    def resources(self) -> Resources:
+        have = self._ray.cluster_resources()
+        return Resources(cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
+
+    def submit(self, task: Task, needs: Resources, inputs: tuple[Handle, ...]) -> None:
+        call: Any = self._remote.options(**self._options(task, needs))
+        record, handover = call.remote(task, needs.device, *inputs)
+        self._running[record] = (task, handover)
+
+    def _options(self, task: Task, needs: Resources) -> dict[str, Any]:
+        options: dict[str, Any] = {"num_cpus": needs.cpus, "name": task.kind}
+        if needs.gpus:
+            return options | {"num_gpus": needs.gpus}
+        if self._has_gpus:  # Ray leaves the variable unset for CPU tasks, so they would see GPUs
+            return options | {"runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
+        return options
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        if not self._running:
+            return []
+        waiting = list(self._running)
+        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout, fetch_local=False)
+        if ready:  # whatever else has ended by now
+            ready, _ = self._ray.wait(
+                waiting, num_returns=len(waiting), timeout=0, fetch_local=False
+            )
+        return [self._outcome(reference) for reference in ready]
+
+    def _outcome(self, reference: Any) -> Outcome:
+        task, handover = self._running.pop(reference)
+        try:
+            return Outcome(self._ray.get(reference), handover)
+        except (self._ray.exceptions.RayError, OSError) as error:
+            text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            lost = lost_record(task, text)
+            return Outcome(lost, None)
+
+    def put(self, value: Any) -> Handle:
+        return self._ray.put(value)
+
+    def get(self, handle: Handle) -> Any:
+        return self._ray.get(handle)
+
+    def close(self) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        if self._started:
+            self._ray.shutdown()
+
+
+def _run(task: Task, device: str, *inputs: Any) -> tuple[Record, Any]:
+    return tasks.run(task, inputs, device)
+
+
+def _connect(ray: Any, address: str | None, workers: int | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        return
+    environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else _own_code()
+    try:
+        ray.init(address=address, runtime_env=environment, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ResourceError(f"cannot attach to Ray at {address}: {first}") from None
+
+
+def _own_code() -> dict[str, Any]:
+    """Ship these packages to a cluster that does not have them installed."""
+    spec = importlib.util.find_spec("sweep")
+    if spec is None or spec.origin is None:
+        raise ResourceError("the package `sweep` cannot be found for the cluster's workers")
+    root = Path(spec.origin).parent.parent
+    if (root / "site-packages").exists() or root.name == "site-packages":
+        return {"py_modules": [str(root / n) for n in ("sweep", "methods", "simulator", "reports")]}
+    return {"working_dir": str(root), "excludes": _EXCLUDES}

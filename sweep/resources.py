@@ -1,0 +1,58 @@
+"""What a task needs and what a machine or a cluster has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from sweep.errors import ResourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """CPU cores and GPUs; fractions of a GPU are allowed."""
+
+    cpus: float
+    gpus: float = 0.0
+
+    @property
+    def device(self) -> str:
+        """The torch device of a task that has these: `cuda` where it was given a GPU."""
+        return "cuda" if self.gpus else "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU and {self.gpus:g} GPU"
+
+
+def local_resources(workers: int | None = None) -> Resources:
+    """What this machine has, without importing torch or ray; `workers` replaces the core count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Resources(cpus=float(workers or cores or 1), gpus=float(_local_gpus()))
+
+
+def _local_gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([v for v in visible.split(",") if v.strip() not in ("", "-1")])
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> None:
+    """Raise ResourceError, before anything starts, for a kind of task that could never run."""
+    faults = [
+        f"a task of kind {kind} asks for {need}, but {where} has {have}"
+        for kind, need in needs.items()
+        if need.cpus > have.cpus or need.gpus > have.gpus
+    ]
+    if faults:
+        raise ResourceError("\n".join(faults))

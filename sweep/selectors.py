@@ -1,0 +1,179 @@
+"""Selectors: where a method's scores meet the simulator's caches.
+
+A selector is called for each layer and group with the scores of one window and answers with the
+mask. It also keeps what the masks cost: a trace for later simulation, or hits counted on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from methods.density import kept_units, mlp_density
+from methods.select import topk_mask
+from simulator.packing import pack
+from simulator.phases import phase_counts
+from simulator.selection import select
+from simulator.simulation import GroupCounts
+from simulator.state import CacheState, new_state
+from simulator.trace import Trace
+
+Start = Mapping[str, NDArray[np.int64]]
+"""For a hot start: order of units by group, [layers, units]."""
+
+
+def selector(spec: Mapping[str, Any], start: Start | None = None) -> Selector:
+    """The selector that an evaluation's payload describes."""
+    if spec["name"] == "topk":
+        return TopKSelector()
+    return CacheAwareSelector(spec["slots"], spec["gamma"], spec["policy"], spec["scope"], start)
+
+
+class Selector:
+    """One shard's masks. `begin_window` comes before each window's forward pass."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self.units: dict[str, int] = {}
+        self._used: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
+
+    def begin_window(self, tokens: int) -> None:
+        self.lengths.append(tokens)
+
+    def __call__(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
+        """Mask [1, tokens, units] of 0 and 1 in the type of `scores`; one sequence at a time."""
+        if scores.dim() == 3 and scores.shape[0] != 1:
+            raise ValueError(f"one sequence at a time is evaluated, not {scores.shape[0]}")
+        self.units[group] = scores.shape[-1]
+        k = kept_units(density, scores.shape[-1])
+        tokens = scores.numel() // scores.shape[-1]
+        self._used.setdefault((group, layer), []).append(np.full(tokens, k, np.int64))
+        return self._mask(layer, group, scores, k)
+
+    def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
+        raise NotImplementedError
+
+    def trace(self) -> Trace | None:
+        """The masks of all windows, if they may be simulated later."""
+        return None
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """What each group read, as JSON, if the selector counts hits itself."""
+        return {}
+
+    def mlp_density(self) -> float:
+        """Realised MLP density: mean over layers and tokens of the weights that were used."""
+        return mlp_density({g: self._mean_used(g) / units for g, units in self.units.items()})
+
+    def _mean_used(self, group: str) -> float:
+        return float(np.concatenate(self._by_layer(self._used, group)).mean())
+
+    def _by_layer(
+        self, kept: Mapping[tuple[str, int], Sequence[NDArray[Any]]], group: str
+    ) -> list[NDArray[Any]]:
+        """Arrays of a group, windows one after the other, in order of layers."""
+        layers = sorted(layer for name, layer in kept if name == group)
+        return [np.concatenate(kept[group, layer]) for layer in layers]
+
+
+class TopKSelector(Selector):
+    """The k largest of each token; ties go to the lower unit. Records the trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed: dict[tuple[str, int], list[NDArray[np.uint64]]] = {}
+
+    def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
+        if scores.is_cuda:
+            mask = topk_mask(scores, k)
+            packed = pack(_rows(mask).numpy())
+            answer = mask.to(scores.dtype)
+        else:
+            values = _floats(scores)
+            kept = np.ones_like(values)
+            packed = select(values, k, magnitude=False, target=kept).packed
+            answer = _like(kept, scores)
+        self._packed.setdefault((group, layer), []).append(packed)
+        return answer
+
+    def trace(self) -> Trace:
+        packed = {group: np.stack(self._by_layer(self._packed, group)) for group in self.units}
+        layers = len(next(iter(packed.values())))
+        return Trace(dict(self.units), layers, tuple(self.lengths), packed)
+
+
+class CacheAwareSelector(Selector):
+    """Algorithm 1 of the paper: top-k after the re-weighting of eq. 10, token after token.
+
+    Exact and teacher-forced: a token's mask depends on earlier tokens of its own layer only. The
+    scan itself runs on the CPU, wherever the model is.
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, int],
+        gamma: float,
+        policy: str,
+        scope: str = "window",
+        start: Start | None = None,
+    ) -> None:
+        super().__init__()
+        self.slots, self.gamma, self.policy = slots, gamma, policy
+        self.scope, self.start = scope, start
+        self._states: dict[tuple[str, int], CacheState] = {}
+        self._hits: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
+
+    def begin_window(self, tokens: int) -> None:
+        super().begin_window(tokens)
+        if self.scope == "window":
+            self._states.clear()
+
+    def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
+        values = _floats(scores)
+        kept = np.ones_like(values)
+        state = self._state(layer, group, values.shape[-1])
+        chosen = select(values, k, gamma=self.gamma, state=state, target=kept)
+        assert chosen.hits is not None
+        self._hits.setdefault((group, layer), []).append(chosen.hits)
+        return _like(kept, scores)
+
+    def _state(self, layer: int, group: str, units: int) -> CacheState:
+        if (group, layer) not in self._states:
+            order = None if self.start is None else self.start[group][layer]
+            self._states[group, layer] = new_state(units, self.slots[group], self.policy, order)
+        return self._states[group, layer]
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        return {group: counts_json(self._counts(group)) for group in self.units}
+
+    def _counts(self, group: str) -> GroupCounts:
+        used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
+        hits = np.stack(self._by_layer(self._hits, group))
+        return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
+
+
+def counts_json(counts: GroupCounts) -> dict[str, Any]:
+    """What a group read, as the journal keeps it."""
+    return {
+        "phases": counts.phases.to_json(),
+        "used_by_layer": counts.used_by_layer.tolist(),
+        "hits_by_layer": counts.hits_by_layer.tolist(),
+    }
+
+
+def _rows(values: Tensor) -> Tensor:
+    return values.detach().reshape(-1, values.shape[-1]).cpu()
+
+
+def _floats(scores: Tensor) -> NDArray[np.float32]:
+    """[1, tokens, units] of any float type and device -> float32 [tokens, units] on the host."""
+    return _rows(scores).to(torch.float32).contiguous().numpy()
+
+
+def _like(mask: NDArray[np.float32], scores: Tensor) -> Tensor:
+    return torch.from_numpy(mask).to(scores.device, scores.dtype).reshape(scores.shape)

@@ -1,0 +1,134 @@
+"""Tables for the terminal: decisions, listings, checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from reports.decisions import Decision
+    from reports.points import Point
+
+
+def decisions(folder: Path, budgets: list[str]) -> Group:
+    """The fastest configuration within each budget, one table for each model and device."""
+    import reports
+    from reports.results import read_table
+
+    if not budgets:
+        plan = folder / "plan.json"
+        budgets = json.loads(plan.read_text())["budgets"] if plan.exists() else []
+    decided = reports.decide(read_table(folder / "results.parquet"), budgets)
+    tables: dict[str, Table] = {}
+    for decision in decided:
+        title = decision.setting.label
+        if title not in tables:
+            tables[title] = _decision_table(title)
+        tables[title].add_row(*_decision_row(decision))
+    return Group(*tables.values())
+
+
+def _decision_table(title: str) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    for name in ("within", "tok/s", "gain", "configuration", "ΔPPL", "95 % interval", "hit rate"):
+        table.add_column(name, justify="left" if name in ("within", "configuration") else "right")
+    return table
+
+
+def _decision_row(decision: Decision) -> list[str]:
+    best = decision.best
+    if best is None:
+        return [decision.budget.label, "-", "-", decision.message, "", "", ""]
+    return [
+        decision.budget.label,
+        f"{best.tokens_per_s:.3g}",
+        f"{best.gain:.2f}×",
+        _configuration(best),
+        f"{best.delta_ppl:+.3f}",
+        f"{best.delta_ppl_low:+.3f} … {best.delta_ppl_high:+.3f}",
+        f"{best.hit_rate:.1%}",
+    ]
+
+
+def _configuration(point: Point) -> str:
+    return point.configuration
+
+
+def listing(kind: str, file: Path) -> Table:
+    """What `sweep list` prints."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in _LISTINGS[kind](file):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _methods(_file: Path) -> list[tuple[str, str]]:
+    import methods
+    from sweep.shape import ALIASES
+
+    rows = [(name, methods.summary(name)) for name in methods.names()]
+    return rows + [(n, f"{m} with gamma {gamma:g}") for n, (m, gamma) in ALIASES.items()]
+
+
+def _policies(_file: Path) -> list[tuple[str, str]]:
+    from simulator import POLICIES
+
+    return list(POLICIES.items())
+
+
+def _devices(_file: Path) -> list[tuple[str, ...]]:
+    from simulator import Device
+
+    devices = [Device.load(name) for name in Device.names()]
+    return [
+        (
+            d.name,
+            d.title,
+            f"{d.dram_gb:g} GB",
+            f"Flash {d.flash_gbps:g} GB/s",
+            f"{d.dram_gbps:g} GB/s",
+        )
+        for d in devices
+    ]
+
+
+def _models(_file: Path) -> list[tuple[str, str]]:
+    from simulator import Geometry, footprint
+
+    sizes = [(name, footprint(Geometry.load(name), []).total_bytes) for name in Geometry.names()]
+    return [(name, f"{size / 1e9:.2f} GB at 4 bit") for name, size in sizes]
+
+
+def _sweeps(file: Path) -> list[tuple[str, str]]:
+    from sweep.spec import load
+
+    return [(name, sweep.description) for name, sweep in load(file).sweeps.items()]
+
+
+_LISTINGS = {
+    "methods": _methods,
+    "policies": _policies,
+    "devices": _devices,
+    "models": _models,
+    "sweeps": _sweeps,
+}
+
+
+def selfcheck() -> tuple[Table, bool]:
+    """Published figures recomputed from geometry alone, and whether all are met."""
+    from simulator.selfcheck import rows
+
+    table = Table(title="Published figures that need no weights", title_justify="left")
+    for name in ("what", "computed", "published", ""):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    checks = rows()
+    for row in checks:
+        digits = row.printed_digits
+        computed = f"{row.computed:.{digits}f}"
+        table.add_row(row.what, computed, f"{row.published:.{digits}f}", "=" if row.equal else "≠")
+    return table, all(row.equal for row in checks)

@@ -1,0 +1,248 @@
+"""The store: one journal, one writer (the driver), artefacts beside it.
+
+`journal.jsonl` gets one line per task that ended, fsynced, with a checksum of its own. The last
+line of a key counts. Lines that cannot be trusted are set aside in `journal.damaged`, named, and
+their tasks are missing again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.errors import InputError, SweepError
+from sweep.tasks import Record
+
+if TYPE_CHECKING:
+    from simulator import Trace
+
+_ARRAYS, _TRACE = ".npz", ".trace"
+_SUFFIXES = (_ARRAYS, _TRACE)
+_HEAD = '{"sum":"%s","record":'
+_HEAD_CHARS = len(_HEAD % ("0" * 8))
+
+
+class StoreLockedError(SweepError):
+    """Another driver writes to the store; the message says which."""
+
+    exit_code = 2
+
+
+class DamagedError(SweepError):
+    """A file of the store is not what was written."""
+
+
+class Store:
+    """Results of tasks by key, in a folder. Use as a context manager to write to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = folder / "journal.jsonl"
+        self.damaged: list[str] = []
+        self.records: dict[str, Record] = {}
+        self._latest: dict[tuple[str, str], Record] = {}
+        self._file: IO[str] | None = None
+        self._lock = filelock.FileLock(folder / ".lock")
+        if self.journal.exists():
+            self._read()
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            text = self.journal.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {self.journal}: {error.strerror}") from None
+        for number, line in enumerate(text.split(b"\n"), start=1):
+            if line.strip():
+                self._read_line(number, line)
+
+    def _read_line(self, number: int, line: bytes) -> None:
+        record = _parse(line)
+        if record is None:
+            self.damaged.append(f"{self.journal.name} line {number}")
+        else:
+            self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        self.records[record.key] = record
+        self._latest[record.kind, record.label] = record
+
+    def latest(self, kind: str, label: str) -> Record | None:
+        """The last record of this kind and label, whatever its key."""
+        return self._latest.get((kind, label))
+
+    def done(self, key: str) -> Record | None:
+        """The record of a task that ended well, if there is one."""
+        record = self.records.get(key)
+        return record if record is not None and record.status == "done" else None
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def __enter__(self) -> Store:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+            if self.damaged or self._unfinished_line():
+                self._set_damage_aside()
+            self._file = self.journal.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write to {self.folder}: {error.strerror or error}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        (self.folder / ".holder").unlink(missing_ok=True)
+        self._lock.release()
+
+    def holder(self) -> str:
+        """Who writes to the store now; empty if nobody does."""
+        path = self.folder / ".holder"
+        try:
+            with self._lock.acquire(timeout=0):
+                return ""
+        except filelock.Timeout:
+            return path.read_text().strip() if path.exists() else "another process"
+        except OSError:
+            return ""
+
+    def _acquire(self) -> None:
+        holder = self.folder / ".holder"
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise StoreLockedError(f"store {self.folder} is in use by {who.strip()}") from None
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+
+    def _unfinished_line(self) -> bool:
+        return self.journal.exists() and self.journal.read_bytes()[-1:] not in (b"", b"\n")
+
+    def _set_damage_aside(self) -> None:
+        """Rewrite the journal with its good lines; keep the bad ones for who wants to look."""
+        lines = [line for line in self.journal.read_bytes().split(b"\n") if line.strip()]
+        good = [line for line in lines if _parse(line) is not None]
+        bad = [line for line in lines if _parse(line) is None]
+        if bad:
+            with (self.folder / "journal.damaged").open("ab") as aside:
+                aside.write(b"\n".join(bad) + b"\n")
+        replace(self.journal, b"".join(line + b"\n" for line in good))
+
+    def add(self, record: Record) -> None:
+        """Keep a record for good: on return it is on the disk."""
+        if self._file is None:
+            raise RuntimeError("the store is not open for writing")
+        body = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
+        self._file.write(_HEAD % _checksum(body.encode()) + body + "}\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._keep(record)
+
+    # -- artefacts ---------------------------------------------------------------------------
+
+    def artefact(self, key: str) -> Path | None:
+        """Where what a task handed over is kept, if it is."""
+        paths = (self.folder / "artefacts" / f"{key}{suffix}" for suffix in _SUFFIXES)
+        return next((path for path in paths if path.exists()), None)
+
+    def save(self, key: str, value: Any) -> None:
+        """Keep what a task hands over, a trace or arrays by name, whole or not at all."""
+        arrays = isinstance(value, dict)
+        path = self.folder / "artefacts" / f"{key}{_ARRAYS if arrays else _TRACE}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        try:
+            (_write_arrays if arrays else _write_trace)(temporary, value)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def keeps(self, key: str) -> bool:
+        """Whether `load` will answer: a file that is damaged is set aside by this."""
+        if self.artefact(key) is None:
+            return False
+        try:
+            self.load(key)
+        except DamagedError:
+            return False
+        return True
+
+    def load(self, key: str) -> Any:
+        """What `save` kept under a key. Raises DamagedError, after setting a bad file aside."""
+        path = self.artefact(key)
+        if path is None:
+            raise DamagedError(f"nothing is kept under {key}")
+        try:
+            return _read_trace(path) if path.suffix == _TRACE else _read_arrays(path)
+        except Exception as error:
+            path.replace(path.with_suffix(".damaged"))
+            self.damaged.append(f"artefacts/{path.name}")
+            raise DamagedError(f"artefact {path.name} is damaged: {error}") from error
+
+
+def _write_trace(path: Path, trace: Trace) -> None:
+    from simulator.tracefile import write_trace
+
+    write_trace(path, trace)
+
+
+def _read_trace(path: Path) -> Trace:
+    from simulator.tracefile import read_trace
+
+    return read_trace(path)
+
+
+def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:8]
+
+
+def _parse(line: bytes) -> Record | None:
+    """The record of a journal line, or None if the line is not what was written."""
+    head, body = line[:_HEAD_CHARS], line[_HEAD_CHARS:-1]
+    if head != (_HEAD % _checksum(body)).encode() or line[-1:] != b"}":
+        return None
+    try:
+        return Record(**json.loads(body))
+    except (ValueError, TypeError):
+        return None
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`replace` with indented JSON."""
+    replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,209 @@
+"""The results table: counts of finished tasks become figures, one row a point.
+
+Throughput is a formula over counts, so a bandwidth changes nothing that was run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from reports.results import schema
+from simulator import PhaseCounts, Throughput, allocate, footprint, throughput
+from sweep.grid import Point
+from sweep.materials import Materials
+from sweep.plan import Plan, PlannedPoint
+from sweep.stats import Losses, delta_interval
+from sweep.store import Store
+from sweep.store import replace as write_whole
+
+Row = dict[str, Any]
+
+
+def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
+    """One row for each planned point: done, failed (with its error) or missing."""
+    maker = _Rows(store, materials)
+    rows = [maker.row(planned) for planned in plan.points]
+    return pa.Table.from_pylist(rows, schema=schema())
+
+
+def write(table: pa.Table, folder: Path) -> None:
+    """`results.parquet` and `results.csv` (without the bulky counts), each by rename."""
+    for name, writer in (("results.parquet", _parquet), ("results.csv", _csv)):
+        sink = pa.BufferOutputStream()
+        writer(table, sink)
+        write_whole(folder / name, sink.getvalue().to_pybytes())
+
+
+def _parquet(table: pa.Table, sink: pa.BufferOutputStream) -> None:
+    parquet.write_table(table, sink, compression="zstd")
+
+
+def _csv(table: pa.Table, sink: pa.BufferOutputStream) -> None:
+    csv.write_csv(table.drop_columns(["reads"]), sink)
+
+
+class _Rows:
+    """Makes rows; what points share (losses, intervals, merged counts) is computed once."""
+
+    def __init__(self, store: Store, materials: Materials) -> None:
+        self.store = store
+        self.materials = materials
+        self._memory: dict[Any, Any] = {}
+
+    def row(self, planned: PlannedPoint) -> Row:
+        row = _identity(planned)
+        failed = [r for k in planned.keys if (r := self.store.records.get(k)) and r.error]
+        if failed:
+            return row | {"status": "failed", "error": f"{failed[0].label}: {failed[0].error}"}
+        if any(self.store.done(key) is None for key in planned.keys):
+            return row | {"status": "missing"}
+        return row | self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+
+    # -- accuracy ----------------------------------------------------------------------------
+
+    def _accuracy(self, planned: PlannedPoint) -> Row:
+        return self._once(("accuracy", planned.evaluate, planned.dense), self._measure, planned)
+
+    def _measure(self, planned: PlannedPoint) -> Row:
+        own, dense = self._losses(planned.evaluate), self._losses(planned.dense)
+        low, high = delta_interval(own, dense, planned.point.accuracy.seed)
+        results = [self._result(key) for key in planned.evaluate]
+        tokens = [result["tokens"] for result in results]
+        densities = [result["mlp_density"] for result in results]
+        return {
+            "ppl": own.perplexity,
+            "ppl_dense": dense.perplexity,
+            "delta_ppl": own.perplexity - dense.perplexity,
+            "delta_ppl_low": _known(low),
+            "delta_ppl_high": _known(high),
+            "mlp_density": float(np.average(densities, weights=tokens)),
+            "tokens": sum(tokens),
+            "windows": len(own.nll),
+        }
+
+    def _losses(self, keys: tuple[str, ...]) -> Losses:
+        results = [self._result(key) for key in keys]
+        nll = np.array([x for result in results for x in result["nll"]], dtype=np.float64)
+        predicted = np.array([x for r in results for x in r["predicted"]], dtype=np.float64)
+        return Losses(nll, predicted)
+
+    # -- cost --------------------------------------------------------------------------------
+
+    def _cost(self, planned: PlannedPoint) -> Row:
+        point = planned.point
+        counted = planned.simulate or planned.evaluate
+        reads = (
+            {} if point.method == "dense" else self._once(("reads", counted), self._reads, counted)
+        )
+        tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
+        phases = {name: counts["phases"] for name, counts in reads.items()}
+        speed = self._speed(point, phases, tokens)
+        sizes = footprint(self.materials.geometry(point), phases, point.storage)
+        room = allocate(sizes, point.device.dram_gb * 1e9)
+        return {
+            "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
+            "hit_rate": speed.hit_rate,
+            "flash_bytes_per_token": speed.flash_bytes_per_token,
+            "dram_bytes_per_token": speed.dram_bytes_per_token,
+            "tokens_per_s": speed.tokens_per_s,
+            "tokens_per_s_dense": self._speed(point, {}, tokens).tokens_per_s,
+            "overhead_bytes": 0.0,
+            "static_bytes": sizes.static_bytes,
+            "resident_bytes": room.resident_bytes,
+            "excess_bytes": room.excess_bytes,
+            "reads": json.dumps(
+                {
+                    name: {
+                        "units": sizes.groups[name].units,
+                        "layers": sizes.groups[name].layers,
+                        "unit_bytes": sizes.groups[name].unit_bytes,
+                        "slots": 0 if point.policy == "none" else room.slots[name],
+                        "phases": counts["phases"].to_json(),
+                        "used_by_layer": counts["used_by_layer"],
+                        "hits_by_layer": counts["hits_by_layer"],
+                    }
+                    for name, counts in reads.items()
+                }
+            ),
+        }
+
+    def _speed(self, point: Point, phases: dict[str, PhaseCounts], tokens: int) -> Throughput:
+        return throughput(
+            self.materials.geometry(point),
+            point.device,
+            phases,
+            tokens,
+            point.storage,
+            timing=point.timing,
+        )
+
+    def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """Counts of each group over all shards."""
+        shards = [self._result(key)["groups"] for key in keys]
+        return {name: _merged([shard[name] for shard in shards]) for name in shards[0]}
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def _result(self, key: str) -> dict[str, Any]:
+        return self.store.records[key].result
+
+    def _once(self, identity: Any, make: Callable[..., Any], *arguments: Any) -> Any:
+        if identity not in self._memory:
+            self._memory[identity] = make(*arguments)
+        return self._memory[identity]
+
+
+def _merged(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    first, *others = (PhaseCounts.from_json(shard["phases"]) for shard in shards)
+    return {
+        "phases": first.merge(others),
+        "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
+        "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
+    }
+
+
+def _sum(lists: Iterable[list[int]]) -> list[int]:
+    return np.sum(list(lists), axis=0).tolist()
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _identity(planned: PlannedPoint) -> Row:
+    """Columns that say what the point is."""
+    point = planned.point
+    return {
+        "sweep": point.sweep,
+        "point_key": point.key,
+        "model": point.model,
+        "quant": f"{point.quant.method} {point.quant.bits:g} bit",
+        "method": point.method,
+        "selector": point.selector,
+        "density": point.density,
+        "gamma": point.gamma,
+        "allocation": dict(point.parameters).get("allocation"),
+        "policy": point.policy,
+        "device": point.device.name,
+        "dram_gb": point.device.dram_gb,
+        "flash_gbps": point.device.flash_gbps,
+        "dram_gbps": point.device.dram_gbps,
+        "seed": point.accuracy.seed,
+        "error": "",
+        "timing": point.timing,
+        "cache_start": point.cache_start,
+        "cache_scope": point.cache_scope,
+        "window_tokens": point.accuracy.window_tokens,
+        "text": point.accuracy.text,
+        "dtype": point.accuracy.dtype,
+        "geometry": None,
+        "task_keys": json.dumps(planned.keys),
+    }

@@ -1,0 +1,109 @@
+"""The kinds of task, as plain functions: a worker runs them, and nothing here knows of Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One unit of work. `payload` is JSON and holds all that can change the result."""
+
+    kind: str
+    key: str
+    payload: dict[str, Any]
+    label: str
+    where: dict[str, str] = field(default_factory=dict)
+    """Where the worker finds what `payload` names by fingerprint; not part of the key."""
+    needs: tuple[str, ...] = ()
+    """Keys of the tasks whose hand-over this one takes, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a task that has ended; a line of the journal."""
+
+    key: str
+    kind: str
+    label: str
+    status: str
+    """`done` or `failed`."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    infrastructure: bool = False
+    """The failure was the machine's, not the task's: worth trying again."""
+    seconds: float = 0.0
+    worker: str = ""
+    log: str = ""
+
+
+def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Record, Any]:
+    """Do the task on `cpu` or `cuda`; returns its record and what it hands over (or None).
+
+    An exception of the task becomes a failed record: only the loss of a worker is raised.
+    """
+    started = time.perf_counter()
+    handover: Any = None
+    with _captured() as log:
+        try:
+            result, handover = _functions()[task.kind](task.payload | task.where, inputs, device)
+            status, error = "done", ""
+        except Exception as failure:
+            traceback.print_exc()
+            result, status, error = {}, "failed", f"{type(failure).__name__}: {failure}"
+    record = Record(
+        key=task.key,
+        kind=task.kind,
+        label=task.label,
+        status=status,
+        payload=task.payload,
+        result=result,
+        error=error,
+        infrastructure=error.startswith("MemoryError"),
+        seconds=round(time.perf_counter() - started, 4),
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        log=log.getvalue(),
+    )
+    return record, handover
+
+
+def _functions() -> dict[str, Function]:
+    from sweep.calibrate import calibrate
+    from sweep.evaluate import evaluate
+    from sweep.simulate import simulate
+
+    return {"calibrate": calibrate, "evaluate": evaluate, "simulate": simulate}
+
+
+def lost_record(task: Task, error: str) -> Record:
+    """The record of a task whose worker, node or input was lost."""
+    return Record(
+        task.key, task.kind, task.label, "failed", task.payload, error=error, infrastructure=True
+    )
+
+
+Function = Callable[[dict[str, Any], tuple[Any, ...], str], tuple[dict[str, Any], Any]]
+"""function(payload and where, inputs, device) -> (result as JSON, hand-over or None)."""
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[io.StringIO]:
+    """What the task prints and logs, for a log of its own."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    logging.getLogger().addHandler(handler)
+    try:
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield text
+    finally:
+        logging.getLogger().removeHandler(handler)
