@@ -15,7 +15,7 @@ from sweep import models, texts
 
 
 def calibrate(
-    payload: dict[str, Any], inputs: tuple[Any, ...], device: str
+    payload: dict[str, Any], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
     """Hands over, by group, the units [layers, units] in order of falling mean score.
 

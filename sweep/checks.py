@@ -14,12 +14,13 @@ from pydantic_core import PydanticCustomError
 
 import methods
 from simulator.device import Device
-from sweep.fields import spread
+from sweep.fields import LABEL, spread
 from sweep.shape import ALIASES, ExcludeRule, MethodEntry, method_names
 from sweep.words import nearest, show
 from sweep.yamlfile import Document, Route
 
 _OWN_DEVICE = ("dram_gb", "flash_gbps", "dram_gbps")
+_SHARES = ("gamma", "density")
 _MAX_COMBINATIONS = 200
 _MAX_DENSITIES = 1_000
 
@@ -57,20 +58,34 @@ def _study(document: Document, route: Route, study: Mapping[str, Any], sweeps: A
     name = study.get("sweep")
     if isinstance(name, str) and name not in sweeps:
         document.fault((*route, "sweep"), f"no sweep {show(name)}{nearest(name, sweeps)}")
-    for key, choice in _mapping(study.get("search")).items():
-        numbers = isinstance(choice, list) and all(_is_number(v) for v in choice)
-        if numbers and (len(choice) != 2 or not choice[0] < choice[1]):
-            text = "a range to search is two numbers, [low, high] with low below high"
-            document.fault((*route, "search", key), text)
-        elif not numbers and not (
-            isinstance(choice, list) and all(isinstance(v, str) for v in choice)
-        ):
-            text = f"{show(choice)} is given; [low, high] or a list of names is expected"
-            document.fault((*route, "search", key), text)
-    goals = {"maximize", "minimize"} & set(_mapping(study.get("objective")))
-    if isinstance(study.get("objective"), dict) and len(goals) != 1:
-        text = "an objective has either 'maximize' or 'minimize'"
-        document.fault((*route, "objective"), text)
+    search = study.get("search")
+    if search == {}:
+        document.fault((*route, "search"), "there is nothing to search; name a parameter")
+    for key, choice in _mapping(search).items():
+        fault = _search_fault(key, choice)
+        if fault:
+            document.fault((*route, "search", key), fault)
+    objective = study.get("objective")
+    goals = [key for key in ("maximize", "minimize") if _mapping(objective).get(key) is not None]
+    if isinstance(objective, dict) and len(goals) != 1:
+        document.fault((*route, "objective"), "an objective has either 'maximize' or 'minimize'")
+
+
+def _search_fault(key: str, choice: Any) -> str:
+    """Why this cannot be searched; empty if it can."""
+    own = [name for method in methods.names() for name in methods.parameter_names(method)]
+    known = [*dict.fromkeys([*_SHARES, *own])]
+    if key not in known:
+        return f"unknown parameter to search{nearest(key, known)}"
+    if isinstance(choice, list) and choice and all(isinstance(v, str) for v in choice):
+        return "" if key not in _SHARES else f"[low, high] is expected for {key}"
+    if not (isinstance(choice, list) and len(choice) == 2 and all(map(_is_number, choice))):
+        return f"{show(choice)} is given; [low, high] or a list of names is expected"
+    if not choice[0] < choice[1]:
+        return f"low {show(choice[0])} is not below high {show(choice[1])}"
+    if key in _SHARES and not (choice[0] > 0 and choice[1] <= 1):
+        return f"[{choice[0]:g}, {choice[1]:g}] is not within 0 (excluded) to 1"
+    return ""
 
 
 def _is_number(value: Any) -> bool:
@@ -112,7 +127,8 @@ class _Sweep:
                 self._device(place, entry)
                 self._of_the_sweep(place, entry)
                 names = [name for _, name in _items(entry.get("models"), ())]
-                served |= set(names) if "models" in entry else set(self.models)
+                known = bool(names) and all(name in self.models for name in names)
+                served |= set(names) if known else set(self.models)
         for model in self.models if items and holder is self.sweep else ():
             if model not in served:
                 self.document.fault((*route, "devices"), f"no device is given for model {model}")
@@ -121,11 +137,11 @@ class _Sweep:
         """A device is a preset, or the user's own with all three numbers."""
         name = entry.get("device")
         missing = [key for key in _OWN_DEVICE if key not in entry]
-        if not isinstance(name, str) or name in Device.names() or not missing:
+        if not missing or name in Device.names() or not _is_label(name):
             return
         lacks = f"a device of your own also needs {', '.join(missing)}"
         text = f"unknown device {show(name)}{nearest(name, Device.names())}; {lacks}"
-        self.document.fault((*route, "device") if "device" in entry else route, text)
+        self.document.fault(self.document.written((*route, "device")), text)
 
     def _of_the_sweep(self, route: Route, entry: Mapping[str, Any]) -> None:
         """`models` of an entry names models of the sweep."""
@@ -162,10 +178,10 @@ class _Sweep:
             if key not in shared:
                 whom = f" of an entry of {' and '.join(known)}" if known else ""
                 self.document.fault((*route, key), f"unknown key{whom}{nearest(key, allowed)}")
-            elif _items(entry[key], ()):
-                good.append(key)
+            elif fault := _axis_fault(entry[key]):
+                self.document.fault((*route, key), fault)
             else:
-                self.document.fault((*route, key), _axis_fault(entry[key]))
+                good.append(key)
         return good
 
     def _reachable(
@@ -195,6 +211,10 @@ class _Sweep:
             self.document.fault(route, "an empty rule would exclude every point")
 
 
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and LABEL.fullmatch(value) is not None
+
+
 def _known_methods(value: Any) -> list[str]:
     """Names of the methods of an entry that exist, aliases resolved, each once."""
     names = [name for _, name in _items(value, ()) if name in method_names()]
@@ -202,11 +222,13 @@ def _known_methods(value: Any) -> list[str]:
 
 
 def _axis_fault(value: Any) -> str:
+    """Why a value is no axis of a method's parameter; empty if it is."""
     try:
-        spread(value)
+        values = spread(value)
     except PydanticCustomError as error:
         return error.message()
-    return ""
+    nested = [v for v in values if v is None or isinstance(v, list | dict)]
+    return f"{show(nested[0])} is given; text, a number or true is expected" if nested else ""
 
 
 def _combinations(entry: Mapping[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,7 @@ LOGITS_ROWS = 256
 
 
 def evaluate(
-    payload: dict[str, Any], inputs: tuple[Any, ...], device: str
+    payload: dict[str, Any], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Any]:
     """Losses and reads of a shard of windows; hands over the trace of a selector without state."""
     torch.set_num_threads(payload["threads"])
@@ -33,7 +33,7 @@ def evaluate(
     every = texts.windows(payload["text_name"], payload["model"], payload["window_tokens"])
     windows = every[payload["windows"]]
     method = create(payload["method"], payload["density"], **payload["parameters"])
-    chosen = selector(payload["selector"], *inputs) if method.groups else None
+    chosen = selector(payload["selector"], inputs) if method.groups else None
     with torch.inference_mode(), applied(model, method, chosen) if chosen else nullcontext():
         nll = [_window_nll(model, window, chosen) for window in windows]
     result: dict[str, Any] = {

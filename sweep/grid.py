@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any
@@ -45,6 +45,10 @@ class Accuracy:
     threads: int
     seed: int
 
+    def to_mapping(self) -> dict[str, str | int | None]:
+        """The fields as a plain mapping."""
+        return {field: getattr(self, field) for field in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -76,17 +80,18 @@ class Point:
     @property
     def key(self) -> str:
         """16 hexadecimal digits over everything but the sweep's name and the device's prose."""
-        device = (self.device.name, self.device.dram_gb, self.device.flash_gbps)
+        device, quant = self.device, self.quant
+        speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
         return digest(
             {
                 "model": self.model,
                 "geometry": self.geometry and self.geometry.to_mapping(),
-                "quant": astuple(self.quant),
+                "quant": [quant.method, quant.bits, quant.group_size, quant.embedding_bits],
                 "method": [self.method, self.density, self.parameters],
                 "selector": [self.selector, self.gamma],
                 "cache": [self.policy, self.cache_start, self.cache_scope],
-                "device": [*device, self.device.dram_gbps, self.timing],
-                "accuracy": astuple(self.accuracy),
+                "device": [device.name, *speeds],
+                "accuracy": self.accuracy.to_mapping(),
                 "kv": [self.kv_bits, self.kv_tokens],
             }
         )

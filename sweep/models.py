@@ -37,8 +37,8 @@ from sweep.weights import (
 from sweep.words import nearest
 
 if TYPE_CHECKING:
-    import torch
     from rich.progress import Progress
+    from transformers import PreTrainedModel
 
 __all__ = [
     "EMBEDDED",
@@ -61,7 +61,7 @@ __all__ = [
 DTYPES = ("float32", "bfloat16")
 SHARD_SIZE = "4GB"
 
-_kept: dict[tuple[str, str, str], torch.nn.Module] = {}
+_kept: dict[tuple[str, str, str], PreTrainedModel] = {}
 
 
 def present(ref: str) -> bool:
@@ -101,7 +101,7 @@ def ensure(ref: str, notify: Callable[[str], None] = print) -> None:
             prepare(ref, progress)
 
 
-def load(ref: str, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
+def load(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """A causal language model in evaluation mode, without gradients or KV cache, with SDPA.
 
     Raises InputError if transformers does not know the architecture or a weight is missing: a
@@ -121,7 +121,7 @@ def load(ref: str, dtype: str = "float32", device: str = "cpu") -> torch.nn.Modu
     return model.eval().requires_grad_(False)
 
 
-def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
+def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """As `load`, but the process keeps the last model, which is returned again when asked for."""
     key = (fingerprint(ref), dtype, device)
     if key not in _kept:
@@ -241,12 +241,23 @@ def _no_bars() -> Iterator[None]:
 
 @contextmanager
 def _explained(ref: str) -> Iterator[None]:
-    """Turn what transformers and safetensors raise on unusable files into one sentence."""
-    from safetensors import SafetensorError
-
+    """Turn what the libraries raise on files that cannot be used into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except Exception as error:
+        if not _is_of_the_files(error):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise InputError(f"model {ref} cannot be loaded: {reason}") from error
+
+
+def _is_of_the_files(error: Exception) -> bool:
+    """Whether it is the user's to mend; a lack of memory or a fault of the code is not."""
+    from safetensors import SafetensorError
+
+    if isinstance(error, (OSError, ValueError, KeyError, ImportError, SafetensorError)):
+        return True
+    if isinstance(error, RuntimeError):
+        return "mismatch" in str(error)  # a weight has another size than the config says
+    return type(error) is Exception  # all that tokenizers raises

@@ -64,7 +64,7 @@ class _Override:
             return self._index(container, here, step)
         if not isinstance(container, dict):
             where = route_text(here) or "the file"
-            self._fault(here, f"unknown path: {where} is not a mapping, so it has no {step!r}")
+            self._fault((), f"unknown path: {where} is not a mapping, so it has no {step!r}")
             return None
         known = _TOP if not here else tuple(container) if here in _NAMED else None
         if known is not None and step not in known:
@@ -79,8 +79,8 @@ class _Override:
         index = int(step) if str(step).isdecimal() else -1
         if 0 <= index < len(items):
             return index
-        count = f"a list of {len(items)}, from [0] to [{len(items) - 1}]"
-        self._fault(here, f"unknown path: no {step!r} in {count}")
+        count = f"is a list of {len(items)}" + (f", up to [{len(items) - 1}]" if items else "")
+        self._fault((), f"unknown path: no {step!r} in {route_text(here)}, which {count}")
         return None
 
     def _mark(self, route: Route) -> None:

@@ -85,17 +85,13 @@ class _Builder:
     def _evaluate(self, point: Point, dense: bool) -> tuple[str, ...]:
         identity = _evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
-            base = self._evaluation(point, dense)
-            calibration = base["selector"].get("start") if base["selector"] else None
-            needs = (calibration,) if calibration else ()
-            where = self.materials.where(point, "text")
+            base, where = self._evaluation(point, dense), self.materials.where(point, "text")
             self._evaluations[identity] = tuple(
                 self._task(
                     "evaluate",
                     base | {"windows": list(shard)},
                     _label(base, point.model, shard),
                     where,
-                    needs,
                 )
                 for shard in self.materials.shards(point)
             )
@@ -110,6 +106,7 @@ class _Builder:
             "density": 1.0 if dense else point.density,
             "parameters": {} if dense else dict(point.parameters),
             "selector": {} if dense else self._selector(point),
+            "inputs": {} if dense else self._selector_inputs(point),
             "code": self._code("sweep.evaluate", method),
         }
 
@@ -133,8 +130,11 @@ class _Builder:
             "policy": point.policy,
             "slots": dict(self._slots(point)),
             "scope": point.cache_scope,
-            "start": self._calibrate(point) if point.cache_start == "hot" else None,
         }
+
+    def _selector_inputs(self, point: Point) -> dict[str, str]:
+        hot = point.selector == "cache-aware" and point.cache_start == "hot"
+        return {"start": self._calibrate(point)} if hot else {}
 
     # -- calibration -------------------------------------------------------------------------
 
@@ -149,9 +149,8 @@ class _Builder:
             "code": self._code("sweep.calibrate", point.method),
         }
         where = self.materials.where(point, "calibration")
-        return self._task(
-            "calibrate", payload, f"calibrate {point.method} {point.model}", where, ()
-        )
+        label = f"calibrate {point.method} {point.model}"
+        return self._task("calibrate", payload, label, where)
 
     # -- simulation --------------------------------------------------------------------------
 
@@ -163,17 +162,15 @@ class _Builder:
 
     def _simulation(self, point: Point, trace: str) -> str:
         ordered = point.policy == "static" or point.cache_start == "hot"
-        start = self._calibrate(point) if ordered and point.policy != "none" else None
         payload = {
-            "trace": trace,
             "policy": point.policy,
             "slots": dict(self._slots(point)),
             "scope": point.cache_scope,
-            "start": start,
+            "inputs": {"trace": trace} | ({"start": self._calibrate(point)} if ordered else {}),
             "code": self._code("sweep.simulate"),
         }
         label = f"{point.policy} {_slots_text(payload)} on {self.tasks[trace].label}"
-        return self._task("simulate", payload, label, {}, (trace, start) if start else (trace,))
+        return self._task("simulate", payload, label, {})
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
@@ -203,10 +200,9 @@ class _Builder:
         payload: dict[str, Any],
         label: str,
         where: dict[str, str],
-        needs: tuple[str, ...],
     ) -> str:
         key = digest([kind, payload])
-        self.tasks.setdefault(key, Task(kind, key, payload, label, where, needs))
+        self.tasks.setdefault(key, Task(kind, key, payload, label, where))
         return key
 
     def _code(self, root: str, method: str | None = None) -> str:

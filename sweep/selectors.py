@@ -27,11 +27,13 @@ Start = Mapping[str, NDArray[np.int64]]
 """For a hot start: order of units by group, [layers, units]."""
 
 
-def selector(spec: Mapping[str, Any], start: Start | None = None) -> Selector:
-    """The selector that an evaluation's payload describes."""
+def selector(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
+    """The selector that an evaluation's payload describes, with what other tasks handed over."""
     if spec["name"] == "topk":
         return TopKSelector()
-    return CacheAwareSelector(spec["slots"], spec["gamma"], spec["policy"], spec["scope"], start)
+    return CacheAwareSelector(
+        spec["slots"], spec["gamma"], spec["policy"], spec["scope"], inputs.get("start")
+    )
 
 
 class Selector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import core_schema
 
 import methods
@@ -247,9 +247,16 @@ class KV(Part):
 class EvaluateResources(Part):
     """What an accuracy task asks for; `cpu` is also its number of threads."""
 
-    gpu: Annotated[float | None, Number(at_least=0, at_most=1024, words={"auto": None})] = None
+    gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
     """GPUs, possibly a fraction; None (`auto`) is one where there is one, else none."""
     cpu: Annotated[int, Number(at_least=1, at_most=4096, whole=True)] = 1
+
+    @field_validator("gpu")
+    @classmethod
+    def _share_or_whole(cls, value: float | None) -> float | None:
+        if value and value > 1 and value != int(value):
+            raise fields.wrong(f"{value:g} is given; a fraction is of one GPU: up to 1, or whole")
+        return value
 
 
 class SimulateResources(Part):

@@ -9,16 +9,15 @@ from sweep.selectors import counts_json
 
 
 def simulate(
-    payload: dict[str, Any], inputs: tuple[Any, ...], device: str
+    payload: dict[str, Any], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], None]:
     """Used, hit and missed units of each group for the trace in `inputs` (and an order)."""
-    trace, *order = inputs
     counts = simulate_trace(
-        trace,
+        inputs["trace"],
         payload["policy"],
         payload["slots"],
         scope=payload["scope"],
-        start=order[0] if order else None,
+        start=inputs.get("start"),
     )
     groups = {name: counts_json(group) for name, group in counts.items()}
     return {"groups": groups}, None

@@ -14,8 +14,9 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from sweep import checks, overrides, yamlfile
+from sweep import checks, yamlfile
 from sweep.errors import InputError
+from sweep.overrides import apply
 from sweep.shape import FileEntry, Part, StudyEntry, Sweep
 from sweep.words import nearest, show
 from sweep.yamlfile import Document, Route
@@ -31,7 +32,7 @@ class SweepFile:
     studies: dict[str, StudyEntry]
 
 
-def load(path: str | Path, set_values: Sequence[str] = ()) -> SweepFile:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepFile:
     """The sweeps of a file, after `--set` overrides such as `sweeps.demo.windows=1`.
 
     Raises InputError whose text has one line for each fault: `file:line: path: what is wrong`.
@@ -39,13 +40,15 @@ def load(path: str | Path, set_values: Sequence[str] = ()) -> SweepFile:
     document = yamlfile.read(path)
     if document.value is None:
         _raise(document)
-    overrides.apply(document, set_values)
+    apply(document, overrides)
     return _checked(document)
 
 
 def from_mapping(value: Mapping[str, Any], source: str = "sweeps") -> SweepFile:
     """The same for a mapping with the shape of the file. Raises InputError."""
-    return _checked(Document(source, dict(value)))
+    document = Document(source)
+    document.value = _plain(document, value, ())
+    return _checked(document)
 
 
 def select(file: SweepFile, name: str) -> Sweep:
@@ -78,6 +81,19 @@ def _without_noise(schema: Any) -> Any:
     return {key: _without_noise(value) for key, value in plain.items()}
 
 
+def _plain(document: Document, value: Any, route: Route) -> Any:
+    """A value of Python as YAML would give it; keys that are not text are faults."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                document.fault(route, f"the key {key!r} is not text")
+        items = ((key, item) for key, item in value.items() if isinstance(key, str))
+        return {key: _plain(document, item, (*route, key)) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [_plain(document, item, (*route, i)) for i, item in enumerate(value)]
+    return value
+
+
 def _checked(document: Document) -> SweepFile:
     entry = _validated(document)
     checks.check(document)
@@ -107,20 +123,10 @@ def _validated(document: Document) -> FileEntry | None:
         for found in error.errors(include_url=False):
             route = tuple(step for step in found["loc"] if step != "[key]")
             if found["type"] == "missing":
-                document.fault(_known(document.value, route[:-1]), f"{route[-1]!r} is missing")
-            elif _known(document.value, route) not in taken:
-                document.fault(_known(document.value, route), _in_words(found, route))
+                document.fault(document.written(route[:-1]), f"{route[-1]!r} is missing")
+            elif document.written(route) not in taken:
+                document.fault(document.written(route), _in_words(found, route))
     return None
-
-
-def _known(value: Any, route: Route) -> Route:
-    """The part of `route` that exists in the file: axes add steps that were not written."""
-    for length, step in enumerate(route):
-        inside = isinstance(value, dict) and step in value
-        if not inside and not (isinstance(value, list) and isinstance(step, int)):
-            return route[:length]
-        value = value[step]  # type: ignore[index]
-    return route
 
 
 _EXPECTED = {

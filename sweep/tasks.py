@@ -16,7 +16,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One unit of work. `payload` is JSON and holds all that can change the result."""
+    """One unit of work. `payload` is JSON and holds all that can change the result.
+
+    `payload["inputs"]` names, by role, the tasks whose hand-over this one takes.
+    """
 
     kind: str
     key: str
@@ -24,8 +27,11 @@ class Task:
     label: str
     where: dict[str, str] = field(default_factory=dict)
     """Where the worker finds what `payload` names by fingerprint; not part of the key."""
-    needs: tuple[str, ...] = ()
-    """Keys of the tasks whose hand-over this one takes, in order."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the tasks whose hand-over this one takes, in the order of their roles."""
+        return tuple(self.payload.get("inputs", {}).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +56,16 @@ class Record:
 def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Record, Any]:
     """Do the task on `cpu` or `cuda`; returns its record and what it hands over (or None).
 
+    `inputs` are what the tasks in `task.needs` handed over.
+
     An exception of the task becomes a failed record: only the loss of a worker is raised.
     """
     started = time.perf_counter()
     handover: Any = None
     with _captured() as log:
         try:
-            result, handover = _functions()[task.kind](task.payload | task.where, inputs, device)
+            given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
+            result, handover = _functions()[task.kind](task.payload | task.where, given, device)
             status, error = "done", ""
         except Exception as failure:
             traceback.print_exc()
@@ -92,8 +101,8 @@ def lost_record(task: Task, error: str) -> Record:
     )
 
 
-Function = Callable[[dict[str, Any], tuple[Any, ...], str], tuple[dict[str, Any], Any]]
-"""function(payload and where, inputs, device) -> (result as JSON, hand-over or None)."""
+Function = Callable[[dict[str, Any], dict[str, Any], str], tuple[dict[str, Any], Any]]
+"""function(payload and where, inputs by role, device) -> (result as JSON, hand-over or None)."""
 
 
 @contextlib.contextmanager

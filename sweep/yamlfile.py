@@ -54,6 +54,16 @@ class Document:
         """Keep a fault; its place is that of the nearest value around `route`."""
         self.faults.append(Fault(self.place(route), route, text))
 
+    def written(self, route: Route) -> Route:
+        """The part of `route` that the document has: plain text may stand for a mapping or list."""
+        value = self.value
+        for length, step in enumerate(route):
+            inside = isinstance(value, dict) and step in value
+            if not inside and not (isinstance(value, list) and isinstance(step, int)):
+                return route[:length]
+            value = value[step]  # type: ignore[index]
+        return route
+
     def place(self, route: Route) -> str:
         """`file:line` of the value at `route`, or of the nearest one around it."""
         for length in range(len(route), -1, -1):
