@@ -234,8 +234,8 @@ def text_reason(text: str) -> str:
     return "no such file:" if is_path(text) or "/" in text else "unknown text"
 
 
-Whole = Annotated[int, Number(at_least=1, at_most=1e12, whole=True)]
-Natural = Annotated[int, Number(at_least=0, at_most=2**63 - 1, whole=True)]
+Whole = Annotated[int, Number(at_least=1, at_most=1e9, whole=True)]
+Natural = Annotated[int, Number(at_least=0, at_most=2**32 - 1, whole=True)]
 Positive = Annotated[float, Number(above=0, at_most=1e6)]
 Share = Annotated[float, Number(above=0, at_most=1)]
 Shares = Annotated[tuple[Share, ...], Axis(ranges=True)]
