@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic_core import PydanticCustomError
 
@@ -137,7 +137,7 @@ class _Sweep:
         """A device is a preset, or the user's own with all three numbers."""
         name = entry.get("device")
         missing = [key for key in _OWN_DEVICE if key not in entry]
-        if not missing or name in Device.names() or not _is_label(name):
+        if not missing or not _is_label(name) or name in Device.names():
             return
         lacks = f"a device of your own also needs {', '.join(missing)}"
         text = f"unknown device {show(name)}{nearest(name, Device.names())}; {lacks}"
@@ -211,7 +211,7 @@ class _Sweep:
             self.document.fault(route, "an empty rule would exclude every point")
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and LABEL.fullmatch(value) is not None
 
 
