@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from methods.registry import method_class
-from simulator import Footprint, allocate, footprint
+from simulator import allocate, footprint
 from sweep.grid import Point
 from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
@@ -70,7 +70,7 @@ class _Builder:
         self.materials = materials
         self._evaluations: dict[Any, tuple[str, ...]] = {}
         self._simulations: dict[Any, tuple[str, ...]] = {}
-        self._footprints: dict[Any, Footprint] = {}
+        self._all_slots: dict[Any, tuple[tuple[str, int], ...]] = {}
         self._codes: dict[str, str] = {}
 
     def add(self, point: Point) -> PlannedPoint:
@@ -176,21 +176,19 @@ class _Builder:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
         if point.method == "dense":
             return ()
-        footprint_ = self.footprint(point)
-        if point.policy == "none":
-            return tuple((group, 0) for group in footprint_.groups)
-        allocation = allocate(footprint_, point.device.dram_gb * 1e9)
-        return tuple(allocation.slots.items())
+        dram_gb = 0.0 if point.policy == "none" else point.device.dram_gb
+        kv = (point.kv_bits, point.kv_tokens)
+        identity = (point.model, point.geometry, point.method, point.quant, kv, dram_gb)
+        if identity not in self._all_slots:
+            self._all_slots[identity] = self._allocated(point, dram_gb)
+        return self._all_slots[identity]
 
-    def footprint(self, point: Point) -> Footprint:
-        """Static bytes and groups of a point's method on its model."""
+    def _allocated(self, point: Point, dram_gb: float) -> tuple[tuple[str, int], ...]:
         groups = method_class(point.method).groups
-        storage = point.storage
-        identity = (point.model, point.geometry, groups, storage)
-        if identity not in self._footprints:
-            geometry = self.materials.geometry(point)
-            self._footprints[identity] = footprint(geometry, groups, storage)
-        return self._footprints[identity]
+        sizes = footprint(self.materials.geometry(point), groups, point.storage)
+        if not dram_gb:
+            return tuple((group, 0) for group in sizes.groups)
+        return tuple(allocate(sizes, dram_gb * 1e9).slots.items())
 
     # -- tasks -------------------------------------------------------------------------------
 
