@@ -90,7 +90,7 @@ def _finding(members: Sequence[Comparison]) -> Finding:
         policy=first.policy,
         gamma=first.gamma,
         compared=len(ratios),
-        outside=len(members) - len(ratios),
+        outside=sum(c.plain_bytes is None for c in members),
         fewer=sum(ratio < 1 for ratio in ratios),
         median_ratio=median(ratios) if ratios else None,
         low_ratio=min(ratios, default=None),
@@ -110,14 +110,16 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _sentence(series: str, plain: str, comparisons: Sequence[Comparison]) -> str:
     ratios = _ratios(comparisons)
+    outside = sum(c.plain_bytes is None for c in comparisons)
+    if not ratios and outside < len(comparisons):
+        return f"{plain} reads no Flash where {series} could be set against it: nothing to save."
     if not ratios:
         return (
             f"{series} could not be set against {plain}: none of its {_count(len(comparisons))} "
             f"lies within the ΔPPL range that {plain} covers under the same device and policy."
         )
     fewer, middle = sum(r < 1 for r in ratios), median(ratios)
-    aside = len(comparisons) - len(ratios)
-    left_out = f" {_count(aside)} outside the range of {plain} left out." if aside else ""
+    left_out = f" {_count(outside)} outside the range of {plain} left out." if outside else ""
     return (
         f"At equal ΔPPL, {series} reads {_change(middle)} Flash bytes per token than {plain} "
         f"(median of {_count(len(ratios))}, from {_change(min(ratios))} to {_change(max(ratios))};"

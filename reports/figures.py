@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
 MOST_CHARTS = 12  # small charts in one figure
+LONGEST_TEXT = 56
 _DASHES = {
     "dot": ":",
     "dash": "--",
@@ -274,12 +275,15 @@ def _plot(
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib draws literally: no mathematics, no hidden label."""
-    escaped = text.replace("$", r"\$")
+    """Text that matplotlib draws literally: no mathematics, no hidden label, not overlong."""
+    short = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+    escaped = " ".join(short.split()).replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
 def _save(figure: MplFigure, folder: Path, name: str, kind: str, alt: str) -> Figure:
+    figure.draw_without_rendering()  # lays out once, not for each format
+    figure.set_layout_engine("none")
     for suffix in ("svg", "png"):
         unfinished = folder / f".{name}.{os.getpid()}.{suffix}"
         notes = {"Date": None} if suffix == "svg" else {}

@@ -114,13 +114,24 @@ function frontiers() {
   });
 }
 
+// Points behind the frontiers are thinned evenly where there are too many to draw at once.
+const MOST_DRAWN = 2000;
+function thinned(indices) {
+  const step = Math.ceil(indices.length / MOST_DRAWN);
+  return step > 1 ? indices.filter((_, k) => k % step === 0) : indices;
+}
+
 function drawScatter() {
   const traces = [];
   const found = frontiers();
+  const lines = new Set(found.flatMap((f) => f.line));
+  const behind = found.flatMap((f) => f.all).filter((i) => !lines.has(i));
+  const drawn = new Set(thinned(behind));
   for (const { series, all, bound, line } of found) {
-    const color = shade(series), group = series.name, on = new Set(line);
+    const color = shade(series), group = series.name;
+    const off = all.filter((i) => drawn.has(i));
     traces.push(lineOf(line, speed, color, { legendgroup: group, line: { color, width: 2, dash: bound ? "dot" : "solid" } }));
-    const parts = [[all.filter((i) => !on.has(i) && has(i, BOUND)), `${series.symbol}-open`, 0.55, 6], [all.filter((i) => !on.has(i) && !has(i, BOUND)), series.symbol, 0.4, 6], [line, bound ? `${series.symbol}-open` : series.symbol, 1, 9]];
+    const parts = [[off.filter((i) => has(i, BOUND)), `${series.symbol}-open`, 0.55, 6], [off.filter((i) => !has(i, BOUND)), series.symbol, 0.4, 6], [line, bound ? `${series.symbol}-open` : series.symbol, 1, 9]];
     for (const [members, symbol, opacity, size] of parts) {
       const front = members === line;
       if (!members.length && !front) continue;
@@ -131,6 +142,7 @@ function drawScatter() {
   const axes = ranges(shown, speed);
   const unloggable = state.scale === "log" ? shown.filter((i) => delta(i) <= 0).length : 0;
   const notes = [];
+  if (drawn.size < behind.length) notes.push(`${lines.size + drawn.size} of ${shown.length} points are drawn, every one of the frontiers`);
   if (axes.hidden - unloggable > 0) notes.push(`${axes.hidden - unloggable} of ${shown.length} points lie outside this view`);
   if (unloggable) notes.push(`${unloggable} with ΔPPL of 0 or less ${unloggable === 1 ? "has" : "have"} no place on a logarithmic axis`);
   document.getElementById("scatter-note").textContent = notes.join("; ");
@@ -154,7 +166,7 @@ function drawFlash() {
     const line = pareto(members, delta, (i) => -flash(i));
     traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key), showlegend: true, marker: { color, size: 6 }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
   }
-  const aware = awarePoints();
+  const aware = thinned(awarePoints());
   const gammas = [...new Set(aware.map((i) => columns.gamma[i]))].sort((a, b) => a - b);
   for (const [key, members] of [...groupBy(aware, (i) => `${coded("series", i)} · ${coded("policy", i)} · γ ${columns.gamma[i]}`)].sort()) {
     const color = shade(seriesByName.get(coded("series", members[0])));
@@ -197,11 +209,37 @@ function fillTables() {
   }
 }
 
-let waiting = 0;
+// The lower charts are drawn when they come near the screen, and before printing.
+const LOWER = { flash: drawFlash, policy: drawPolicies };
+const near = new Set(), stale = new Set();
+
+function drawStale(all = false) {
+  for (const name of [...stale]) {
+    if (!all && !near.has(name)) continue;
+    stale.delete(name);
+    LOWER[name]();
+  }
+}
+
+function watchCharts() {
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) entry.isIntersecting ? near.add(entry.target.id) : near.delete(entry.target.id);
+    drawStale();
+  }, { rootMargin: "400px" });
+  for (const name of Object.keys(LOWER)) {
+    const box = document.getElementById(name);
+    if (box) watcher.observe(box);
+  }
+  window.addEventListener("beforeprint", () => drawStale(true));
+}
+
 function drawAll() {
-  if (!data.settings.length) return;
-  drawScatter();
-  fillTables();
-  cancelAnimationFrame(waiting);
-  waiting = requestAnimationFrame(() => setTimeout(() => { drawFlash(); drawPolicies(); document.documentElement.dataset.drawn = "yes"; }));
+  if (data.settings.length) {
+    drawScatter();
+    fillTables();
+    Object.keys(LOWER).forEach((name) => stale.add(name));
+    drawStale();
+  }
+  document.documentElement.dataset.drawn = "yes";
+  performance.mark("drawn");
 }

@@ -74,4 +74,5 @@ startPolicies();
 startSwitch("range");
 startSwitch("scale");
 startTable();
-drawAll();
+watchCharts();
+requestAnimationFrame(() => setTimeout(drawAll)); // the decision is readable before the charts are drawn

@@ -1,0 +1,272 @@
+"""The page in a real browser: headless Chromium at desktop and phone width, light and dark."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+
+import reports
+from reports.decisions import frontier_of
+from reports.points import by_series
+from reports.run import Run, load
+
+webdriver = pytest.importorskip("selenium.webdriver")
+pytestmark = [
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="chromium and chromedriver are not on PATH",
+    ),
+    pytest.mark.timeout(180),
+]
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-dev-shm-usage",
+)
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+class Page:
+    """A page in the browser, with the few things that the tests ask of it."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def show(self, path: Path, size: str = "desktop", theme: str = "light") -> None:
+        width, height = SIZES[size]
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1}
+        metrics["mobile"] = size == "phone"
+        wanted = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self.driver.get(path.as_uri())
+        self.wait("document.documentElement.dataset.drawn === 'yes'")
+
+    def js(self, expression: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(f"return {expression}", *arguments)
+
+    def run(self, statements: str, *arguments: Any) -> None:
+        self.driver.execute_script(statements, *arguments)
+
+    def wait(self, expression: str, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not self.js(expression):
+            assert time.monotonic() < end, f"never came true: {expression}"
+            time.sleep(0.05)
+
+    def complaints(self) -> list[str]:
+        """Console errors and warnings since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def choose(self, control: str, value: str) -> None:
+        self.run(
+            "const c = document.getElementById(arguments[0]); c.value = arguments[1];"
+            "c.dispatchEvent(new Event('change'));",
+            control,
+            value,
+        )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield Page(driver)
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = synthetic.run_folder(tmp_path_factory.mktemp("runs") / "demo")
+    reports.build(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> Path:
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    return load(folder)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_the_page_draws_without_complaint(page: Page, report: Path, size: str, theme: str) -> None:
+    page.show(report, size, theme)
+    page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; });")
+    time.sleep(0.3)
+    assert page.complaints() == []
+    assert page.js("document.documentElement.dataset.theme") == theme
+    assert page.js("document.documentElement.scrollWidth <= window.innerWidth")
+    for chart in ("scatter", "flash", "policy"):
+        page.run(f"document.getElementById('{chart}').scrollIntoView()")
+        page.wait(f"document.querySelectorAll('#{chart} .scatterlayer .trace').length > 1", 10)
+    assert page.complaints() == []
+    assert page.js("performance.getEntriesByType('resource').length") == 0
+
+
+def test_hover_shows_all_figures_of_a_point(page: Page, report: Path, run: Run) -> None:
+    page.show(report)
+    page.run("document.getElementById('scatter').scrollIntoView({block: 'center'});")
+    time.sleep(0.3)
+    place = page.js(
+        "(() => { const g = document.getElementById('scatter'), b = g.getBoundingClientRect();"
+        "const t = g.data.find((t) => t.legendgroup === 'dip-ca' && t.mode === 'markers' &&"
+        " t.showlegend); const f = g._fullLayout, k = 1;"
+        "return {x: b.left + f.xaxis._offset + f.xaxis.d2p(t.x[k]),"
+        " y: b.top + f.yaxis._offset + f.yaxis.d2p(t.y[k]),"
+        " key: columns.key[t.customdata[k]]}; })()"
+    )
+    for offset in (-3, 0):  # a hover needs the mouse to move
+        event = {"type": "mouseMoved", "x": place["x"] + offset, "y": place["y"]}
+        page.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+        time.sleep(0.2)
+    page.wait("document.querySelector('#scatter .hovertext') !== null", 5)
+    text = page.js("document.querySelector('#scatter .hovertext').textContent")
+    (point,) = [p for p in run.points if p.point_key == place["key"]]
+    assert f"point {point.point_key}" in text
+    assert f"γ {point.gamma:g}" in text
+    assert f"ΔPPL {point.delta_ppl:+.3f}" in text
+    assert f"hit rate {100 * point.hit_rate:.1f} %" in text
+    assert page.complaints() == []
+
+
+def test_the_page_draws_the_frontiers_that_python_finds(page: Page, report: Path, run: Run) -> None:
+    page.show(report)
+    for number, setting in enumerate(run.settings):
+        page.choose("f-setting", str(number))
+        drawn = page.js(
+            "frontiers().map((f) => [f.series.name, f.line.map((i) => columns.key[i])])"
+        )
+        here = [p for p in run.points if p.setting == setting and p.measured]
+        expected = {
+            name: [p.point_key for p in frontier_of([p for p in m if not p.bound] or m)]
+            for name, m in by_series(here).items()
+        }
+        assert dict(drawn) == expected
+
+
+def test_filters_and_axes_change_the_charts(page: Page, report: Path) -> None:
+    page.show(report)
+    count = (
+        "document.getElementById('scatter').data"
+        ".reduce((n, t) => n + (t.customdata || []).length, 0)"
+    )
+    everything = page.js(count)
+    page.run("document.getElementById('f-bounds').click()")
+    without_bounds = page.js(count)
+    page.choose("f-policy", "lfu")
+    only_lfu = page.js(count)
+    page.choose("f-gamma", "0.2")
+    one_gamma = page.js(count)
+    assert everything > without_bounds > only_lfu > one_gamma > 0
+    page.run("document.querySelector('[data-scale=log]').click()")
+    assert page.js("document.getElementById('scatter').layout.xaxis.type") == "log"
+    assert "no place on a logarithmic axis" in page.js(
+        "document.getElementById('scatter-note').textContent"
+    )
+    page.run("document.querySelector('[data-range=all]').click()")
+    furthest = page.js("Math.max(...chosenPoints().map(delta))")
+    assert page.js("document.getElementById('scatter').layout.xaxis.range[1]") > math.log10(
+        furthest
+    )
+    assert page.complaints() == []
+
+
+def test_each_chart_has_its_table(page: Page, report: Path) -> None:
+    page.show(report)
+    for chart in ("scatter", "flash"):
+        page.run(f"document.querySelector('[data-table={chart}]').closest('details').open = true")
+        page.wait(f"document.querySelectorAll('[data-table={chart}] tbody tr').length > 5", 5)
+    assert page.js("document.querySelectorAll('#policies table tbody tr').length") == 12
+
+
+def test_the_table_of_points_filters_sorts_and_pages(page: Page, report: Path, run: Run) -> None:
+    page.show(report)
+    rows = "document.querySelectorAll('#t-box tbody tr').length"
+    cell = "document.querySelector('#t-box tbody tr').cells[arguments[0]].textContent"
+    titles = page.js(
+        "[...document.querySelectorAll('#t-box thead button')].map((b) => b.textContent)"
+    )
+    assert page.js(rows) == 100
+    assert page.js("document.getElementById('t-page').textContent") == "page 1 of 9"
+    fastest = max((p for p in run.points if p.measured), key=lambda p: p.tokens_per_s)
+    assert page.js(cell, titles.index("tok/s ↓")) == f"{fastest.tokens_per_s:.0f}"
+    page.run("document.getElementById('t-next').click()")
+    assert page.js("document.getElementById('t-page').textContent") == "page 2 of 9"
+    page.run(
+        "const f = document.getElementById('t-filter'); f.value = 'dip-ca 0.7 LFU';"
+        "f.dispatchEvent(new Event('input'));"
+    )
+    expected = [p for p in run.points if p.series == "dip-ca" and p.density == 0.7]
+    page.wait(f"document.getElementById('t-count').textContent.startsWith('{len(expected)} of')", 5)
+    sort = f"document.querySelectorAll('#t-box thead button')[{titles.index('ΔPPL')}].click();"
+    page.run(sort + sort.replace("const ", ""))
+    least = min(p.delta_ppl for p in expected if p.measured)
+    assert page.js(cell, titles.index("ΔPPL")) == f"{least:+.3f}"
+    assert page.js("document.querySelectorAll('#t-box th[aria-sort=ascending]').length") == 1
+    page.run(
+        "const f = document.getElementById('t-filter'); f.value = 'nothing-like-it';"
+        "f.dispatchEvent(new Event('input'));"
+    )
+    page.wait("document.getElementById('t-count').textContent.startsWith('0 of')", 5)
+    assert page.complaints() == []
+
+
+def test_a_cell_of_the_matrix_opens_its_details(page: Page, report: Path) -> None:
+    page.show(report)
+    assert not page.js("document.getElementById('setting-4').open")
+    page.run("document.querySelector('a[href=\"#setting-4-2\"]').click()")
+    page.wait("document.getElementById('setting-4').open", 5)
+
+
+def test_the_theme_can_be_switched(page: Page, report: Path) -> None:
+    page.show(report)
+    page.run("document.getElementById('theme').click()")
+    assert page.js("document.documentElement.dataset.theme") == "dark"
+    assert page.js("document.getElementById('theme').textContent") == "Light"
+
+
+def test_crafted_values_run_nothing(page: Page, tmp_path: Path) -> None:
+    nasty = synthetic.NASTY + '<img src=x onerror="window.hacked=1">'
+    rows = synthetic.table(synthetic.Shape(dram_gb=(0.05,), flash_gbps=(1.0,))).to_pylist()
+    for row in rows:
+        row.update(device=nasty, error=nasty)
+        if row["method"] == "dip":
+            row["method"] = f"dip{nasty}"
+    run = synthetic.run_folder(tmp_path / "run", synthetic.to_table(rows))
+    page.show(reports.build(run)["html"])
+    page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; });")
+    time.sleep(0.3)
+    assert page.js("window.hacked") is None
+    assert page.js("document.querySelectorAll('img').length") == 0
+    legend = page.js("document.querySelector('#scatter .legend').textContent")
+    assert f"dip{nasty}" in legend.replace("\xa0", " ")
+    assert page.complaints() == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_points_open_fast(page: Page, tmp_path: Path) -> None:
+    run = synthetic.run_folder(tmp_path / "big", synthetic.big())
+    page.show(reports.build(run)["html"])
+    assert page.js("data.count") == 10_000
+    opened = page.js("performance.getEntriesByName('drawn')[0].startTime")
+    assert opened < 3000
+    page.run("document.getElementById('t-filter').value = 'dip 0.9'; arrange();")
+    assert 0 < page.js("view.rows.length") < 10_000

@@ -1,0 +1,174 @@
+"""Decisions equal their definition on random tables, with ties, NaN, failed and missing rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reports
+from reports.budgets import Budget, parse_all
+
+NUMBER = st.one_of(
+    st.sampled_from([0.0, 0.1, 0.15, 0.2, 1.0, math.nan]), st.floats(-0.5, 3, allow_nan=False)
+)
+ROW = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["dense", "dip", "up", "glu-oracle"]),
+        "selector": st.sampled_from(["topk", "cache-aware"]),
+        "policy": st.sampled_from(["lfu", "lru", "belady"]),
+        "dram_gb": st.sampled_from([2.0, 4.0]),
+        "delta_ppl": NUMBER,
+        "delta_ppl_high": NUMBER,
+        "tokens_per_s": st.one_of(st.integers(1, 4).map(float), NUMBER),
+        "status": st.sampled_from(["done", "done", "done", "failed", "missing"]),
+    }
+)
+BUDGETS = ("0.1", "0.2", "1%", "5%")
+
+
+def filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with an own key, and everything else equal."""
+    fixed = {"model": "m", "ppl_dense": 10.0, "tokens_per_s_dense": 1.0, "density": 0.5}
+    return [{**fixed, **row, "point_key": f"{i:04d}"} for i, row in enumerate(rows)]
+
+
+def series(row: dict[str, Any]) -> str:
+    return row["method"] + ("-ca" if row["selector"] == "cache-aware" else "")
+
+
+def shippable(row: dict[str, Any]) -> bool:
+    return row["policy"] != "belady" and row["method"] != "glu-oracle"
+
+
+def within(rows: list[dict[str, Any]], limit: float, cost: str) -> list[dict[str, Any]]:
+    figures = ("delta_ppl", "tokens_per_s", cost)
+    measured = [r for r in rows if r["status"] == "done"]
+    measured = [r for r in measured if all(math.isfinite(r[name]) for name in figures)]
+    return [r for r in measured if r[cost] <= limit]
+
+
+def first(rows: list[dict[str, Any]], cost: str = "delta_ppl") -> str | None:
+    """Key of the fastest; ties: the lower cost, then the lower key."""
+    order = sorted(rows, key=lambda r: (-r["tokens_per_s"], r[cost], r["point_key"]))
+    return order[0]["point_key"] if order else None
+
+
+def key(point: Any) -> str | None:
+    return None if point is None else point.point_key
+
+
+@given(st.lists(ROW, max_size=30))
+def test_decisions_equal_the_definition(random_rows: list[dict[str, Any]]) -> None:
+    rows = filled(random_rows)
+    decisions = reports.decide(synthetic.to_table(rows), BUDGETS)
+    sizes = sorted({r["dram_gb"] for r in rows})
+    assert [d.setting.dram_gb for d in decisions] == [s for s in sizes for _ in BUDGETS]
+    for d in decisions:
+        here = [r for r in rows if r["dram_gb"] == d.setting.dram_gb]
+        real = [r for r in here if shippable(r)]
+        assert d.limit == pytest.approx(d.budget.amount * (10.0 if d.budget.relative else 1.0))
+        best = within(real, d.limit, "delta_ppl")
+        assert key(d.best) == first(best)
+        others = [r for r in best if d.best and series(r) != d.best.series]
+        assert key(d.runner_up) == first(others)
+        sure = within(real, d.limit, "delta_ppl_high")
+        assert key(d.conservative) == first(sure, "delta_ppl_high")
+        bounds = [r for r in within(here, d.limit, "delta_ppl") if not shippable(r)]
+        assert key(d.bound) == first(bounds)
+        for method in d.methods:
+            own = [r for r in best if series(r) == method.series]
+            assert key(method.best) == first(own)
+
+
+@given(st.lists(ROW, max_size=30))
+def test_interpolated_values_have_measured_neighbours(random_rows: list[dict[str, Any]]) -> None:
+    for d in reports.decide(synthetic.to_table(filled(random_rows)), BUDGETS):
+        for method in d.methods:
+            found = method.interpolated
+            if found is None:
+                continue
+            low, high = found.below, found.above
+            assert low.series == high.series == method.series
+            assert low.delta_ppl <= d.limit <= high.delta_ppl
+            assert low.tokens_per_s <= found.tokens_per_s <= high.tokens_per_s
+            assert method.best is not None
+            assert method.best.tokens_per_s <= found.tokens_per_s
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    common = {"status": "done", "policy": "lfu", "selector": "topk", "delta_ppl_high": math.nan}
+    return synthetic.to_table(filled([{**common, **row} for row in rows]))
+
+
+def test_a_budget_that_no_point_meets_says_so() -> None:
+    rows = table({"method": "dip", "delta_ppl": 0.4, "tokens_per_s": 2.0})
+    (decision,) = reports.decide(rows, ["0.2"])
+    assert decision.best is None
+    assert decision.message == "No measured point is within +0.2 PPL."
+    assert decision.interpolated is None
+
+
+def test_dense_stays_when_nothing_pruned_is_faster() -> None:
+    dense = {"method": "dense", "delta_ppl": 0.0, "tokens_per_s": 1.0}
+    slow = {"method": "dip", "delta_ppl": 0.1, "tokens_per_s": 0.9}
+    (decision,) = reports.decide(table(dense, slow), [0.2])
+    assert decision.best is not None
+    assert decision.best.dense
+    assert decision.message.startswith("No pruned configuration is faster than dense")
+    (stricter,) = reports.decide(table(dense, slow), [0.05])
+    assert stricter.message == "No pruned configuration is within +0.05 PPL: dense stays."
+
+
+def test_an_interval_is_within_beyond_or_unknown() -> None:
+    row = {"method": "dip", "delta_ppl": 0.1, "tokens_per_s": 2.0}
+    for high, expected in ((0.15, "within"), (0.25, "beyond"), (math.nan, "unknown")):
+        (decision,) = reports.decide(table({**row, "delta_ppl_high": high}), ["0.2"])
+        assert decision.certainty == expected
+
+
+def test_quantisations_and_devices_are_never_mixed() -> None:
+    rows = filled(
+        [
+            {"method": "dip", "quant": q, "device": d, "delta_ppl": 0.1, "tokens_per_s": 1.0}
+            for q in ("3 bit", "4 bit")
+            for d in ("a", "b")
+        ]
+    )
+    decisions = reports.decide(synthetic.to_table([{**r, "status": "done"} for r in rows]), ["1"])
+    assert len({d.setting for d in decisions}) == 4
+    assert all(d.best for d in decisions)
+
+
+def test_a_pandas_frame_gives_the_same_decisions() -> None:
+    results = synthetic.table()
+    frame = results.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    from_frame, from_table = reports.decide(frame), reports.decide(results)
+    assert [key(d.best) for d in from_frame] == [key(d.best) for d in from_table]
+
+
+def test_an_absent_column_is_named() -> None:
+    results = synthetic.table().drop_columns(["tokens_per_s"])
+    with pytest.raises(reports.ReportError, match="no column 'tokens_per_s'; nearest is"):
+        reports.decide(results)
+
+
+def test_budgets_are_parsed() -> None:
+    assert Budget.parse("+0.2") == Budget.parse(0.2) == Budget(0.2)
+    assert Budget.parse("5%") == Budget.parse("5 %") == Budget(0.05, relative=True)
+    assert Budget.parse("5%").limit(20.0) == pytest.approx(1.0)
+    assert [b.label for b in parse_all(["0.2", "5%", 0.2])] == ["+0.2 PPL", "+5 %"]
+    assert len(parse_all(())) == 6
+
+
+@pytest.mark.parametrize("given_text", ["much", "-0.1", "nan", "inf", "%", ""])
+def test_a_budget_that_cannot_be_read_is_named(given_text: str) -> None:
+    with pytest.raises(reports.ReportError, match="must be a perplexity increase"):
+        Budget.parse(given_text)
