@@ -101,20 +101,17 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     if options.address is None and "RAY_ADDRESS" not in os.environ:
         check_feasible(needs, local_resources(options.workers), "this machine")
     planned = make_plan(sweep, fetch=True, notify=console.print)
-    store = Store(options.store_folder)
-    todo = planning.missing(planned.plan, store, options.retry_failed)
-    with store:
+    with Store(options.store_folder) as store:
+        todo = planning.missing(planned.plan, store, options.retry_failed)
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(
             options.out / "plan.json",
             plan_summary(planned, todo) | {"store": str(options.store_folder.resolve())},
         )
-        finished = _execute(planned, todo, store, options, console) if todo else None
-    done = _finish(planned, store, options)
-    done.stop_signal = finished or ""
-    done.ran = len(todo)
-    done.seconds = time.time() - started
-    write_json(options.out / "provenance.json", _provenance(planned, store, todo, started))
+        stopped = _execute(planned, todo, store, options, console) if todo else ""
+        done = _finish(planned, store, options)
+        write_json(options.out / "provenance.json", _provenance(planned, store, todo, started))
+    done.stop_signal, done.ran, done.seconds = stopped, len(todo), time.time() - started
     if options.report and not done.stop_signal:
         import reports
 
@@ -166,6 +163,7 @@ def _needs(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
     model = Resources(cpus=asked.evaluate.cpu, gpus=gpu)
     return {
         "calibrate": model,
+        "transform": model,
         "evaluate": model,
         "simulate": Resources(cpus=asked.simulate.cpu),
     }

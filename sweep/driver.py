@@ -14,7 +14,7 @@ from sweep.executor import Executor, Handle, Outcome
 from sweep.plan import Plan
 from sweep.resources import Resources
 from sweep.store import Store
-from sweep.tasks import Record, Task, lost_record
+from sweep.tasks import PERSISTED, Record, Task, lost_record
 
 POLL_SECONDS = 0.5
 
@@ -116,7 +116,7 @@ class Run:
         task = self._running.pop(record.key)
         if record.status == "done":
             self._handles[record.key] = outcome.handle
-            if task.kind == "calibrate" or (task.kind == "evaluate" and self.keep_traces):
+            if task.kind in PERSISTED or (task.kind == "evaluate" and self.keep_traces):
                 self._keep_handover(record.key, outcome.handle)
             self._free_dependants(task)
         else:
@@ -148,8 +148,9 @@ class Run:
                 self._drop_dependants(dependant)
 
     def _write(self, record: Record) -> None:
-        """To the store, unless others still need what the task handed over."""
-        if record.status == "done" and self._takers.get(record.key):
+        """To the store, unless others still need what the task handed over and nothing keeps it."""
+        kept = record.kind in PERSISTED
+        if record.status == "done" and self._takers.get(record.key) and not kept:
             self._held[record.key] = record
         else:
             self.store.add(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ class RayExecutor:
         except (self._ray.exceptions.RayError, OSError) as error:
             text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
             lost = lost_record(task, text)
+            if isinstance(error, self._ray.exceptions.RayTaskError):  # not the machine's fault
+                lost = replace(lost, infrastructure=False)
             return Outcome(lost, None)
 
     def put(self, value: Any) -> Handle:

@@ -43,7 +43,10 @@ class DamagedError(SweepError):
 
 
 class Store:
-    """Results of tasks by key, in a folder. Use as a context manager to write to it."""
+    """Results of tasks by key, in a folder.
+
+    As a context manager it is the one writer: it takes the lock, then reads the journal afresh.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,14 +56,18 @@ class Store:
         self._latest: dict[tuple[str, str], Record] = {}
         self._file: IO[str] | None = None
         self._lock = filelock.FileLock(folder / ".lock")
-        if self.journal.exists():
-            self._read()
+        self._read()
 
     # -- reading -----------------------------------------------------------------------------
 
     def _read(self) -> None:
+        self.damaged.clear()
+        self.records.clear()
+        self._latest.clear()
         try:
             text = self.journal.read_bytes()
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise InputError(f"cannot read {self.journal}: {error.strerror}") from None
         for number, line in enumerate(text.split(b"\n"), start=1):
@@ -93,6 +100,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._acquire()
+            self._read()
             if self.damaged or self._unfinished_line():
                 self._set_damage_aside()
             self._file = self.journal.open("a", encoding="utf-8")
