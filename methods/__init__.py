@@ -13,12 +13,14 @@ from methods.registry import create, names, parameter_names, reachable, register
 
 if TYPE_CHECKING:
     from methods.apply import applied as applied
+    from methods.apply import weights_replaced as weights_replaced
     from methods.mlp import GatedMLP as GatedMLP
     from methods.mlp import gated_mlps as gated_mlps
     from methods.select import topk as topk
 
 _NEEDS_TORCH = {
     "applied": "methods.apply",
+    "weights_replaced": "methods.apply",
     "GatedMLP": "methods.mlp",
     "UnsupportedModelError": "methods.mlp",
     "gated_mlps": "methods.mlp",

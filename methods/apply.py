@@ -1,12 +1,16 @@
-"""Put a method into a model for the length of a `with` block."""
+"""Put a method, or other weights, into a model for the length of a `with` block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.base import Method
@@ -46,3 +50,53 @@ def _restore(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:
     module.__dict__.pop("forward", None)
     if forward is not None:
         module.__dict__["forward"] = forward
+
+
+@contextmanager
+def weights_replaced(
+    model: nn.Module, weights: Mapping[str, Tensor | NDArray[np.generic]]
+) -> Iterator[None]:
+    """Give parameters of `model`, by name, other values; the model is as before on exit.
+
+    Values are tensors or arrays of any float type; a uint16 array holds the bits of bfloat16. They
+    are brought to the type and device of the parameter, without a copy where they have them.
+    Raises ValueError, before anything is changed, for a name or a shape that the model lacks.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    given = {name: _fitting(name, value, parameters) for name, value in weights.items()}
+    before = {name: parameters[name].data for name in given}
+    try:
+        for name, value in given.items():
+            parameters[name].data = value
+        yield
+    finally:
+        for name, value in before.items():
+            parameters[name].data = value
+
+
+def weight_array(weight: Tensor) -> NDArray[np.generic]:
+    """A weight as an array that `weights_replaced` takes; bfloat16, unknown to numpy, as bits."""
+    weight = weight.detach().cpu().contiguous()
+    if weight.dtype == torch.bfloat16:
+        return weight.view(torch.uint16).numpy()
+    return weight.numpy()
+
+
+def _fitting(
+    name: str, value: Tensor | NDArray[np.generic], parameters: Mapping[str, nn.Parameter]
+) -> Tensor:
+    if name not in parameters:
+        raise ValueError(f"the model has no parameter {name!r}")
+    old = parameters[name]
+    new = value if isinstance(value, Tensor) else _tensor(value)
+    if new.shape != old.shape:
+        raise ValueError(f"{name} is {tuple(old.shape)} in the model, not {tuple(new.shape)}")
+    return new.to(old.device, old.dtype)
+
+
+def _tensor(array: NDArray[np.generic]) -> Tensor:
+    """The array's own memory as a tensor; nothing writes to it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # shared memory may be read-only
+        tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor

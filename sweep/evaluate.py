@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from methods.apply import applied
+from methods.apply import applied, weights_replaced
 from methods.registry import create
 from sweep import models, texts
 from sweep.selectors import Selector, selector
@@ -27,14 +27,21 @@ LOGITS_ROWS = 256
 def evaluate(
     payload: dict[str, Any], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Any]:
-    """Losses and reads of a shard of windows; hands over the trace of a selector without state."""
+    """Losses and reads of a shard of windows; hands over the trace of a selector without state.
+
+    The input `weights`, if there is one, takes the place of the model's own for this task.
+    """
     torch.set_num_threads(payload["threads"])
     model = models.loaded(payload["model"], payload["dtype"], device)
     every = texts.windows(payload["text_name"], payload["model"], payload["window_tokens"])
     windows = every[payload["windows"]]
     method = create(payload["method"], payload["density"], **payload["parameters"])
     chosen = selector(payload["selector"], inputs) if method.groups else None
-    with torch.inference_mode(), applied(model, method, chosen) if chosen else nullcontext():
+    with (
+        weights_replaced(model, inputs.get("weights", {})),
+        torch.inference_mode(),
+        applied(model, method, chosen) if chosen else nullcontext(),
+    ):
         nll = [_window_nll(model, window, chosen) for window in windows]
     result: dict[str, Any] = {
         "nll": nll,

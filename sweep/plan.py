@@ -20,7 +20,7 @@ from sweep.materials import Materials
 from sweep.store import Store
 from sweep.tasks import Task
 
-KINDS = ("calibrate", "evaluate", "simulate")
+KINDS = ("calibrate", "transform", "evaluate", "simulate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ def _blocked(plan: Plan, store: Store, retry_failed: bool) -> set[str]:
     return blocked
 
 
-_HANDOVER = {"evaluate": "trace", "calibrate": "order of units"}
+_HANDOVER = {"evaluate": "trace", "calibrate": "order of units", "transform": "weights"}
 
 
 def _reason(task: Task, store: Store) -> str:

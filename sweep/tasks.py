@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+PERSISTED = frozenset({"calibrate", "transform"})
+"""Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -91,7 +94,11 @@ def _functions() -> dict[str, Function]:
     from sweep.evaluate import evaluate
     from sweep.simulate import simulate
 
-    return {"calibrate": calibrate, "evaluate": evaluate, "simulate": simulate}
+    return {
+        "calibrate": calibrate,
+        "evaluate": evaluate,
+        "simulate": simulate,
+    }
 
 
 def lost_record(task: Task, error: str) -> Record:
