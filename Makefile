@@ -11,6 +11,8 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 USABLE := import sys; sys.exit(sys.version_info < (3, 11))
+TORCH_FOLDER := import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])
+SITE_FOLDER := import sysconfig; print(sysconfig.get_path("purelib"))
 HAS_GPU_TORCH := import torch; assert torch.version.cuda or torch.version.hip
 
 # The first interpreter that is new enough; a shim that cannot start its Python does not count.
@@ -47,12 +49,15 @@ setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
 
 # A torch with GPU support that the interpreter already has is kept: the environment then looks
-# through to it, and torch is left out of the constraints.
+# through to it (by a .pth file where the interpreter is itself one of an environment), and torch
+# is left out of the constraints.
 $(VENV)/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
 	@if $(PYTHON) -c '$(HAS_GPU_TORCH)' >/dev/null 2>&1; then \
 		echo "Keeping the GPU build of torch that $(PYTHON) has"; \
 		$(PYTHON) -m venv --system-site-packages $(VENV); \
+		$(BIN)/python -c '$(HAS_GPU_TORCH)' >/dev/null 2>&1 || $(PYTHON) -c '$(TORCH_FOLDER)' \
+			> "$$($(BIN)/python -c '$(SITE_FOLDER)')/gpu-torch.pth"; \
 	else \
 		$(PYTHON) -m venv $(VENV); \
 	fi
