@@ -174,6 +174,7 @@ class _Snapshots:
 
     def __init__(self, progress: Any, planned: Planned, store: Store, options: Options) -> None:
         self.started, self.ended = progress.started, progress.ended
+        self.dropped = progress.dropped
         self._progress, self._planned, self._store = progress, planned, store
         self._out = options.out
         self._next = time.monotonic() + SNAPSHOT_SECONDS

@@ -262,6 +262,8 @@ def _print_outcome(console: Console, done: Any, name: str) -> None:
         console.print(f"damaged and made again: {text}", markup=False)
     for text in done.failed:
         console.print(f"failed: {text}", markup=False)
+    if done.failed:
+        console.print("failed tasks stay failed; --retry-failed runs them again")
     if done.stop_signal:
         console.print(f"stopped by {done.stop_signal}; run the same command again to go on")
     else:

@@ -14,7 +14,7 @@ from sweep.executor import Executor, Handle, Outcome
 from sweep.plan import Plan
 from sweep.resources import Resources
 from sweep.store import Store
-from sweep.tasks import PERSISTED, Record, Task, lost_record
+from sweep.tasks import PERSISTED, Record, Task
 
 POLL_SECONDS = 0.5
 
@@ -25,6 +25,8 @@ class Watcher(Protocol):
     def started(self, task: Task) -> None: ...
 
     def ended(self, record: Record) -> None: ...
+
+    def dropped(self, task: Task) -> None: ...
 
     def tick(self) -> None: ...
 
@@ -144,7 +146,7 @@ class Run:
         for dependant in self._dependants.get(task.key, ()):
             if self._unmet.pop(dependant.key, None) is not None:
                 self._let_go(dependant)
-                self.watcher.ended(lost_record(dependant, f"needs {task.label}, which failed"))
+                self.watcher.dropped(dependant)
                 self._drop_dependants(dependant)
 
     def _write(self, record: Record) -> None:

@@ -124,6 +124,9 @@ class Progress:
         if record.status == "failed":
             self.console.print(Text(f"failed: {record.label}: {record.error}", style="red"))
 
+    def dropped(self, task: Task) -> None:
+        self.tally.failed[task.kind] += 1
+
     def tick(self) -> None:
         if self._live is None and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._print_line()
