@@ -1,0 +1,132 @@
+"""Each method's perplexity equals that of its equation, written plainly and run token by token."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweep import models, texts
+from sweep.evaluate import evaluate
+from tests.methods.reference import equation, perplexity, sparse_perplexity, window_nll
+
+TOKENS = 40
+WINDOWS = (0, 1)
+
+TINY_MODELS = ("tiny_llama", "tiny_phi3", "tiny_gelu", "tiny_bias")
+CASES: tuple[tuple[str, float, dict[str, Any]], ...] = (
+    ("glu", 0.8, {}),
+    ("glu", 0.67, {}),
+    ("glu-oracle", 0.4, {}),
+    ("gate", 0.6, {}),
+    ("up", 0.6, {}),
+    ("up", 0.35, {}),
+    ("dip", 0.5, {}),
+    ("dip", 0.7, {"allocation": "paper"}),
+    ("dip", 0.5, {"allocation": "uniform"}),
+    ("dip", 0.05, {"allocation": "uniform"}),
+)
+
+
+def measured(
+    model: str, text: str, method: str, density: float, parameters: dict[str, Any], tokens: int
+) -> float:
+    """Perplexity by the evaluation that a sweep runs."""
+    payload = {
+        "model": model,
+        "text_name": text,
+        "window_tokens": tokens,
+        "windows": list(WINDOWS),
+        "dtype": "float32",
+        "threads": 1,
+        "method": method,
+        "density": density,
+        "parameters": parameters,
+        "selector": {"name": "topk"},
+    }
+    result, _ = evaluate(payload, {}, "cpu")
+    return math.exp(sum(result["nll"]) / sum(result["predicted"]))
+
+
+def windows_of(model: str, text: str, tokens: int) -> list[list[int]]:
+    """The first windows, cut by hand from the whole text."""
+    words = models.tokenizer(model)
+    ids = words(texts.read(text))["input_ids"]
+    return [ids[i * tokens : (i + 1) * tokens] for i in WINDOWS]
+
+
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_dense_is_a_plain_transformers_loop(
+    name: str, tiny_text_file: Path, request: pytest.FixtureRequest
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    ref, text = str(request.getfixturevalue(name)), str(tiny_text_file)
+    model = AutoModelForCausalLM.from_pretrained(ref, dtype=torch.float32)
+    windows = windows_of(ref, text, TOKENS)
+    plain = perplexity([window_nll(model, window) for window in windows], windows)
+    assert measured(ref, text, "dense", 1.0, {}, TOKENS) == pytest.approx(plain, rel=1e-5)
+    by_hand = sparse_perplexity(model, windows, equation("dense", 1.0))
+    assert by_hand == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", TINY_MODELS)
+@pytest.mark.parametrize(("method", "density", "parameters"), CASES)
+def test_a_method_is_its_equation(
+    name: str,
+    method: str,
+    density: float,
+    parameters: dict[str, Any],
+    tiny_text_file: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    ref, text = str(request.getfixturevalue(name)), str(tiny_text_file)
+    model = models.load(ref, "float32")
+    windows = windows_of(ref, text, TOKENS)
+    expected = sparse_perplexity(model, windows, equation(method, density, **parameters))
+    got = measured(ref, text, method, density, parameters, TOKENS)
+    assert got == pytest.approx(expected, rel=1e-5)
+    assert got != pytest.approx(measured(ref, text, "dense", 1.0, {}, TOKENS), rel=1e-5)
+
+
+def test_equations_differ(tiny_llama: Path, tiny_text_file: Path) -> None:
+    """The references tell methods apart, so that equality with them means something."""
+    ref, text = str(tiny_llama), str(tiny_text_file)
+    model, windows = models.load(ref, "float32"), windows_of(ref, text, TOKENS)
+    cases = [("glu", 0.7), ("glu-oracle", 0.7), ("gate", 0.7), ("up", 0.7), ("dip", 0.7)]
+    found = [sparse_perplexity(model, windows, equation(*case)) for case in cases]
+    assert all(abs(a / b - 1) > 1e-4 for a, b in itertools.combinations(found, 2))
+
+
+SLOW_TOKENS = 48
+SLOW_CASES = (
+    ("glu", 0.75, {}),
+    ("glu-oracle", 0.5, {}),
+    ("gate", 0.6, {}),
+    ("up", 0.6, {}),
+    ("dip", 0.6, {"allocation": "paper"}),
+    ("dip", 0.6, {"allocation": "uniform"}),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "density", "parameters"), SLOW_CASES)
+def test_smollm2_is_its_equation(method: str, density: float, parameters: dict[str, Any]) -> None:
+    ref, text = "smollm2-135m", "embedded-wiki"
+    model, windows = models.loaded(ref), windows_of(ref, text, SLOW_TOKENS)
+    formula = equation(method, density, **parameters)
+    expected = sparse_perplexity(model, windows, formula, torch.float32)
+    got = measured(ref, text, method, density, parameters, SLOW_TOKENS)
+    assert got == pytest.approx(expected, rel=5e-5)
+
+
+@pytest.mark.slow
+def test_smollm2_dense_is_a_plain_transformers_loop() -> None:
+    ref, text, tokens = "smollm2-135m", "embedded-wiki", 512
+    model, windows = models.loaded(ref), windows_of(ref, text, tokens)
+    plain = perplexity([window_nll(model, window) for window in windows], windows)
+    assert measured(ref, text, "dense", 1.0, {}, tokens) == pytest.approx(plain, rel=1e-5)
