@@ -83,6 +83,9 @@ def make_plan(sweep: Sweep, fetch: bool = False, notify: Callable[[str], None] =
 
     Without it nothing heavy is imported, and what is not present is planned under a note.
     """
+    if sweep.tasks:
+        place = f"{sweep.source}: sweeps.{sweep.name}.tasks"
+        raise InputError(f"{place}: downstream tasks are not run by this version; leave it empty")
     grid = expand(sweep)
     materials = Materials(sweep)
     if fetch:

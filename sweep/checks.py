@@ -106,9 +106,6 @@ class _Sweep:
 
     def check(self) -> None:
         self._devices(self.sweep, self.route)
-        if self.sweep.get("tasks"):
-            text = "downstream tasks are not run by this version; leave the list empty"
-            self.document.fault((*self.route, "tasks"), text)
         for key in ("methods", "include"):
             for route, entry in self._entries(key, self.route):
                 self._method(route, {"method": entry} if isinstance(entry, str) else entry)

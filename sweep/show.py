@@ -12,12 +12,12 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from reports.decisions import Decision
-    from reports.points import Point
 
 
 def decisions(folder: Path, budgets: list[str]) -> Group:
     """The fastest configuration within each budget, one table for each model and device."""
     import reports
+    from reports.points import device_label, weights_label
     from reports.results import read_table
 
     if not budgets:
@@ -26,7 +26,7 @@ def decisions(folder: Path, budgets: list[str]) -> Group:
     decided = reports.decide(read_table(folder / "results.parquet"), budgets)
     tables: dict[str, Table] = {}
     for decision in decided:
-        title = decision.setting.label
+        title = f"{weights_label(decision.setting)}, {device_label(decision.setting)}"
         if title not in tables:
             tables[title] = _decision_table(title)
         tables[title].add_row(*_decision_row(decision))
@@ -41,6 +41,8 @@ def _decision_table(title: str) -> Table:
 
 
 def _decision_row(decision: Decision) -> list[str]:
+    from reports.points import configuration
+
     best = decision.best
     if best is None:
         return [decision.budget.label, "-", "-", decision.message, "", "", ""]
@@ -48,15 +50,11 @@ def _decision_row(decision: Decision) -> list[str]:
         decision.budget.label,
         f"{best.tokens_per_s:.3g}",
         f"{best.gain:.2f}×",
-        _configuration(best),
+        configuration(best),
         f"{best.delta_ppl:+.3f}",
         f"{best.delta_ppl_low:+.3f} … {best.delta_ppl_high:+.3f}",
         f"{best.hit_rate:.1%}",
     ]
-
-
-def _configuration(point: Point) -> str:
-    return point.configuration
 
 
 def listing(kind: str, file: Path) -> Table:

@@ -204,7 +204,7 @@ class Store:
 def _write_trace(path: Path, trace: Trace) -> None:
     from simulator.tracefile import write_trace
 
-    write_trace(path, trace)
+    write_trace(trace, path)
 
 
 def _read_trace(path: Path) -> Trace:
