@@ -19,10 +19,19 @@ from simulator.throughput import Throughput, throughput
 if TYPE_CHECKING:
     from simulator.caching import lru_curve, simulate
     from simulator.packing import pack, unpack
-    from simulator.policies import POLICIES, Policy, load_policies, register
-    from simulator.selection import CacheState, cache_aware, new_state, select, top_k
+    from simulator.policies import (
+        CACHE_AWARE,
+        OFFLINE,
+        POLICIES,
+        Policy,
+        load_policies,
+        register,
+    )
+    from simulator.selection import Selected, cache_aware, select, top_k
     from simulator.simulation import GroupCounts, simulate_trace, trace_curve
+    from simulator.state import CacheState, new_state
     from simulator.trace import Trace
+    from simulator.tracefile import TraceFile, TraceWriter, read_trace, write_trace
 
 _LAZY = {
     "simulate": "caching",
@@ -33,11 +42,18 @@ _LAZY = {
     "Policy": "policies",
     "load_policies": "policies",
     "register": "policies",
-    "CacheState": "selection",
+    "CacheState": "state",
     "cache_aware": "selection",
-    "new_state": "selection",
+    "new_state": "state",
     "select": "selection",
     "top_k": "selection",
+    "Selected": "selection",
+    "TraceFile": "tracefile",
+    "TraceWriter": "tracefile",
+    "read_trace": "tracefile",
+    "write_trace": "tracefile",
+    "OFFLINE": "policies",
+    "CACHE_AWARE": "policies",
     "GroupCounts": "simulation",
     "simulate_trace": "simulation",
     "trace_curve": "simulation",
@@ -45,7 +61,10 @@ _LAZY = {
 }
 
 __all__ = [
+    "CACHE_AWARE",
     "GROUPS",
+    "OFFLINE",
+    "POLICIES",
     "Allocation",
     "CacheState",
     "Device",
@@ -54,12 +73,14 @@ __all__ = [
     "GroupCounts",
     "GroupSize",
     "PhaseCounts",
-    "POLICIES",
     "Policy",
+    "Selected",
     "SimulatorError",
     "Storage",
     "Throughput",
     "Trace",
+    "TraceFile",
+    "TraceWriter",
     "allocate",
     "cache_aware",
     "footprint",
@@ -68,6 +89,7 @@ __all__ = [
     "new_state",
     "pack",
     "phase_counts",
+    "read_trace",
     "register",
     "select",
     "simulate",
@@ -77,6 +99,7 @@ __all__ = [
     "trace_curve",
     "uniform_reads",
     "unpack",
+    "write_trace",
 ]
 
 

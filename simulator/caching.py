@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -9,11 +11,11 @@ from simulator import policies
 from simulator.checks import order_of_units, whole
 from simulator.errors import SimulatorError
 from simulator.kernels import recency, scans
-from simulator.packing import check_packed, pack, unpack
 from simulator.kernels.choose import new_memory
+from simulator.packing import check_packed, pack, unpack
 from simulator.state import STATEFUL, CacheState, first_units, new_state
 
-Masks = NDArray[np.bool_] | NDArray[np.uint64]
+Masks = NDArray[Any]  # bool [tokens, units], or uint64 [tokens, words]
 
 
 def simulate(
@@ -62,9 +64,7 @@ def feed(state: CacheState, words: NDArray[np.uint64]) -> NDArray[np.int64]:
         content = pack(state.cached.view(np.bool_))
         hits[:] = np.bitwise_count(words & content).sum(axis=-1)
     elif state.policy == "lru":
-        state.seen = recency.lru_scan(
-            words, state.order, state.seen, state.capacity, hits
-        )
+        state.seen = recency.lru_scan(words, state.order, state.seen, state.capacity, hits)
     elif state.policy == "lfu":
         scans.lfu_scan(
             words, state.cached, state.uses, state.tokens, state.capacity, state.memory, hits

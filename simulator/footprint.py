@@ -106,9 +106,6 @@ def allocate(footprint: Footprint, dram_bytes: float) -> Allocation:
     """
     check_number("allocation", "dram_bytes", dram_bytes, 0, strict=True)
     room, pruned = dram_bytes - footprint.static_bytes, footprint.pruned_bytes
-    if room <= 0:
-        fraction = 0.0
-    else:
-        fraction = min(1.0, room / pruned) if pruned else 1.0
+    fraction = min(1.0, max(0.0, room) / pruned) if pruned else float(room >= 0)
     slots = {name: math.floor(fraction * group.units) for name, group in footprint.groups.items()}
     return Allocation(fraction, slots, min(footprint.static_bytes, dram_bytes), max(0.0, -room))

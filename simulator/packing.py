@@ -16,7 +16,7 @@ def words_for(units: int) -> int:
 
 
 def pack(masks: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Masks `[..., units]` as words `[..., ceil(units / 64)]`; unit i is bit i % 64 of word i // 64.
+    """Masks `[..., units]` as words `[..., words]`; unit i is bit i % 64 of word i // 64.
 
     Bits past the last unit are 0.
     """

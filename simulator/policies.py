@@ -144,15 +144,19 @@ class LRU(Policy):
 
     def __init__(self, units: int, start: Sequence[int] | None) -> None:
         super().__init__(units, start)
-        self.order = list(range(units)) if start is None else list(start)
+        self._arrange(list(range(units)) if start is None else list(start))
+
+    def _arrange(self, order: list[int]) -> None:
+        self.order = order
+        self.place = {unit: place for place, unit in enumerate(order)}
 
     def observe(self, token: int, used: Sequence[int]) -> None:
         now = set(used)
         front = [unit for unit in self.order if unit in now]
-        self.order = front + [unit for unit in self.order if unit not in now]
+        self._arrange(front + [unit for unit in self.order if unit not in now])
 
     def worth(self, unit: int) -> int:
-        return -self.order.index(unit)
+        return -self.place[unit]
 
 
 @register
@@ -208,8 +212,7 @@ class Cache:
     ) -> None:
         kind = policy_class(policy)
         self.policy, self.capacity, self.token = kind(units, start), capacity, 0
-        empty = start is None or policy == "none"
-        self.cached: set[int] = set() if empty else set(start[:capacity])
+        self.cached: set[int] = set() if policy == "none" else set((start or [])[:capacity])
 
     def step(self, used: Sequence[int]) -> int:
         """Request the units of one token together (ascending); returns the hits."""
@@ -246,9 +249,7 @@ def _next_uses(masks: NDArray[np.bool_]) -> list[list[int]]:
     return rows[::-1]
 
 
-def lru_curve(
-    masks: NDArray[np.bool_], start: Sequence[int] | None = None
-) -> NDArray[np.int64]:
+def lru_curve(masks: NDArray[np.bool_], start: Sequence[int] | None = None) -> NDArray[np.int64]:
     """Total LRU hits at each capacity `[units + 1]`: one simulation for every capacity."""
     capacities = range(masks.shape[1] + 1)
     return np.array([simulate(masks, c, "lru", start).sum() for c in capacities], dtype=np.int64)

@@ -24,7 +24,7 @@ _NOTHING = np.zeros((1, 1), np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """Masks as bits `[..., tokens, words]`, and for a cache-aware selection `hits [..., tokens]`."""
+    """Masks as bits `[..., tokens, words]`; if cache-aware, also `hits [..., tokens]`."""
 
     packed: NDArray[np.uint64]
     hits: NDArray[np.int64] | None
@@ -71,7 +71,7 @@ def cache_aware(
     for one in [state] if isinstance(state, CacheState) else state:
         one.expect(policy, units, capacity)
     chosen = select(scores, k, gamma=gamma, state=state, threads=threads)
-    assert chosen.hits is not None  # noqa: S101 - for the type checker
+    assert chosen.hits is not None
     return unpack(chosen.packed, units), chosen.hits
 
 
@@ -152,7 +152,7 @@ def _top_k(
         bad = kernels.top_k_scan(
             flat[part], magnitude, k, words[part], target[part], masked is not None
         )
-        _refuse(bad, flat[part])
+        _refuse(int(bad), flat[part])
 
     _spread(scan, len(bounds) - 1, threads)
 
@@ -188,7 +188,7 @@ def _scan(
         target,
         apply,
     )
-    _refuse(bad, values)
+    _refuse(int(bad), values)
     state.seen, state.tokens = int(counters[0]), int(counters[1])
 
 

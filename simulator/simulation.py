@@ -14,7 +14,9 @@ from simulator.checks import whole
 from simulator.errors import SimulatorError, unknown
 from simulator.phases import PhaseCounts, phase_counts
 from simulator.policies import policy_class
+from simulator.state import STATEFUL, new_state
 from simulator.trace import Trace
+from simulator.tracefile import TraceFile
 
 SCOPES = ("window", "carry")
 
@@ -35,7 +37,7 @@ class GroupCounts:
 
 
 def simulate_trace(
-    trace: Trace,
+    trace: Trace | TraceFile,
     policy: str,
     slots: Mapping[str, int],
     scope: str = "window",
@@ -47,7 +49,9 @@ def simulate_trace(
 
     `scope`: each window is a session of its own (`window`), or one session goes on through all
     windows (`carry`). `start[group]` holds for each layer an order of units, `[layers, units]`, for
-    a hot start. Layers are shared out to `threads` threads, which changes no result.
+    a hot start. Layers are shared out to `threads` threads, which changes no result. From a
+    TraceFile, one window of one layer at a time is in memory, for `belady` and `min` with `carry`
+    one layer.
     """
     _check_scope(scope)
     policy_class(policy)
@@ -68,7 +72,7 @@ def simulate_trace(
 
 
 def _layer(
-    trace: Trace,
+    trace: Trace | TraceFile,
     group: str,
     layer: int,
     policy: str,
@@ -76,13 +80,17 @@ def _layer(
     scope: str,
     start: ArrayLike | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    units, rows = trace.units[group], trace.masks(group, layer)
-    windows = [rows]
-    if scope == "window":
-        windows = [trace.masks(group, layer, w) for w in range(len(trace.lengths))]
-    hits = [simulate(w, capacity, policy, start, units=units) for w in windows]
-    used = np.bitwise_count(rows).sum(axis=-1, dtype=np.int64)
-    return used, np.concatenate(hits) if hits else used
+    units, carry = trace.units[group], scope == "carry"
+    stateful = policy in STATEFUL
+    state = new_state(units, capacity, policy, start) if carry and stateful else None
+    whole_stream = carry and not stateful  # offline policies look ahead into later windows
+    windows = [None] if whole_stream else list(range(len(trace.lengths)))
+    used, hits = [], []
+    for window in windows:
+        masks = trace.masks(group, layer, window)
+        used.append(np.bitwise_count(masks).sum(axis=-1, dtype=np.int64))
+        hits.append(simulate(masks, capacity, policy, start, units=units, state=state))
+    return np.concatenate(used), np.concatenate(hits)
 
 
 def _counts(layers: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> GroupCounts:
@@ -92,7 +100,7 @@ def _counts(layers: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> GroupC
 
 
 def trace_curve(
-    trace: Trace, group: str, start: ArrayLike | None = None, scope: str = "window"
+    trace: Trace | TraceFile, group: str, start: ArrayLike | None = None, scope: str = "window"
 ) -> NDArray[np.int64]:
     """Total LRU hits of a group at every capacity, int64 `[units + 1]`: a curve over DRAM sizes."""
     _check_scope(scope)
@@ -112,7 +120,7 @@ def _check_scope(scope: str) -> None:
 
 
 def _check_groups(
-    trace: Trace, slots: Mapping[str, int], start: Mapping[str, ArrayLike] | None
+    trace: Trace | TraceFile, slots: Mapping[str, int], start: Mapping[str, ArrayLike] | None
 ) -> None:
     for name, given in (("slots", slots), ("start", start)):
         missing = [] if given is None else [g for g in trace.units if g not in given]

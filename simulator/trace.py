@@ -43,9 +43,7 @@ class Trace:
         """Set the masks of one window: bool `[tokens, units]`, or packed uint64."""
         place = self.masks(group, layer, window)
         masks = np.asarray(masks)
-        words = (
-            pack(masks) if masks.dtype == np.bool_ else check_packed(masks, self.units[group])
-        )
+        words = pack(masks) if masks.dtype == np.bool_ else check_packed(masks, self.units[group])
         units = masks.shape[-1] if masks.dtype == np.bool_ else self.units[group]
         if units != self.units[group] or words.shape != place.shape:
             raise SimulatorError(

@@ -9,6 +9,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+Int = int | np.integer[Any]
+
 # byte of 8 mask bits -> 8 bytes of 0 or 1, lowest bit first
 _SPREAD = (
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
@@ -20,13 +22,16 @@ _TOP = np.uint64(56)
 
 
 @intrinsic
-def popcount(typingctx: Any, word: Any) -> Any:
+def _ctpop(typingctx: Any, word: Any) -> Any:
     """Number of set bits of a uint64, as uint64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
+
+
+popcount: Any = _ctpop
 
 
 @njit(cache=True, nogil=True)
@@ -44,7 +49,7 @@ def gather(row: NDArray[np.uint64], octets: NDArray[np.uint8]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def count_bits(words: NDArray[np.uint64]) -> int:
+def count_bits(words: NDArray[np.uint64]) -> Int:
     """Number of set bits of a row of words."""
     total = np.uint64(0)
     for i in range(words.size):
@@ -53,7 +58,7 @@ def count_bits(words: NDArray[np.uint64]) -> int:
 
 
 @njit(cache=True, nogil=True)
-def common(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> int:
+def common(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Int:
     """Number of bits that are set in both rows."""
     total = np.uint64(0)
     for i in range(one.size):

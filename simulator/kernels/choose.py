@@ -14,11 +14,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from simulator.kernels.bits import Int
+
 Keys = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
 MEMORY = 3  # what a search remembers: its last bar, the distance of two keys there, its error
-_BLOCK = 64
+_BLOCK = 256
 _PATIENCE = 6  # passes after which interpolation is no longer trusted alone
 
 
@@ -29,7 +31,7 @@ def new_memory() -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def reaching(keys: Keys, lower: int, upper: int) -> tuple[int, int]:
+def reaching(keys: Keys, lower: Int, upper: Int) -> tuple[Int, Int]:
     """How many keys are at least `lower`, and at least `upper`; both int32."""
     some, fewer = np.int32(0), np.int32(0)
     for i in range(keys.size):
@@ -42,13 +44,13 @@ def reaching(keys: Keys, lower: int, upper: int) -> tuple[int, int]:
 @njit(cache=True, nogil=True)
 def find_bar(
     keys: Keys,
-    k: int,
-    low: int,
-    reach_low: int,
-    high: int,
-    guess: int,
+    k: Int,
+    low: Int,
+    reach_low: Int,
+    high: Int,
+    guess: Int,
     memory: NDArray[np.float64],
-) -> tuple[int, int]:
+) -> tuple[Int, Int]:
     """The bar of the k largest keys, and by how many more keys it is reached than by k.
 
     This surplus is of keys equal to the bar. At least k keys, namely `reach_low`, must reach `low`,
@@ -92,8 +94,8 @@ def find_bar(
 
 @njit(cache=True, nogil=True)
 def _between(
-    low: int, reach_low: int, high: int, reach_high: int, k: int, passes: int
-) -> tuple[int, int]:
+    low: Int, reach_low: Int, high: Int, reach_high: Int, k: Int, passes: Int
+) -> tuple[Int, Int]:
     """The next two bars inside (low, high): around the interpolated one, or at its thirds."""
     if passes > _PATIENCE and passes % 2 == 0:
         third = (high - low) // 3
@@ -106,7 +108,7 @@ def _between(
 
 
 @njit(cache=True, nogil=True)
-def tighten(keys: Keys, low: int, high: int) -> tuple[int, int]:
+def tighten(keys: Keys, low: Int, high: Int) -> tuple[Int, Int]:
     """Move both bounds onto keys that exist: a search among many equal keys ends at once."""
     bottom, top = np.int32(low), np.int32(high - 1)
     least, most = top, bottom
@@ -118,28 +120,28 @@ def tighten(keys: Keys, low: int, high: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def drop_last(chosen: Bytes, keys: Keys, bar: int, surplus: int) -> None:
-    """Unset the `surplus` last of the chosen units whose key is `bar`."""
+def drop_last(chosen: Bytes, keys: Keys, bar: Int, surplus: Int) -> None:
+    """Unset the `surplus` last of the chosen units whose key is `bar` (at least that many are)."""
     end = keys.size
     while surplus > 0:
         begin = max(0, end - _BLOCK)
-        equal = np.int32(0)
-        for i in range(begin, end):
-            equal = np.int32(equal + np.int32(keys[i] == bar))
-        if equal <= surplus:
-            for i in range(begin, end):
-                chosen[i] = np.uint8(0) if keys[i] == bar else chosen[i]
-            surplus -= equal
-        else:
-            surplus = _drop_single(chosen, keys, bar, surplus, end)
+        equal = _equal(keys, bar, begin, end)
+        if equal > surplus:
+            begin = end
+            while surplus > 0:
+                begin -= 1
+                surplus -= np.int64(keys[begin] == bar)
+            equal = 0
+        surplus -= equal
         end = begin
+    for i in range(end, keys.size):
+        stays = chosen[i]
+        chosen[i] = np.uint8(0) if keys[i] == bar else stays
 
 
 @njit(cache=True, nogil=True)
-def _drop_single(chosen: Bytes, keys: Keys, bar: int, surplus: int, end: int) -> int:
-    while surplus > 0:
-        end -= 1
-        if keys[end] == bar:
-            chosen[end] = 0
-            surplus -= 1
-    return surplus
+def _equal(keys: Keys, bar: Int, begin: Int, end: Int) -> Int:
+    total = np.int32(0)
+    for i in range(begin, end):
+        total = np.int32(total + np.int32(keys[i] == bar))
+    return np.int64(total)

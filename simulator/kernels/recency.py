@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from simulator.kernels.bits import count_bits, spread
+from simulator.kernels.bits import Int, count_bits, spread
 from simulator.kernels.choose import Bytes, Keys
 from simulator.kernels.replace import Words
 
@@ -15,8 +15,8 @@ Counts = NDArray[np.int64]
 
 @njit(cache=True, nogil=True)
 def partition(
-    order: Keys, target: Keys, used: Bytes, begin: int, end: int, front: int, requests: int
-) -> int:
+    order: Keys, target: Keys, used: Bytes, begin: Int, end: Int, front: Int, requests: Int
+) -> Int:
     """Write `order[begin:end]` to `target`: used units at `front` on, others after `requests`.
 
     A stable partition without branches; returns `front` after the used units.
@@ -31,8 +31,8 @@ def partition(
 
 @njit(cache=True, nogil=True)
 def advance(
-    order: Keys, target: Keys, used: Bytes, seen: int, capacity: int, requests: int
-) -> tuple[int, int]:
+    order: Keys, target: Keys, used: Bytes, seen: Int, capacity: Int, requests: Int
+) -> tuple[Int, Int]:
     """One token: `target` is the next recency list; returns its hits and the units seen so far.
 
     The first `seen` units of the list have been used before (or are a hot start's); a unit that was
@@ -46,7 +46,7 @@ def advance(
 
 
 @njit(cache=True, nogil=True)
-def lru_scan(words: Words, order: Keys, seen: int, capacity: int, hits: Counts) -> int:
+def lru_scan(words: Words, order: Keys, seen: Int, capacity: Int, hits: Counts) -> Int:
     """Hits of each token at one capacity; `order` is updated in place, `seen` returned."""
     used, octets = np.zeros(words.shape[1] * 64, np.uint8), words.view(np.uint8)
     row, spare = used.view(np.uint64), np.empty_like(order)
@@ -62,7 +62,7 @@ def lru_scan(words: Words, order: Keys, seen: int, capacity: int, hits: Counts) 
 
 
 @njit(cache=True, nogil=True)
-def lru_curve_scan(words: Words, order: Keys, seen: int, by_place: Counts) -> int:
+def lru_curve_scan(words: Words, order: Keys, seen: Int, by_place: Counts) -> Int:
     """Add to `by_place[p]` how often the unit at place p of the list was used when seen before."""
     used, octets = np.zeros(words.shape[1] * 64, np.uint8), words.view(np.uint8)
     row, spare = used.view(np.uint64), np.empty_like(order)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from simulator.kernels.bits import common, count_bits, gather
+from simulator.kernels.bits import Int, common, count_bits, gather
 from simulator.kernels.choose import Bytes, Keys, drop_last, find_bar
 
 Words = NDArray[np.uint64]
@@ -19,11 +19,11 @@ def admit(
     cached: Bytes,
     cached_words: Words,
     worth: Keys,
-    top: int,
-    capacity: int,
+    top: Int,
+    capacity: Int,
     keys: Keys,
     memory: NDArray[np.float64],
-) -> int:
+) -> Int:
     """Update the cache content after a token and return the token's hits.
 
     `used` and `cached` are bytes 0 or 1 `[units]`, given as bits too. Used units that were cached
@@ -59,9 +59,9 @@ def _fill(
     kept: Bytes,
     cached: Bytes,
     keys: Keys,
-    room: int,
-    rivals: int,
-    top: int,
+    room: Int,
+    rivals: Int,
+    top: Int,
     memory: NDArray[np.float64],
 ) -> None:
     """Set `cached` to the units kept and the `room` best of the `rivals`, whose keys are >= 0."""

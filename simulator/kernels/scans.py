@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from simulator.kernels.bits import gather, popcount, spread
+from simulator.kernels.bits import Int, gather, popcount, spread
 from simulator.kernels.choose import Bytes, Keys
 from simulator.kernels.replace import Words, admit
 
@@ -19,8 +19,8 @@ def lfu_scan(
     words: Words,
     cached: Bytes,
     uses: Keys,
-    tokens_before: int,
-    capacity: int,
+    tokens_before: Int,
+    capacity: Int,
     memory: NDArray[np.float64],
     hits: Counts,
 ) -> None:
@@ -32,9 +32,7 @@ def lfu_scan(
         for i in range(used.size):
             uses[i] += used[i]
         top = tokens_before + token + 2
-        hits[token] = admit(
-            used, words[token], cached, content, uses, top, capacity, keys, memory
-        )
+        hits[token] = admit(used, words[token], cached, content, uses, top, capacity, keys, memory)
 
 
 @njit(cache=True, nogil=True)
@@ -47,12 +45,12 @@ def contents(cached: Bytes) -> Words:
 
 @njit(cache=True, nogil=True)
 def belady_scan(
-    words: Words, cached: Bytes, capacity: int, memory: NDArray[np.float64], hits: Counts
+    words: Words, cached: Bytes, capacity: Int, memory: NDArray[np.float64], hits: Counts
 ) -> None:
     """Hits of each token of a whole session.
 
-    The worth of a unit is `tokens - next use`, 0 if it is never used again. A first pass, backwards,
-    keeps the worths at every 16th token; the second, forwards, fills in the tokens between.
+    The worth of a unit is `tokens - next use`, 0 if it is never used again. A first pass, from the
+    end, keeps the worths at every 16th token; the second fills in the tokens between them.
     """
     tokens, units = words.shape[0], cached.size
     used, keys = np.zeros(units, np.uint8), np.empty(units, np.int32)
@@ -82,7 +80,7 @@ def belady_scan(
 
 
 @njit(cache=True, nogil=True)
-def checkpoints(octets: Bytes, tokens: int, used: Bytes) -> NDArray[np.int32]:
+def checkpoints(octets: Bytes, tokens: Int, used: Bytes) -> NDArray[np.int32]:
     """Worths of all units after the last token of each span, `[spans, units]`."""
     row = used.view(np.uint64)
     after = np.zeros((-(-tokens // _SPAN), used.size), np.int32)
@@ -96,7 +94,7 @@ def checkpoints(octets: Bytes, tokens: int, used: Bytes) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def recall(before: Keys, after: Keys, used: Bytes, worth: int) -> None:
+def recall(before: Keys, after: Keys, used: Bytes, worth: Int) -> None:
     """Worths before a token from those after it: the token's units are next used by it."""
     for i in range(used.size):
         later = after[i]
@@ -104,7 +102,7 @@ def recall(before: Keys, after: Keys, used: Bytes, worth: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def min_scan(words: Words, cached: Words, capacity: int, hits: Counts) -> None:
+def min_scan(words: Words, cached: Words, capacity: Int, hits: Counts) -> None:
     """Hits of each token of a whole session, for the policy that no other can beat.
 
     Units with the same next use are worth the same, so it is enough to count, for each later token,
@@ -124,7 +122,7 @@ def min_scan(words: Words, cached: Words, capacity: int, hits: Counts) -> None:
 
 
 @njit(cache=True, nogil=True)
-def follow(words: Words, token: int, used: Words, ending: Counts, occupied: Words) -> int:
+def follow(words: Words, token: Int, used: Words, ending: Counts, occupied: Words) -> Int:
     """Count the next uses of the bits `used` after `token`; returns how many have one."""
     total = np.int64(0)
     for column in range(words.shape[1]):
@@ -143,7 +141,7 @@ def follow(words: Words, token: int, used: Words, ending: Counts, occupied: Word
 
 
 @njit(cache=True, nogil=True)
-def shrink(ending: Counts, occupied: Words, total: int, capacity: int) -> int:
+def shrink(ending: Counts, occupied: Words, total: Int, capacity: Int) -> Int:
     """Drop cached units of the farthest next uses until at most `capacity` are left."""
     place = occupied.size - 1
     while total > capacity:

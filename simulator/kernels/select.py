@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from simulator.kernels.bits import gather
+from simulator.kernels.bits import Int, gather
 from simulator.kernels.choose import MEMORY, Bytes, Keys, drop_last, find_bar, new_memory
 from simulator.kernels.recency import Counts, advance
 from simulator.kernels.replace import Words, admit
@@ -21,56 +21,57 @@ LRU, LFU = 0, 1
 
 
 @njit(cache=True, nogil=True)
-def magnitude_keys(row: Floats, keys: Keys) -> tuple[int, int]:
+def magnitude_keys(row: Floats, keys: Keys) -> tuple[Int, Int]:
     """Keys that compare as abs(value): the bits of a float32 without its sign.
 
     Returned are the largest key and the sum of all, of their upper halves (as for the others).
     """
     top, total = np.int32(0), np.int32(0)
     for i in range(row.size):
-        key = np.float32(row[i]).view(np.int32) & _MAGNITUDE
+        key = np.int32(np.float32(row[i]).view(np.int32) & _MAGNITUDE)
         keys[i] = key
-        top = max(top, key)
-        total = np.int32(total + (key >> np.int32(16)))
+        top = key if key > top else top
+        total = np.int32(total + np.int32(key >> np.int32(16)))
     return top, total
 
 
 @njit(cache=True, nogil=True)
-def signed_keys(row: Floats, keys: Keys) -> tuple[int, int]:
-    """Keys that compare as the values do; -0 equals 0, NaN and infinities become INFINITE."""
-    top, total = np.int32(_LOWEST), np.int32(0)
+def signed_keys(row: Floats, keys: Keys) -> tuple[Int, Int]:
+    """Keys that compare as the values do, -0 as 0; the first result is the largest magnitude."""
+    top, total = np.int32(0), np.int32(0)
     for i in range(row.size):
         pattern = np.float32(row[i]).view(np.int32)
-        size = pattern & _MAGNITUDE
-        key = np.int32(-size) if pattern < 0 else size
-        key = INFINITE if size >= INFINITE else key
+        size, sign = np.int32(pattern & _MAGNITUDE), np.int32(pattern >> np.int32(31))
+        key = np.int32((size ^ sign) - sign)
         keys[i] = key
-        top = max(top, key)
-        total = np.int32(total + (key >> np.int32(16)))
+        top = size if size > top else top
+        total = np.int32(total + np.int32(key >> np.int32(16)))
     return top, total
 
 
 @njit(cache=True, nogil=True)
-def weighed_keys(row: Floats, cached: Bytes, gamma: float, keys: Keys) -> tuple[int, int]:
+def weighed_keys(
+    row: Floats, cached: Bytes, gamma: float | np.floating, keys: Keys
+) -> tuple[Int, Int]:
     """Keys of eq. 10 without its denominator: abs(x), times gamma if the unit is not cached."""
     top, total = np.int32(0), np.int32(0)
     for i in range(row.size):
-        size = abs(row[i])
+        size = np.float32(abs(row[i]))
         penalised = np.float32(gamma * size)
         key = np.float32(size if cached[i] != 0 else penalised).view(np.int32)
         keys[i] = key
-        top = max(top, key)
-        total = np.int32(total + (key >> np.int32(16)))
+        top = key if key > top else top
+        total = np.int32(total + np.int32(key >> np.int32(16)))
     return top, total
 
 
 @njit(cache=True, nogil=True)
 def choose(
     keys: Keys,
-    k: int,
-    low: int,
-    top: int,
-    total: int,
+    k: Int,
+    low: Int,
+    top: Int,
+    total: Int,
     chosen: Bytes,
     memory: NDArray[np.float64],
 ) -> None:
@@ -100,8 +101,8 @@ def keep(chosen: Bytes, row: Floats) -> None:
 
 @njit(cache=True, nogil=True)
 def top_k_scan(
-    values: Floats, magnitude: bool, k: int, packed: Words, target: Floats, apply: bool
-) -> int:
+    values: Floats, magnitude: bool, k: Int, packed: Words, target: Floats, apply: bool
+) -> Int:
     """Mask bits of each token; returns the first token with a value that is not finite, or -1."""
     units = values.shape[1]
     keys, chosen = np.empty(units, np.int32), np.zeros(packed.shape[1] * 64, np.uint8)
@@ -124,10 +125,10 @@ def top_k_scan(
 @njit(cache=True, nogil=True)
 def cache_aware_scan(
     values: Floats,
-    k: int,
-    gamma: float,
-    policy: int,
-    capacity: int,
+    k: Int,
+    gamma: float | np.floating,
+    policy: Int,
+    capacity: Int,
     cached: Bytes,
     uses: Keys,
     order: Keys,
@@ -137,7 +138,7 @@ def cache_aware_scan(
     hits: Counts,
     target: Floats,
     apply: bool,
-) -> int:
+) -> Int:
     """Algorithm 1, token by token, for one session; the state of its cache is updated in place.
 
     `counters` are the units seen and the tokens so far. Returns as `top_k_scan`.
