@@ -237,6 +237,59 @@ def selfcheck() -> None:
     raise typer.Exit(0 if equal else 1)
 
 
+trace = typer.Typer(help="Traces as files: which units each token used.", no_args_is_help=True)
+app.add_typer(trace, name="trace")
+
+
+@trace.command("export")
+def trace_export(
+    path: Annotated[Path, typer.Argument(help="File to write.")],
+    model: Annotated[str, typer.Option(help="Model.")] = "smollm2-135m",
+    method: Annotated[str, typer.Option(help="Method.")] = "dip",
+    density: Annotated[float, typer.Option(help="MLP density.")] = 0.5,
+    text: Annotated[str, typer.Option(help="Text.")] = "embedded-wiki",
+    windows: Annotated[int, typer.Option(help="Windows.")] = 1,
+    window_tokens: Annotated[int, typer.Option(help="Tokens in a window.")] = 2048,
+) -> None:
+    """Write the masks of a method on a model, for policies to be tried on."""
+    from sweep.traces import export
+
+    entry = {"method": method} if method == "dense" else {"method": method, "density": density}
+    settings = {"models": [model], "methods": [entry], "text": text}
+    settings |= {"windows": windows, "window_tokens": window_tokens}
+    made = export(path, settings, _console().print)
+    groups = ", ".join(f"{group} of {units} units" for group, units in made.units.items())
+    typer.echo(f"{path}: {made.tokens:,} tokens, {made.layers} layers, {groups}")
+
+
+@app.command()
+def simulate(
+    path: Annotated[Path, typer.Argument(help="Trace file.")],
+    policy: Annotated[list[str], typer.Option("--policy", "-p", help="Policy (repeatable).")] = [
+        "lru",
+        "lfu",
+        "belady",
+        "min",
+    ],  # noqa: B006
+    fraction: Annotated[
+        list[float], typer.Option("--fraction", help="Cached share of the units (repeatable).")
+    ] = [],  # noqa: B006
+    scope: Annotated[str, typer.Option(help="window or carry.")] = "window",
+    plugin: Annotated[
+        list[Path], typer.Option("--plugin", help="File with policies of your own (repeatable).")
+    ] = [],  # noqa: B006
+) -> None:
+    """Try cache policies on a trace file: hit rates by policy, group and cache size."""
+    from simulator import load_policies
+    from sweep.show import hit_rates
+    from sweep.traces import FRACTIONS
+    from sweep.traces import simulate as on_trace
+
+    own = [name for file in plugin for name in load_policies(file)]
+    rates = on_trace(path, [*policy, *own], fraction or FRACTIONS, scope)
+    _console(stderr=False).print(hit_rates(rates))
+
+
 def _sweep(name: str, file: Path, set_: list[str]) -> Sweep:
     from sweep.spec import load, select
 
@@ -274,6 +327,15 @@ def _print_outcome(console: Console, done: Any, name: str) -> None:
         typer.echo(f"report: {report}")
 
 
+def _is_input(error: Exception) -> bool:
+    """Whether a lower package refused what the user gave."""
+    from methods import MethodError
+    from reports import ReportError
+    from simulator import SimulatorError
+
+    return isinstance(error, MethodError | SimulatorError | ReportError)
+
+
 def main() -> None:
     """Entry point; a user's mistake is one message and an exit code, never a traceback."""
     try:
@@ -281,6 +343,11 @@ def main() -> None:
     except SweepError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    except Exception as error:
+        if not _is_input(error):
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.exit(InputError.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         sys.exit(130)

@@ -11,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reports.decisions import Decision
+    from sweep.traces import HitRate
 
 
 def decisions(folder: Path, budgets: list[str]) -> Group:
@@ -115,6 +118,21 @@ _LISTINGS = {
     "models": _models,
     "sweeps": _sweeps,
 }
+
+
+def hit_rates(rates: Sequence[HitRate]) -> Table:
+    """Hit rates of `sweep simulate`: a row for each group and cache size, a column a policy."""
+    policies = list(dict.fromkeys(rate.policy for rate in rates))
+    table = Table(title="Hit rate", title_justify="left")
+    for name in ("group", "cached", "slots", *policies):
+        table.add_column(name, justify="left" if name == "group" else "right")
+    rows: dict[tuple[str, float, int], dict[str, float]] = {}
+    for rate in sorted(rates, key=lambda r: (r.group, r.fraction)):
+        rows.setdefault((rate.group, rate.fraction, rate.slots), {})[rate.policy] = rate.rate
+    for (group, fraction, slots), found in rows.items():
+        shown = (f"{found[name]:.2%}" for name in policies)
+        table.add_row(Text(group), f"{fraction:.0%}", str(slots), *shown)
+    return table
 
 
 def selfcheck() -> tuple[Table, bool]:

@@ -1,0 +1,79 @@
+"""Traces as files: made from a model here, or by others; and policies tried on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from simulator import Trace
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class HitRate:
+    """What one policy did on one group of a trace, with `slots` units cached in each layer."""
+
+    policy: str
+    group: str
+    fraction: float
+    slots: int
+    used: int
+    hits: int
+
+    @property
+    def rate(self) -> float:
+        return self.hits / self.used if self.used else 0.0
+
+
+def export(path: Path, settings: dict[str, Any], notify: Callable[[str], None] = print) -> Trace:
+    """Evaluate a model with a method and write the trace of its masks.
+
+    `settings` are keys of a sweep with one model, one method entry and top-k selection; the masks
+    are those that an accuracy task would make. Raises InputError as a sweep file would.
+    """
+    from simulator.tracefile import write_trace
+    from sweep import api, tasks
+    from sweep.spec import from_mapping
+
+    device = {"device": "apple-a18"}
+    source = {"sweeps": {"trace": settings | {"devices": [device], "policies": ["none"]}}}
+    sweep = from_mapping(source, "trace export").sweeps["trace"]
+    if sweep.windows is not None:
+        sweep = sweep.model_copy(update={"shard_windows": sweep.windows})
+    planned = api.make_plan(sweep, fetch=True, notify=notify)
+    (point,) = planned.plan.points
+    if not point.simulate:
+        raise InputError(
+            f"{point.point.method} leaves no trace: it prunes nothing, or reads a cache"
+        )
+    record, trace = tasks.run(planned.plan.tasks[point.evaluate[0]], ())
+    if record.status == "failed":
+        raise InputError(record.error)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_trace(trace, path, {"label": record.label, "key": record.key, "payload": record.payload})
+    return trace
+
+
+def simulate(
+    path: Path, policies: Iterable[str], fractions: Iterable[float], scope: str = "window"
+) -> list[HitRate]:
+    """Hits of every policy at every cached fraction of each group of a trace file."""
+    from simulator.simulation import simulate_trace
+    from simulator.tracefile import read_trace
+
+    trace = read_trace(path)
+    found = []
+    for policy in policies:
+        for fraction in fractions:
+            slots = {g: math.floor(fraction * units + 1e-9) for g, units in trace.units.items()}
+            for group, counts in simulate_trace(trace, policy, slots, scope).items():
+                used, hits = int(counts.used_by_layer.sum()), int(counts.hits_by_layer.sum())
+                found.append(HitRate(policy, group, fraction, slots[group], used, hits))
+    return found
