@@ -265,12 +265,9 @@ def trace_export(
 @app.command()
 def simulate(
     path: Annotated[Path, typer.Argument(help="Trace file.")],
-    policy: Annotated[list[str], typer.Option("--policy", "-p", help="Policy (repeatable).")] = [
-        "lru",
-        "lfu",
-        "belady",
-        "min",
-    ],  # noqa: B006
+    policy: Annotated[
+        list[str], typer.Option("--policy", "-p", help="Policy (default: lru, lfu, belady, min).")
+    ] = [],  # noqa: B006
     fraction: Annotated[
         list[float], typer.Option("--fraction", help="Cached share of the units (repeatable).")
     ] = [],  # noqa: B006
@@ -286,7 +283,8 @@ def simulate(
     from sweep.traces import simulate as on_trace
 
     own = [name for file in plugin for name in load_policies(file)]
-    rates = on_trace(path, [*policy, *own], fraction or FRACTIONS, scope)
+    chosen = policy or ["lru", "lfu", "belady", "min"]
+    rates = on_trace(path, [*chosen, *own], fraction or FRACTIONS, scope)
     _console(stderr=False).print(hit_rates(rates))
 
 
