@@ -22,7 +22,7 @@ from reports import words
 from reports.glossary import TERMS
 from reports.palette import looks
 from reports.payload import payload, script_json
-from reports.points import configuration, device_label, weights_label
+from reports.points import OFFLINE_POLICIES, configuration, device_label, weights_label
 from reports.results import COLUMNS, EXTRA_COLUMNS
 from reports.run import Run
 from reports.summary import failures, flatten, headlines, policy_table
@@ -47,6 +47,7 @@ def render(run: Run) -> str:
         failures=failures(run.points),
         provenance=flatten({k: v for k, v in run.provenance.items() if k != "notes"}),
         terms=TERMS,
+        offline=OFFLINE_POLICIES,
         columns=(*COLUMNS, *EXTRA_COLUMNS),
         style=Markup(_template_text("style.css")),
         data=Markup(script_json(payload(run))),

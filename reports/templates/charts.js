@@ -1,5 +1,5 @@
 // The three charts. They share one set of filters and are drawn again whenever one changes.
-const state = { setting: 0, policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "" };
+const state = { setting: 0, policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "", paper: false };
 const narrow = () => window.innerWidth < 760;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shade = (look) => (window.sweepTheme.isDark() ? look.dark : look.light);
@@ -66,12 +66,12 @@ function layout(axes, yTitle) {
     ...(state.scale === "log" ? { dtick: "D2", exponentformat: "none" } : {}),
   });
   return {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow() ? false : "zoom",
+    width: state.paper ? 640 : undefined, autosize: !state.paper, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow() ? false : "zoom",
     font: { family: getComputedStyle(document.body).fontFamily, color: quiet, size: 12 },
     margin: narrow() ? { l: 44, r: 8, t: 26, b: 44 } : { l: 60, r: 16, t: 30, b: 50 },
     xaxis: axis("ΔPPL against dense", axes.x), yaxis: axis(yTitle, axes.y),
     modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: css("--accent") },
-    legend: narrow() ? { orientation: "h", y: -0.16, yanchor: "top", font: { size: 12 } } : { y: 1, font: { size: 13, color: css("--text") }, tracegroupgap: 2 },
+    legend: narrow() ? { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11.5 } } : { y: 1, font: { size: 13, color: css("--text") }, tracegroupgap: 2 },
     hoverlabel: { bgcolor: css("--surface"), bordercolor: css("--strong"), align: "left", font: { color: css("--text"), size: 12.5 } },
     ...budgetLines(axes),
   };
@@ -97,6 +97,7 @@ function budgetLines(axes) {
 
 const policyLook = (i) => policyByName.get(coded("policy", i)) || { light: "#555555", dark: "#cccccc", dash: "solid" };
 const policyOrder = (a, b) => (policyLook(a[1][0]).offline || false) - (policyLook(b[1][0]).offline || false) || (a[0] < b[0] ? -1 : 1);
+const bounded = (i) => (policyLook(i).offline ? " (bound)" : "");
 const pick = (indices, of) => indices.map(of);
 const delta = (i) => columns.delta_ppl[i];
 const speed = (i) => columns.tokens_per_s[i];
@@ -164,7 +165,7 @@ function drawFlash() {
   for (const [key, members] of [...groupBy(plain, (i) => `${coded("series", i)} · ${coded("policy", i)}`)].sort(policyOrder)) {
     const color = shade(seriesByName.get(coded("series", members[0])));
     const line = pareto(members, delta, (i) => -flash(i));
-    traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key), showlegend: true, marker: { color, size: 6 }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
+    traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key) + bounded(members[0]), showlegend: true, marker: { color, size: 6 }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
   }
   const aware = thinned(awarePoints());
   const gammas = [...new Set(aware.map((i) => columns.gamma[i]))].sort((a, b) => a - b);
@@ -184,7 +185,7 @@ function drawPolicies() {
   for (const [name, points] of [...groupBy(members, (i) => coded("policy", i))].sort(policyOrder)) {
     const look = policyLook(points[0]);
     const line = pareto(points, delta, speed);
-    traces.push({ type: "scatter", mode: "lines+markers", name: literal(name || "none"), ...spread(line, speed), line: { color: shade(look), width: 2, dash: look.dash }, marker: { color: shade(look), size: 7 } });
+    traces.push({ type: "scatter", mode: "lines+markers", name: literal(name || "none") + bounded(points[0]), ...spread(line, speed), line: { color: shade(look), width: 2, dash: look.dash }, marker: { color: shade(look), size: 7 } });
   }
   const twin = data.series.find((s) => s.plain === state.series);
   const aware = twin ? pareto(all.filter((i) => coded("series", i) === twin.name), delta, speed) : [];
@@ -230,7 +231,6 @@ function watchCharts() {
     const box = document.getElementById(name);
     if (box) watcher.observe(box);
   }
-  window.addEventListener("beforeprint", () => drawStale(true));
 }
 
 function drawAll() {

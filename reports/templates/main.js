@@ -38,11 +38,21 @@ function startSwitch(name) {
   }
 }
 
+// Paper is light, and narrower than most windows.
+function onPaper(paper) {
+  state.paper = paper;
+  window.sweepTheme.onPaper(paper);
+  drawAll();
+  drawStale(true);
+}
+
 function startTheme() {
   const button = document.getElementById("theme");
   const name = () => { button.textContent = window.sweepTheme.isDark() ? "Light" : "Dark"; };
   button.addEventListener("click", () => { window.sweepTheme.toggle(); name(); drawAll(); });
   window.sweepTheme.onSystemChange(() => { name(); drawAll(); });
+  window.addEventListener("beforeprint", () => onPaper(true));
+  window.addEventListener("afterprint", () => onPaper(false));
   name();
 }
 

@@ -7,6 +7,7 @@
   window.sweepTheme = {
     isDark: () => root.dataset.theme === "dark",
     toggle: () => { chosen = root.dataset.theme === "dark" ? "light" : "dark"; apply(); },
+    onPaper: (paper) => { if (paper) root.dataset.theme = "light"; else apply(); },
     onSystemChange: (then) => dark.addEventListener("change", () => { apply(); then(); }),
   };
   apply();
