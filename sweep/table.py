@@ -174,6 +174,11 @@ def _sum(lists: Iterable[list[int]]) -> list[int]:
     return np.sum(list(lists), axis=0).tolist()
 
 
+def _quant(point: Point) -> str:
+    method = "" if point.quant.method == "none" else f"{point.quant.method} "
+    return f"{method}{point.quant.bits:g} bit"
+
+
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -185,7 +190,7 @@ def _identity(planned: PlannedPoint) -> Row:
         "sweep": point.sweep,
         "point_key": point.key,
         "model": point.model,
-        "quant": f"{point.quant.method} {point.quant.bits:g} bit",
+        "quant": _quant(point),
         "method": point.method,
         "selector": point.selector,
         "density": point.density,
