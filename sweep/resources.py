@@ -49,10 +49,14 @@ def _local_gpus() -> int:
 
 def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> None:
     """Raise ResourceError, before anything starts, for a kind of task that could never run."""
-    faults = [
-        f"a task of kind {kind} asks for {need}, but {where} has {have}"
-        for kind, need in needs.items()
-        if need.cpus > have.cpus or need.gpus > have.gpus
-    ]
-    if faults:
-        raise ResourceError("\n".join(faults))
+    too_much: dict[Resources, list[str]] = {}
+    for kind, need in needs.items():
+        if need.cpus > have.cpus or need.gpus > have.gpus:
+            too_much.setdefault(need, []).append(kind)
+    if too_much:
+        raise ResourceError(
+            "\n".join(
+                f"tasks of kind {', '.join(kinds)} ask for {need} each, but {where} has {have}"
+                for need, kinds in too_much.items()
+            )
+        )
