@@ -59,6 +59,8 @@ def _headline(name: str, decisions: Sequence[Decision]) -> str:
 def _where(wins: int, settings: int) -> str:
     if settings == 1:
         return "on this device setting"
+    if wins == settings == 2:
+        return "in both device settings"
     return f"in {'all' if wins == settings else f'{wins} of'} {settings} device settings"
 
 

@@ -58,12 +58,22 @@ function ranges(indices, height) {
   return { x: written([low, high]), y: ys.length ? written(y) : undefined, hidden: indices.length - inside.length, low, high };
 }
 
+// Ticks at 1, 2 and 5 of each decade, fewer where the range is wide and more where it is narrow.
+function logTicks([low, high]) {
+  const steps = high - low > 3 ? [1] : high - low > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
+  const tickvals = [];
+  for (let k = Math.floor(low); k <= high; k += 1) {
+    for (const step of steps) tickvals.push(step * 10 ** k);
+  }
+  return { tickmode: "array", tickvals, ticktext: tickvals.map((v) => String(Number(v.toPrecision(2)))) };
+}
+
 function layout(axes, yTitle) {
   const line = css("--line"), quiet = css("--quiet");
   const axis = (title, range) => ({
     title: { text: title, font: { size: 13 }, standoff: 8 }, range, type: state.scale,
     gridcolor: line, zerolinecolor: css("--strong"), linecolor: css("--strong"), tickcolor: line, automargin: true,
-    ...(state.scale === "log" ? { dtick: "D2", exponentformat: "none" } : {}),
+    ...(state.scale === "log" && range ? logTicks(range) : {}),
   });
   return {
     width: state.paper ? 640 : undefined, autosize: !state.paper, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow() ? false : "zoom",
