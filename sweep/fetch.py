@@ -134,6 +134,10 @@ def main(names: Sequence[str] = ()) -> None:
     """
     from sweep import models, texts
 
+    named = (*models.names(), *texts.names())
+    for name in names:
+        if name not in named and "/" not in name and not Path(name).exists():
+            raise InputError(f"nothing to fetch is called {name!r}{nearest(name, named)}")
     with progress_bar() as progress:
         for name in names or KNOWN:
             if name in texts.names():

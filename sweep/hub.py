@@ -21,13 +21,24 @@ MODEL_FILES = (
 )
 
 
-def cached(repo: str, revision: str | None = None, kind: str = "model") -> Path | None:
-    """The snapshot folder in the hub's cache, perhaps with only some of its files; no network."""
+def cached(
+    repo: str, revision: str | None, patterns: Sequence[str], kind: str = "model"
+) -> Path | None:
+    """The snapshot folder in the hub's cache if it has the files that match; no network.
+
+    Whether it has them all is known only for a snapshot whose list of files was kept with it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = snapshot_download(repo, revision=revision, repo_type=kind, local_files_only=True)
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            repo_type=kind,
+            allow_patterns=list(patterns),
+            local_files_only=True,
+        )
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:

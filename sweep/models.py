@@ -178,7 +178,7 @@ def _converted(gguf: Path, progress: Progress | None) -> Path:
     if not place.is_dir():
         with locked(place.name):
             if not place.is_dir():
-                bar = progress.add_task(f"convert {gguf.name}", total=None) if progress else None
+                bar = progress.add_task("to safetensors", total=None) if progress else None
                 with staged(place) as folder:
                     _convert(gguf, folder)
                 if progress and bar is not None:

@@ -259,8 +259,9 @@ def _parquet_rows(path: Path) -> list[str]:
 
 
 def _wikitext_file(split: str) -> Path | None:
-    folder = hub.cached(_WIKITEXT_REPO, kind="dataset")
-    found = sorted(folder.glob(_wikitext_pattern(split))) if folder else []
+    pattern = _wikitext_pattern(split)
+    folder = hub.cached(_WIKITEXT_REPO, None, [pattern], kind="dataset")
+    found = sorted(folder.glob(pattern)) if folder else []
     return found[0] if found else None
 
 

@@ -197,7 +197,7 @@ def read_config(model: ModelRef) -> dict[str, Any]:
 
 
 def _on_hub(ref: str, hub_id: str, revision: str | None) -> ModelRef:
-    folder = hub.cached(hub_id, revision)
+    folder = hub.cached(hub_id, revision, hub.MODEL_FILES)
     if folder is not None:
         try:
             folder = usable_path(folder)

@@ -157,3 +157,5 @@ def test_an_altered_member_is_refused(index: Index, monkeypatch: pytest.MonkeyPa
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean embedded-wiki"):
         fetch.artefact("embeded-wiki")
+    with pytest.raises(InputError, match="did you mean wikitext2"):
+        fetch.main(["wikitxt2"])
