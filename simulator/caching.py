@@ -64,7 +64,8 @@ def feed(state: CacheState, words: NDArray[np.uint64]) -> NDArray[np.int64]:
         content = pack(state.cached.view(np.bool_))
         hits[:] = np.bitwise_count(words & content).sum(axis=-1)
     elif state.policy == "lru":
-        state.seen = recency.lru_scan(words, state.order, state.seen, state.capacity, hits)
+        seen = recency.lru_scan(words, state.order, state.seen, state.capacity, hits)
+        state.seen = int(seen)
     elif state.policy == "lfu":
         scans.lfu_scan(
             words, state.cached, state.uses, state.tokens, state.capacity, state.memory, hits

@@ -97,12 +97,12 @@ def select(
     tokens, units = values.shape[-2:]
     k = whole("k", k, 1, units, " (the number of units)")
     gamma = gamma_of(gamma)
-    rows = values.reshape(-1, tokens, units)
+    rows = values if values.ndim == 3 else values[None]
     masked = _target(target, values)
     packed = np.empty((*rows.shape[:2], words_for(units)), np.uint64)
     if state is None:
         _top_k(rows, k, magnitude, packed, masked, threads)
-        return Selected(packed.reshape(*values.shape[:-1], -1), None)
+        return Selected(packed.reshape(*values.shape[:-1], packed.shape[-1]), None)
     states = [state] if isinstance(state, CacheState) else list(state)
     if not magnitude or len(states) != len(rows):
         raise SimulatorError(
@@ -117,7 +117,7 @@ def select(
 
     _spread(scan, len(rows), threads)
     shape = values.shape[:-1]
-    return Selected(packed.reshape(*shape, -1), hits.reshape(shape))
+    return Selected(packed.reshape(*shape, packed.shape[-1]), hits.reshape(shape))
 
 
 def _target(
@@ -131,7 +131,7 @@ def _target(
             f"target is {target.dtype} of shape {target.shape}; it must be a writable contiguous "
             f"float32 array of shape {values.shape}"
         )
-    return target.reshape(-1, *values.shape[-2:])
+    return target if target.ndim == 3 else target[None]
 
 
 def _top_k(
@@ -143,8 +143,9 @@ def _top_k(
     threads: int,
 ) -> None:
     units = rows.shape[-1]
-    flat, words = rows.reshape(-1, units), packed.reshape(-1, packed.shape[-1])
-    target = _NOTHING if masked is None else masked.reshape(-1, units)
+    total = rows.shape[0] * rows.shape[1]
+    flat, words = rows.reshape(total, units), packed.reshape(total, packed.shape[-1])
+    target = _NOTHING if masked is None else masked.reshape(total, units)
     bounds = np.linspace(0, len(flat), max(1, threads) + 1).astype(int)
 
     def scan(i: int) -> None:
