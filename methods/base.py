@@ -6,14 +6,17 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from methods.density import group_density, reachable_density
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from methods.mlp import GatedMLP
+    from methods.training import Lesson
 
     Select = Callable[[str, Tensor, float], Tensor]
     """select(group, scores [..., units], density of the group) -> mask [..., units] of 0 and 1."""
@@ -36,6 +39,12 @@ class Method(ABC):
 
     name: ClassVar[str]
     groups: ClassVar[tuple[str, ...]] = ()
+    selector: ClassVar[str] = "topk"
+    """The selector that is the method's own; a sweep may ask for another."""
+    trained: ClassVar[Literal["", "once", "each density"]] = ""
+    """Whether `train` comes before use: never, once for all densities, or for each of them."""
+    calibrated_as: ClassVar[str] = ""
+    """The method whose calibration this one shares; empty if it has its own."""
 
     def __post_init__(self) -> None:
         low, high = type(self).reach(self.parameters())
@@ -53,8 +62,13 @@ class Method(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """The method's own parameters, without the density."""
-        fields = dataclasses.fields(self)
-        return {f.name: getattr(self, f.name) for f in fields if f.name != "density"}
+        return {name: getattr(self, name) for name in type(self).parameter_names()}
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Fields that a sweep may set; private ones, as trained state, are not among them."""
+        names = (field.name for field in dataclasses.fields(cls))
+        return tuple(name for name in names if name != "density" and name[0] != "_")
 
     def group_densities(self) -> dict[str, float]:
         """Density of each pruned group, so that the MLP as a whole has `density`."""
@@ -64,3 +78,29 @@ class Method(ABC):
     @abstractmethod
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         """The sparse MLP of eq. 3 for x [..., hidden]; returns [..., hidden]."""
+
+    # -- for methods that are trained before use ---------------------------------------------
+
+    def overhead_weights(self, hidden: int, intermediate: int) -> int:
+        """Weights beside those of the MLP that each token uses in each layer, as predictors are."""
+        return 0
+
+    def training_windows(self, window_tokens: int) -> int:
+        """Windows of the calibration text that `train` can use."""
+        return 0
+
+    def train(
+        self, model: nn.Module, lesson: Lesson
+    ) -> tuple[dict[str, Any], dict[str, NDArray[np.generic]]]:
+        """What training found out, as JSON, and the arrays it made; the model is left as it was."""
+        raise NotImplementedError(f"{self.name} is not trained")
+
+    def with_state(self, arrays: Mapping[str, NDArray[np.generic]], device: str) -> Self:
+        """This method with what `train` made, on a torch device."""
+        return self
+
+    def weights(
+        self, model: nn.Module, arrays: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, Tensor]:
+        """Weights of the model, by name, in the place of which `train` has put others."""
+        return {}

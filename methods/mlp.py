@@ -78,6 +78,14 @@ def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
     raise UnsupportedModelError(f"{path} ({type(module).__name__}) is {_kind(module)}")
 
 
+def projections(module: nn.Module) -> dict[str, str]:
+    """Names of the gate, up and down projections of a gated MLP; a fused one has both names."""
+    for names in _SEPARATE:
+        if all(_child(module, name) is not None for name in names):
+            return dict(zip(("gate", "up", "down"), names, strict=True))
+    return {"gate": "gate_up_proj", "up": "gate_up_proj", "down": "down_proj"}
+
+
 def _child(module: nn.Module, name: str) -> nn.Module | None:
     child = getattr(module, name, None)
     return child if isinstance(child, nn.Module) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from importlib import import_module
 from typing import Any
@@ -15,7 +14,14 @@ _METHODS: dict[str, str | type[Method]] = {
     "glu-oracle": "methods.glu_oracle:GLUOracle",
     "gate": "methods.gate:Gate",
     "up": "methods.up:Up",
+    "cats": "methods.cats:CATS",
+    "dejavu": "methods.dejavu:DejaVu",
     "dip": "methods.dip:DIP",
+    "sparsegpt": "methods.static.sparsegpt:SparseGPT",
+    "wanda": "methods.static.wanda:Wanda",
+    "magnitude": "methods.static.magnitude:Magnitude",
+    "cats+lora": "methods.lora:CATSLoRA",
+    "dip+lora": "methods.lora:DIPLoRA",
 }
 
 
@@ -53,8 +59,7 @@ def _nearest(name: object) -> str:
 
 def parameter_names(name: str) -> tuple[str, ...]:
     """Parameters that the method takes besides its density."""
-    fields = dataclasses.fields(method_class(name))
-    return tuple(f.name for f in fields if f.name != "density")
+    return method_class(name).parameter_names()
 
 
 def create(name: str, density: float = 1.0, **parameters: Any) -> Method:

@@ -167,6 +167,7 @@ def _needs(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
     return {
         "calibrate": model,
         "transform": model,
+        "train": model,
         "evaluate": model,
         "simulate": Resources(cpus=asked.simulate.cpu),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,17 @@ from torch import Tensor
 from methods.apply import applied, weights_replaced
 from methods.registry import create
 from methods.thresholds import Histogram, Quantiles
+from methods.training import fitted
 from sweep import models, texts
 
 Arrays = dict[str, NDArray[Any]]
-
-_BINS, _COUNTS = "bins of ", "counts of "
 
 
 def calibrate(
     payload: dict[str, Any], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Arrays]:
     """Hands over, by group, the units [layers, units] in order of falling mean score, and counts of
-    the scores from which `quantiles` reads thresholds.
+    the scores from which `Quantiles.of` reads thresholds.
 
     The scores are those of the method with nothing pruned: activations of the dense model. Ties go
     to the lower unit. Memory does not grow with the text.
@@ -36,23 +34,16 @@ def calibrate(
     )
     windows = every[payload["windows"]]
     seen = Statistics()
-    method = create(payload["method"], 1.0, **payload["parameters"])
-    if "state" in inputs:
-        method = method.with_state(inputs["state"], device)
+    untrained = create(payload["method"], 1.0, **payload["parameters"])
     with (
-        torch.inference_mode(),
         weights_replaced(model, inputs.get("weights", {})),
+        fitted(model, untrained, inputs.get("trained")) as method,
+        torch.inference_mode(),
         applied(model, method, seen),
     ):
         for window in windows:
             model(input_ids=torch.from_numpy(window)[None].to(device))
     return {"tokens": int(windows.size), "groups": seen.ranges()}, seen.arrays()
-
-
-def quantiles(arrays: Mapping[str, NDArray[Any]]) -> Quantiles:
-    """The counts in what a calibration task handed over."""
-    groups = [name.removeprefix(_BINS) for name in arrays if name.startswith(_BINS)]
-    return Quantiles({g: (arrays[_BINS + g], arrays[_COUNTS + g]) for g in groups})
 
 
 class Statistics:
@@ -73,12 +64,12 @@ class Statistics:
         """Orders of units and counted scores of every group."""
         found: Arrays = {group: _order(layers) for group, layers in self._by_group().items()}
         for group, histogram in self._histograms.items():
-            found[_BINS + group], found[_COUNTS + group] = histogram.arrays()
+            found |= histogram.arrays(group)
         return found
 
     def ranges(self) -> dict[str, dict[str, list[float]]]:
         """Median of the scores by layer and of all layers: how much layers differ (Figure 4)."""
-        known = quantiles(self.arrays())
+        known = Quantiles.of(self.arrays())
         return {
             group: {
                 "median_by_layer": known.thresholds("layer-threshold", group, 0.5),

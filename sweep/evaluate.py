@@ -17,6 +17,7 @@ from torch import nn
 
 from methods.apply import applied, weights_replaced
 from methods.registry import create
+from methods.training import fitted
 from sweep import models, texts
 from sweep.selectors import Selector, selector
 
@@ -29,16 +30,18 @@ def evaluate(
 ) -> tuple[dict[str, Any], Any]:
     """Losses and reads of a shard of windows; hands over the trace of a selector without state.
 
-    The input `weights`, if there is one, takes the place of the model's own for this task.
+    The input `weights`, if there is one, takes the place of the model's own for this task, and
+    `trained` is what the training of the method made.
     """
     torch.set_num_threads(payload["threads"])
     model = models.loaded(payload["model"], payload["dtype"], device)
     every = texts.windows(payload["text_name"], payload["model"], payload["window_tokens"])
     windows = every[payload["windows"]]
-    method = create(payload["method"], payload["density"], **payload["parameters"])
-    chosen = selector(payload["selector"], inputs) if method.groups else None
+    untrained = create(payload["method"], payload["density"], **payload["parameters"])
+    chosen = selector(payload["selector"], inputs) if untrained.groups else None
     with (
         weights_replaced(model, inputs.get("weights", {})),
+        fitted(model, untrained, inputs.get("trained")) as method,
         torch.inference_mode(),
         applied(model, method, chosen) if chosen else nullcontext(),
     ):

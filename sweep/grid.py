@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import methods
+from methods.registry import method_class
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
 from simulator.policies import CACHE_AWARE
@@ -158,8 +159,14 @@ def _points(
             if entry.models and model.model not in entry.models:
                 continue
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma), device in product(_choices(entry), devices):
-                for policy, start, scope in _caches(sweep, entry, method, gamma, left_out):
+            for (method, density, parameters, gamma, way), device in product(
+                _choices(entry), devices
+            ):
+                caches = _caches(sweep, entry, method, gamma, left_out)
+                if gamma < 1 and way != "cache-aware":
+                    left_out[f"gamma below 1 selects by the cache, not by {way}"] += len(caches)
+                    continue
+                for policy, start, scope in caches:
                     yield Point(
                         sweep=sweep.name,
                         model=model.model,
@@ -167,7 +174,7 @@ def _points(
                         method=method,
                         density=density,
                         parameters=parameters,
-                        selector="cache-aware" if gamma < 1 else "topk",
+                        selector=way,
                         gamma=gamma,
                         policy=policy,
                         device=device,
@@ -181,8 +188,11 @@ def _points(
                     )
 
 
-def _choices(entry: MethodEntry) -> list[tuple[str, float, Parameters, float]]:
-    """(method, density, parameters, gamma) of one entry, each once."""
+def _choices(entry: MethodEntry) -> list[tuple[str, float, Parameters, float, str]]:
+    """(method, density, parameters, gamma, selector) of one entry, each once.
+
+    gamma below 1 takes the place of top-k, and of a selector that the entry does not ask for.
+    """
     choices = []
     names = entry.parameters
     for alias, values in product(entry.method, product(*names.values())):
@@ -192,7 +202,11 @@ def _choices(entry: MethodEntry) -> list[tuple[str, float, Parameters, float]]:
         for density in (1.0,) if dense else entry.density:
             parameters = _all_parameters(method, density, given)
             gammas = (1.0,) if dense else entry.gamma or (own_gamma,)
-            choices += [(method, density, parameters, gamma) for gamma in gammas]
+            asked = () if dense else entry.selector
+            for gamma, way in product(gammas, asked or (method_class(method).selector,)):
+                by_cache = gamma < 1 and (way == "topk" or not asked)
+                selector = "cache-aware" if by_cache else way
+                choices.append((method, density, parameters, gamma, selector))
     return list(dict.fromkeys(choices))
 
 
@@ -330,7 +344,8 @@ def _upper_bound(sweep: Sweep) -> int:
 
 def _size(entry: MethodEntry) -> int:
     own = prod(len(values) for values in entry.parameters.values())
-    return len(entry.method) * max(1, len(entry.density)) * max(1, len(entry.gamma)) * own
+    axes = (entry.density, entry.gamma, entry.selector)
+    return len(entry.method) * prod(max(1, len(axis)) for axis in axes) * own
 
 
 def _device_size(entry: DeviceEntry, sweep: Sweep) -> int:

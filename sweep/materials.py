@@ -84,6 +84,11 @@ class Materials:
         have = self._windows(point.model, calibration=True)
         return CALIBRATION_WINDOWS if have is None else min(have, CALIBRATION_WINDOWS)
 
+    def training_windows(self, point: Point, asked: int) -> int:
+        """How many windows of the calibration text a training gets that can use `asked`."""
+        have = self._windows(point.model, calibration=True)
+        return asked if have is None else min(have, asked)
+
     def _windows(self, model: str, calibration: bool, make: bool = False) -> int | None:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""
         name, size = self._text_name(calibration), self.sweep.window_tokens

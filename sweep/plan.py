@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from methods.registry import method_class
+from methods.registry import create, method_class, parameter_names
 from simulator import allocate, footprint
 from sweep.grid import Point
 from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
+from sweep.overhead import overhead_bytes
 from sweep.store import Store
 from sweep.tasks import Task
 
-KINDS = ("calibrate", "transform", "evaluate", "simulate")
+KINDS = ("calibrate", "transform", "train", "evaluate", "simulate")
+
+
+_THRESHOLDS = ("layer-threshold", "global-threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class _Builder:
     def add(self, point: Point) -> PlannedPoint:
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.method == "dense")
-        needs_trace = point.method != "dense" and point.selector == "topk"
+        needs_trace = point.method != "dense" and point.selector != "cache-aware"
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(point, evaluate, dense, simulate)
 
@@ -106,7 +110,7 @@ class _Builder:
             "density": 1.0 if dense else point.density,
             "parameters": {} if dense else dict(point.parameters),
             "selector": {} if dense else self._selector(point),
-            "inputs": {} if dense else self._selector_inputs(point),
+            "inputs": {} if dense else self._selector_inputs(point) | self._trained(point),
             "code": self._code("sweep.evaluate", method),
         }
 
@@ -122,8 +126,8 @@ class _Builder:
         }
 
     def _selector(self, point: Point) -> dict[str, Any]:
-        if point.selector == "topk":
-            return {"name": "topk"}
+        if point.selector != "cache-aware":
+            return {"name": point.selector}
         return {
             "name": "cache-aware",
             "gamma": point.gamma,
@@ -133,24 +137,62 @@ class _Builder:
         }
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
+        if point.selector in _THRESHOLDS:
+            return {"calibration": self._calibrate(point)}
         hot = point.selector == "cache-aware" and point.cache_start == "hot"
         return {"start": self._calibrate(point)} if hot else {}
 
     # -- calibration -------------------------------------------------------------------------
 
     def _calibrate(self, point: Point) -> str:
-        """The order of units by mean activation; the same for every density of a method."""
+        """Order of units and quantiles of scores; the same for every density of a method."""
+        name = method_class(point.method).calibrated_as or point.method
+        parameters = {k: v for k, v in point.parameters if k in parameter_names(name)}
         payload = {
             **self._measured(point),
             "text": self.materials.text(point, "calibration"),
             "windows": list(range(self.materials.calibration_windows(point))),
-            "method": point.method,
-            "parameters": dict(point.parameters),
-            "code": self._code("sweep.calibrate", point.method),
+            "method": name,
+            "parameters": parameters,
+            "inputs": self._trained(point) if name == point.method else {},
+            "code": self._code("sweep.calibrate", name),
         }
         where = self.materials.where(point, "calibration")
-        label = f"calibrate {point.method} {point.model}"
+        label = f"calibrate {name} {point.model}"
         return self._task("calibrate", payload, label, where)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def _trained(self, point: Point) -> dict[str, str]:
+        """The training of the point's method, as the input `trained` of others; if it has one."""
+        if not method_class(point.method).trained:
+            return {}
+        payload = self._training(point)
+        where = self.materials.where(point, "calibration")
+        where["checkpoint"] = digest(["train", payload])
+        density = "" if payload["density"] == 1 else f" {payload['density']:g}"
+        own = "".join(f" {value}" for value in payload["parameters"].values())
+        label = f"train {point.method}{density}{own} {point.model}"
+        return {"trained": self._task("train", payload, label, where)}
+
+    def _training(self, point: Point) -> dict[str, Any]:
+        """What is trained: for each density with its masks (top-k for a cache), or once."""
+        method = create(point.method, point.density, **dict(point.parameters))
+        each = method.trained == "each density"
+        threshold = each and point.selector in _THRESHOLDS
+        asked = method.training_windows(point.accuracy.window_tokens)
+        return {
+            **self._measured(point),
+            "text": self.materials.text(point, "calibration"),
+            "windows": self.materials.training_windows(point, asked),
+            "method": point.method,
+            "density": point.density if each else 1.0,
+            "parameters": dict(point.parameters),
+            "selector": self._selector(point) if threshold else {"name": "topk"},
+            "inputs": self._selector_inputs(point) if threshold else {},
+            "seed": point.accuracy.seed,
+            "code": self._code("sweep.train", point.method),
+        }
 
     # -- simulation --------------------------------------------------------------------------
 
@@ -178,14 +220,17 @@ class _Builder:
             return ()
         dram_gb = 0.0 if point.policy == "none" else point.device.dram_gb
         kv = (point.kv_bits, point.kv_tokens)
-        identity = (point.model, point.geometry, point.method, point.quant, kv, dram_gb)
+        own = (point.method, point.parameters)
+        identity = (point.model, point.geometry, own, point.quant, kv, dram_gb)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point, dram_gb)
         return self._all_slots[identity]
 
     def _allocated(self, point: Point, dram_gb: float) -> tuple[tuple[str, int], ...]:
         groups = method_class(point.method).groups
-        sizes = footprint(self.materials.geometry(point), groups, point.storage)
+        geometry = self.materials.geometry(point)
+        extra = overhead_bytes(point, geometry)
+        sizes = footprint(geometry, groups, point.storage, extra)
         if not dram_gb:
             return tuple((group, 0) for group in sizes.groups)
         return tuple(allocate(sizes, dram_gb * 1e9).slots.items())
@@ -216,8 +261,8 @@ def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int]
     if dense:
         return shared
     own = (*shared, point.method, point.density, point.parameters)
-    if point.selector == "topk":
-        return own
+    if point.selector != "cache-aware":
+        return (*own, point.selector)
     return (*own, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
 
 
@@ -230,6 +275,8 @@ def _label(payload: dict[str, Any], model: str, shard: tuple[int, ...]) -> str:
         if "gamma" in selector
         else ""
     )
+    if selector.get("name") in _THRESHOLDS:
+        gamma = f" {selector['name']}"
     windows = f"{shard[0]}" if len(shard) == 1 else f"{shard[0]}-{shard[-1]}"
     return f"{payload['method']}{density}{parameters}{gamma} {model} window {windows}"
 
@@ -270,7 +317,12 @@ def _blocked(plan: Plan, store: Store, retry_failed: bool) -> set[str]:
     return blocked
 
 
-_HANDOVER = {"evaluate": "trace", "calibrate": "order of units", "transform": "weights"}
+_HANDOVER = {
+    "evaluate": "trace",
+    "calibrate": "statistics",
+    "transform": "weights",
+    "train": "training",
+}
 
 
 def _reason(task: Task, store: Store) -> str:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from methods.density import kept_units, mlp_density
 from methods.select import topk_mask
+from methods.thresholds import SELECTORS as THRESHOLDS
+from methods.thresholds import Quantiles, ThresholdSelect
 from simulator.packing import pack
 from simulator.phases import phase_counts
 from simulator.selection import select
@@ -31,6 +33,9 @@ def selector(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
     """The selector that an evaluation's payload describes, with what other tasks handed over."""
     if spec["name"] == "topk":
         return TopKSelector()
+    if spec["name"] in THRESHOLDS:
+        known = Quantiles.of(inputs["calibration"])
+        return ThresholdSelector(ThresholdSelect(known, spec["name"]))
     return CacheAwareSelector(
         spec["slots"], spec["gamma"], spec["policy"], spec["scope"], inputs.get("start")
     )
@@ -52,10 +57,17 @@ class Selector:
         if scores.dim() == 3 and scores.shape[0] != 1:
             raise ValueError(f"one sequence at a time is evaluated, not {scores.shape[0]}")
         self.units[group] = scores.shape[-1]
+        used, mask = self._select(layer, group, scores, density)
+        self._used.setdefault((group, layer), []).append(used)
+        return mask
+
+    def _select(
+        self, layer: int, group: str, scores: Tensor, density: float
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        """Units that each token uses [tokens], and the mask: here the same number for all."""
         k = kept_units(density, scores.shape[-1])
         tokens = scores.numel() // scores.shape[-1]
-        self._used.setdefault((group, layer), []).append(np.full(tokens, k, np.int64))
-        return self._mask(layer, group, scores, k)
+        return np.full(tokens, k, np.int64), self._mask(layer, group, scores, k)
 
     def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
         raise NotImplementedError
@@ -83,12 +95,37 @@ class Selector:
         return [np.concatenate(kept[group, layer]) for layer in layers]
 
 
-class TopKSelector(Selector):
-    """The k largest of each token; ties go to the lower unit. Records the trace."""
+class _Recorder(Selector):
+    """A selector whose masks do not depend on a cache: records the trace."""
 
     def __init__(self) -> None:
         super().__init__()
         self._packed: dict[tuple[str, int], list[NDArray[np.uint64]]] = {}
+
+    def trace(self) -> Trace:
+        packed = {group: np.stack(self._by_layer(self._packed, group)) for group in self.units}
+        layers = len(next(iter(packed.values())))
+        return Trace(dict(self.units), layers, tuple(self.lengths), packed)
+
+
+class ThresholdSelector(_Recorder):
+    """Scores of at least a threshold: how many units a token uses varies from token to token."""
+
+    def __init__(self, select: ThresholdSelect) -> None:
+        super().__init__()
+        self._threshold = select
+
+    def _select(
+        self, layer: int, group: str, scores: Tensor, density: float
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        mask = self._threshold.mask(layer, group, scores, density)
+        rows = _rows(mask).numpy()
+        self._packed.setdefault((group, layer), []).append(pack(rows))
+        return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
+
+
+class TopKSelector(_Recorder):
+    """The k largest of each token; ties go to the lower unit."""
 
     def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
         if scores.is_cuda:
@@ -102,11 +139,6 @@ class TopKSelector(Selector):
             answer = _like(kept, scores)
         self._packed.setdefault((group, layer), []).append(packed)
         return answer
-
-    def trace(self) -> Trace:
-        packed = {group: np.stack(self._by_layer(self._packed, group)) for group in self.units}
-        layers = len(next(iter(packed.values())))
-        return Trace(dict(self.units), layers, tuple(self.lengths), packed)
 
 
 class CacheAwareSelector(Selector):

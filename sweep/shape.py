@@ -19,6 +19,7 @@ from sweep.words import show
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
 """Names for a method with a gamma of its own (paper, section 6.1)."""
 
+SELECTORS = ("topk", "layer-threshold", "global-threshold")
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "grid")
 METRICS = ("tokens_per_s", "delta_ppl", "ppl", "hit_rate", "flash_bytes_per_token")
@@ -67,6 +68,7 @@ def _device_reason(text: str) -> str:
 
 
 MethodName = Annotated[str, Name("method", method_names)]
+SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
 PolicyName = Annotated[str, Name("policy", _policy_names)]
 TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]
 ModelName = Annotated[str, Name("model", Geometry.names, fields.model_reason)]
@@ -194,6 +196,8 @@ class MethodEntry(Part):
     method: Annotated[tuple[MethodName, ...], Axis()]
     density: Shares = ()
     gamma: Shares = ()
+    selector: Annotated[tuple[SelectorName, ...], Axis()] = ()
+    """How scores become a mask; empty leaves it to each method. gamma below 1 takes its place."""
     policies: Policies = ()
     models: ModelNames = ()
     devices: Annotated[tuple[DeviceEntry, ...], Axis()] = ()

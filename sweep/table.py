@@ -19,6 +19,7 @@ from reports.results import schema
 from simulator import PhaseCounts, Throughput, allocate, footprint, throughput
 from sweep.grid import Point
 from sweep.materials import Materials
+from sweep.overhead import overhead_bytes
 from sweep.plan import Plan, PlannedPoint
 from sweep.stats import Losses, delta_interval
 from sweep.store import Store
@@ -105,8 +106,10 @@ class _Rows:
         )
         tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
         phases = {name: counts["phases"] for name, counts in reads.items()}
-        speed = self._speed(point, phases, tokens)
-        sizes = footprint(self.materials.geometry(point), phases, point.storage)
+        geometry = self.materials.geometry(point)
+        overhead = overhead_bytes(point, geometry)
+        speed = self._speed(point, phases, tokens, overhead)
+        sizes = footprint(geometry, phases, point.storage, overhead)
         room = allocate(sizes, point.device.dram_gb * 1e9)
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
@@ -115,7 +118,7 @@ class _Rows:
             "dram_bytes_per_token": speed.dram_bytes_per_token,
             "tokens_per_s": speed.tokens_per_s,
             "tokens_per_s_dense": self._speed(point, {}, tokens).tokens_per_s,
-            "overhead_bytes": 0.0,
+            "overhead_bytes": overhead,
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
             "excess_bytes": room.excess_bytes,
@@ -135,13 +138,16 @@ class _Rows:
             ),
         }
 
-    def _speed(self, point: Point, phases: dict[str, PhaseCounts], tokens: int) -> Throughput:
+    def _speed(
+        self, point: Point, phases: dict[str, PhaseCounts], tokens: int, overhead: float = 0.0
+    ) -> Throughput:
         return throughput(
             self.materials.geometry(point),
             point.device,
             phases,
             tokens,
             point.storage,
+            overhead,
             timing=point.timing,
         )
 

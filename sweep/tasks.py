@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-PERSISTED = frozenset({"calibrate", "transform"})
+PERSISTED = frozenset({"calibrate", "transform", "train"})
 """Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
 
 
@@ -93,11 +93,13 @@ def _functions() -> dict[str, Function]:
     from sweep.calibrate import calibrate
     from sweep.evaluate import evaluate
     from sweep.simulate import simulate
+    from sweep.train import train
 
     return {
         "calibrate": calibrate,
         "evaluate": evaluate,
         "simulate": simulate,
+        "train": train,
     }
 
 

@@ -36,6 +36,7 @@ HOMES = {
         "sweep/evaluate.py",
         "sweep/selectors.py",
         "sweep/calibrate.py",
+        "sweep/train.py",
     ),
     "peft": ("methods/",),
     "numba": ("simulator/",),
