@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from sweep.executor import Executor
 
-SNAPSHOT_SECONDS = 30.0
+LIVE = ".live.json"
+"""What a running driver says of itself, for `sweep status`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
             plan_summary(planned, todo) | {"store": str(options.store_folder.resolve())},
         )
         stopped = _execute(planned, todo, store, options, console) if todo else ""
+        (options.out / LIVE).unlink(missing_ok=True)
         done = _finish(planned, store, options)
         write_json(options.out / "provenance.json", _provenance(planned, store, todo, started))
     done.stop_signal, done.ran, done.seconds = stopped, len(todo), time.time() - started
@@ -127,6 +129,7 @@ def _execute(
 ) -> str:
     """Run the tasks; returns what stopped the run early, or nothing."""
     from sweep.driver import Run
+    from sweep.live import Live
     from sweep.progress import Progress, Tally, past_seconds
 
     sweep = planned.sweep
@@ -138,7 +141,9 @@ def _execute(
         totals = Counter(planned.plan.tasks[key].kind for key in todo)
         tally = Tally(totals, past_seconds(store.records.values()))
         with Progress(console, tally) as progress:
-            watcher = _Snapshots(progress, planned, store, options)
+            watcher = Live(
+                progress, options.out / LIVE, lambda: _write_table(planned, store, options.out)
+            )
             run = Run(planned.plan, todo, store, executor, needs, watcher)
             run.keep_traces, run.fail_fast = sweep.keep_traces, options.fail_fast
             run.execute()
@@ -171,25 +176,6 @@ def _needs(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
         "evaluate": model,
         "simulate": Resources(cpus=asked.simulate.cpu),
     }
-
-
-class _Snapshots:
-    """Passes events on to the display, and keeps results.parquet fresh while the sweep runs."""
-
-    def __init__(self, progress: Any, planned: Planned, store: Store, options: Options) -> None:
-        self.started, self.ended = progress.started, progress.ended
-        self.dropped = progress.dropped
-        self._progress, self._planned, self._store = progress, planned, store
-        self._out = options.out
-        self._next = time.monotonic() + SNAPSHOT_SECONDS
-
-    def tick(self) -> None:
-        self._progress.tick()
-        begun = time.monotonic()
-        if begun >= self._next:
-            _write_table(self._planned, self._store, self._out)
-            took = time.monotonic() - begun
-            self._next = time.monotonic() + max(SNAPSHOT_SECONDS, 20 * took)
 
 
 def _write_table(planned: Planned, store: Store, out: Path) -> pa.Table:
@@ -242,6 +228,8 @@ def status(folder: Path, store: Path | None = None) -> list[str]:
             lines.append(f"{kind}: {shown} of {len(keys)}")
     holder = kept.holder()
     if holder:
+        live = _read_json(folder / LIVE) if (folder / LIVE).exists() else {"line": "starting"}
+        lines += [live["line"], *(f"  {label}" for label in live.get("running", []))]
         state = f"running ({holder})"
     else:
         state = "not running; run the same command again to go on" if open_tasks else "finished"

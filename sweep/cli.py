@@ -118,6 +118,70 @@ def status(folder: RunFolder) -> None:
 
 
 @app.command()
+def watch(
+    folder: RunFolder,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between looks.")] = 2.0,
+) -> None:
+    """Follow a run from another terminal until it ends."""
+    import time
+
+    from sweep import api
+
+    last: list[str] = []
+    while True:
+        lines = api.status(folder)
+        if lines != last:
+            typer.echo("\n".join(lines))
+        if ": running" not in lines[0]:
+            break
+        last = lines
+        time.sleep(every)
+
+
+@app.command()
+def submit(
+    name: Name,
+    address: Annotated[str, typer.Option(help="Ray's job server, http://HOST:8265.")],
+    out: Annotated[Path, typer.Option(help="Absolute run folder that all nodes can reach.")],
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    store: StoreDir = None,
+    wait: Annotated[bool, typer.Option(help="Follow the job's log until it ends.")] = True,
+) -> None:
+    """Run a sweep as a Ray job on a cluster."""
+    from sweep.submit import submit as send
+
+    _sweep(name, file, set_)  # a faulty file never leaves this machine
+    extra = [part for value in set_ for part in ("--set", value)]
+    extra += ["--store", str(store.absolute())] if store else []
+    raise typer.Exit(send(name, file, out, address, extra, wait))
+
+
+@app.command()
+def gc(
+    store: Annotated[Path, typer.Argument(help="Store or run folder.")],
+    keep: Annotated[
+        list[str], typer.Option(help="Keep only what these sweeps need (repeatable).")
+    ] = [],  # noqa: B006
+    file: File = DEFAULT_FILE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove leftovers and unneeded artefacts of a store, and compact its journal."""
+    from sweep import api
+    from sweep.store import Store
+    from sweep.tidy import gc as tidy
+
+    if not store.is_dir():
+        raise InputError(f"{store} is no folder")
+    plans = [api.make_plan(_sweep(name, file, [])).plan for name in keep]
+    keys = {key for plan in plans for key in plan.tasks} if plans else None
+    with Store(store) as opened:
+        done = tidy(opened, keys, dry_run)
+    verb = "would be removed" if dry_run else "removed"
+    typer.echo(f"{done.records} records, {done.files} files, {done.freed_bytes:,} bytes {verb}")
+
+
+@app.command()
 def logs(
     key: Annotated[str, typer.Argument(help="Key of a task, or its first digits.")],
     store: Annotated[Path, typer.Option("--store", help="Store or run folder.")] = Path(

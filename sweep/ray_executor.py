@@ -12,12 +12,11 @@ from sweep import tasks
 from sweep.errors import ResourceError
 from sweep.executor import Handle, Outcome
 from sweep.resources import Resources
+from sweep.submit import EXCLUDES, PACKAGES
 from sweep.tasks import Record, Task, lost_record
 
 RETRIES = 2
 """How often a task is run again when its worker or node is lost; never after an exception."""
-
-_EXCLUDES = [".git", ".venv", "runs", "tests", "docs", "**/__pycache__"]
 
 
 class RayExecutor:
@@ -122,5 +121,5 @@ def _own_code() -> dict[str, Any]:
         raise ResourceError("the package `sweep` cannot be found for the cluster's workers")
     root = Path(spec.origin).parent.parent
     if (root / "site-packages").exists() or root.name == "site-packages":
-        return {"py_modules": [str(root / n) for n in ("sweep", "methods", "simulator", "reports")]}
-    return {"working_dir": str(root), "excludes": _EXCLUDES}
+        return {"py_modules": [str(root / name) for name in PACKAGES]}
+    return {"working_dir": str(root), "excludes": EXCLUDES}

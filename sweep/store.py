@@ -153,11 +153,23 @@ class Store:
         """Keep a record for good: on return it is on the disk."""
         if self._file is None:
             raise RuntimeError("the store is not open for writing")
-        body = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
-        self._file.write(_HEAD % _checksum(body.encode()) + body + "}\n")
+        self._file.write(_line(record))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._keep(record)
+
+    def lines(self) -> int:
+        """Lines of the journal, superseded ones included."""
+        return self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
+
+    def rewrite(self, keep: set[str]) -> None:
+        """Write the journal anew with one line for each record in `keep`."""
+        if self._file is None:
+            raise RuntimeError("the store is not open for writing")
+        self.records = {key: record for key, record in self.records.items() if key in keep}
+        replace(self.journal, "".join(map(_line, self.records.values())).encode())
+        self._file.close()
+        self._file = self.journal.open("a", encoding="utf-8")
 
     # -- artefacts ---------------------------------------------------------------------------
 
@@ -221,6 +233,12 @@ def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def _line(record: Record) -> str:
+    """A line of the journal: the record as JSON after a checksum of it."""
+    body = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
+    return _HEAD % _checksum(body.encode()) + body + "}\n"
 
 
 def _checksum(body: bytes) -> str:

@@ -52,6 +52,8 @@ class Record:
     infrastructure: bool = False
     """The failure was the machine's, not the task's: worth trying again."""
     seconds: float = 0.0
+    ended: float = 0.0
+    """When, in seconds since 1970."""
     worker: str = ""
     log: str = ""
 
@@ -83,6 +85,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
         error=error,
         infrastructure=error.startswith("MemoryError"),
         seconds=round(time.perf_counter() - started, 4),
+        ended=round(time.time(), 3),
         worker=f"{socket.gethostname()}:{os.getpid()}",
         log=log.getvalue(),
     )

@@ -1,0 +1,47 @@
+"""The files of a run while it runs: what is done so far, readable at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sweep.progress import Progress, duration
+from sweep.store import write_json
+from sweep.tasks import Record, Task
+
+LIVE_SECONDS = 2.0
+TABLE_SECONDS = 30.0
+TABLE_SHARE = 20
+"""The table is written so seldom that it takes at most one part in this many of the time."""
+
+
+class Live:
+    """Passes the driver's events on to the display; keeps the state and the table fresh."""
+
+    def __init__(self, progress: Progress, state: Path, write_table: Callable[[], object]) -> None:
+        self._progress, self._state, self._write_table = progress, state, write_table
+        self._next_state = 0.0
+        self._next_table = time.monotonic() + TABLE_SECONDS
+
+    def started(self, task: Task) -> None:
+        self._progress.started(task)
+
+    def ended(self, record: Record) -> None:
+        self._progress.ended(record)
+
+    def dropped(self, task: Task) -> None:
+        self._progress.dropped(task)
+
+    def tick(self) -> None:
+        self._progress.tick()
+        now = time.monotonic()
+        if now >= self._next_state:
+            tally = self._progress.tally
+            line = f"{duration(tally.elapsed)}: {tally.line()}"
+            write_json(self._state, {"line": line, "running": [*tally.running.values()]})
+            self._next_state = now + LIVE_SECONDS
+        if now >= self._next_table:
+            self._write_table()
+            took = time.monotonic() - now
+            self._next_table = now + max(TABLE_SECONDS, TABLE_SHARE * took)
