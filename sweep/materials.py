@@ -26,6 +26,11 @@ class Materials:
         self.sweep = sweep
         self.notes: list[str] = []
         self._memory: dict[tuple[Any, ...], Any] = {}
+        if texts.fingerprint(sweep.text) == texts.fingerprint(sweep.calibration, True):
+            raise InputError(
+                f"{sweep.source}: sweeps.{sweep.name}: text {sweep.text} and calibration "
+                f"{sweep.calibration} are the same words; what is reported must not be tuned on"
+            )
 
     def fetch(self, points: Iterable[Point], notify: Callable[[str], None]) -> None:
         """Make every model and text present and tokenised. Raises InputError or ResourceError."""
