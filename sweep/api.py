@@ -89,9 +89,13 @@ def make_plan(sweep: Sweep, fetch: bool = False, notify: Callable[[str], None] =
         raise InputError(f"{place}: downstream tasks are not run by this version; leave it empty")
     grid = expand(sweep)
     materials = Materials(sweep)
+    made = planning.plan(grid.points, materials)
     if fetch:
-        materials.fetch(grid.points, notify)
-    return Planned(sweep, grid, planning.plan(grid.points, materials), materials)
+        materials.fetch(grid.points, made.uses_calibration, notify)
+        if not materials.complete:
+            materials = Materials(sweep)
+            made = planning.plan(grid.points, materials)
+    return Planned(sweep, grid, made, materials)
 
 
 def run(sweep: Sweep, options: Options, console: Console) -> Finished:

@@ -13,6 +13,7 @@ from simulator import Geometry
 from sweep import models, texts
 from sweep.errors import InputError
 from sweep.grid import Point
+from sweep.keys import digest
 from sweep.shape import Sweep
 
 CALIBRATION_WINDOWS = 4
@@ -25,6 +26,8 @@ class Materials:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.notes: list[str] = []
+        self.complete = True
+        """Whether all that was asked for is present, so that keys and shards are final."""
         self._memory: dict[tuple[Any, ...], Any] = {}
         if texts.fingerprint(sweep.text) == texts.fingerprint(sweep.calibration, True):
             raise InputError(
@@ -32,24 +35,32 @@ class Materials:
                 f"{sweep.calibration} are the same words; what is reported must not be tuned on"
             )
 
-    def fetch(self, points: Iterable[Point], notify: Callable[[str], None]) -> None:
-        """Make every model and text present and tokenised. Raises InputError or ResourceError."""
+    def fetch(
+        self, points: Iterable[Point], calibration: bool, notify: Callable[[str], None]
+    ) -> None:
+        """Make models and texts present and tokenised, the calibration text only if it is used.
+
+        Raises InputError or ResourceError.
+        """
+        size = self.sweep.window_tokens
         for model in dict.fromkeys(point.model for point in points):
             models.ensure(model, notify)
-            for calibration in (False, True):
-                self._windows(model, calibration, make=True)
+            texts.count(self.sweep.text, model, size, make=True)
+            if calibration:
+                texts.count(self.sweep.calibration, model, size, True, make=True)
 
     # -- models ------------------------------------------------------------------------------
 
     def weights(self, model: str) -> str:
-        """Fingerprint of a model's weights, configuration and tokenizer."""
+        """Fingerprint of a model's weights, configuration and tokenizer, hashed together."""
         return self._once(("weights", model), self._weights, model)
 
     def _weights(self, model: str) -> str:
         found = models.fingerprint(model)
         if found.startswith("unfetched:"):
             self._note(f"model {model} is not present; keys are final once it is fetched")
-        return found
+            return found
+        return digest([found, models.tokenizer_fingerprint(model)])
 
     def geometry(self, point: Point) -> Geometry:
         """Sizes from the sweep file, the built-in table, or the model's configuration."""
@@ -94,12 +105,13 @@ class Materials:
         have = self._windows(point.model, calibration=True)
         return asked if have is None else min(have, asked)
 
-    def _windows(self, model: str, calibration: bool, make: bool = False) -> int | None:
+    def _windows(self, model: str, calibration: bool) -> int | None:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""
         name, size = self._text_name(calibration), self.sweep.window_tokens
-        return self._once(
-            ("windows", model, calibration), texts.count, name, model, size, calibration, make
-        )
+        identity = ("windows", model, calibration)
+        have = self._once(identity, texts.count, name, model, size, calibration)
+        self.complete = self.complete and have is not None
+        return have
 
     def _text_name(self, calibration: bool) -> str:
         return self.sweep.calibration if calibration else self.sweep.text
@@ -110,7 +122,7 @@ class Materials:
         """Fingerprint and geometry of each model, for the provenance."""
         return {
             entry.model: {
-                "weights": self.weights(entry.model),
+                "weights": models.fingerprint(entry.model),
                 "geometry": self._once(
                     ("geometry", entry.model), models.geometry, entry.model
                 ).to_mapping(),
@@ -144,6 +156,7 @@ class Materials:
     # -- helpers -----------------------------------------------------------------------------
 
     def _note(self, text: str) -> None:
+        self.complete = False
         if text not in self.notes:
             self.notes.append(text)
 

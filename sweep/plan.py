@@ -15,6 +15,7 @@ from typing import Any
 from methods.registry import create, method_class, parameter_names
 from simulator import allocate, footprint
 from sweep.grid import Point
+from sweep import plugins
 from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
@@ -49,6 +50,11 @@ class Plan:
     points: list[PlannedPoint] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether a task reads the calibration text."""
+        return any(task.kind not in ("evaluate", "simulate") for task in self.tasks.values())
 
     def counts(self) -> dict[str, int]:
         """Tasks by kind."""
@@ -89,7 +95,7 @@ class _Builder:
     def _evaluate(self, point: Point, dense: bool) -> tuple[str, ...]:
         identity = _evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
-            base, where = self._evaluation(point, dense), self.materials.where(point, "text")
+            base, where = self._evaluation(point, dense), self._where(point, "text")
             self._evaluations[identity] = tuple(
                 self._task(
                     "evaluate",
@@ -157,7 +163,7 @@ class _Builder:
             "inputs": self._trained(point) if name == point.method else {},
             "code": self._code("sweep.calibrate", name),
         }
-        where = self.materials.where(point, "calibration")
+        where = self._where(point, "calibration")
         label = f"calibrate {name} {point.model}"
         return self._task("calibrate", payload, label, where)
 
@@ -168,7 +174,7 @@ class _Builder:
         if not method_class(point.method).trained:
             return {}
         payload = self._training(point)
-        where = self.materials.where(point, "calibration")
+        where = self._where(point, "calibration")
         where["checkpoint"] = digest(["train", payload])
         density = "" if payload["density"] == 1 else f" {payload['density']:g}"
         own = "".join(f" {value}" for value in payload["parameters"].values())
@@ -251,9 +257,20 @@ class _Builder:
     def _code(self, root: str, method: str | None = None) -> str:
         name = f"{root}:{method}"
         if name not in self._codes:
-            modules = (root, method_class(method).__module__) if method else (root,)
-            self._codes[name] = code_fingerprint(*modules)
+            self._codes[name] = _fingerprint(root, method)
         return self._codes[name]
+
+    def _where(self, point: Point, role: str) -> dict[str, str]:
+        """Where a worker finds model, text and, if it is a user's own, the method."""
+        return {**self.materials.where(point, role), **plugins.where(point.method)}
+
+
+def _fingerprint(root: str, method: str | None) -> str:
+    """Of the code of a task, and of the method that it runs."""
+    plugin = plugins.origin(method) if method else None
+    if plugin is not None:
+        return code_fingerprint(root, plugin=plugin.source)
+    return code_fingerprint(root, *([method_class(method).__module__] if method else []))
 
 
 def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:
