@@ -212,6 +212,42 @@ def replaced(
             del module.forward
 
 
+@contextmanager
+def whole_windows(
+    model: nn.Module, method: str, density: float, **parameters: Any
+) -> Iterator[None]:
+    """As `replaced` for a Llama's modules, with each product over a whole window, in its dtype."""
+    hidden, intermediate = PlainMLP.of(layers_of(model)[0], "silu").sizes
+    d_in, d_mid = dip_densities(density, parameters.get("allocation", "paper"))
+    dip, share = method == "dip", {"glu": 3 * density - 2, "glu-oracle": density}
+    k = kept(d_mid if dip else share.get(method, (3 * density - 1) / 2), intermediate)
+
+    def install(module: Any) -> None:
+        def forward(x: Tensor) -> Tensor:
+            if dip:
+                x = x * _row_masks(x, kept(d_in, hidden))
+            gate, up = module.act_fn(module.gate_proj(x)), module.up_proj(x)
+            score = {"gate": gate, "up": up}.get(method, gate * up)
+            return module.down_proj(gate * up * _row_masks(score, k))
+
+        module.forward = forward
+
+    for module in layers_of(model):
+        install(module)
+    try:
+        yield
+    finally:
+        for module in layers_of(model):
+            del module.forward
+
+
+def _row_masks(values: Tensor, k: int) -> Tensor:
+    """Mask [1, tokens, units] of the k largest absolute values of each token."""
+    rows = values.abs().reshape(-1, values.shape[-1])
+    masks = [_indicator(largest(row, k), len(row), values.dtype) for row in rows.tolist()]
+    return torch.stack(masks).reshape(values.shape)
+
+
 def window_nll(model: nn.Module, window: Sequence[int]) -> float:
     """Negative log-likelihood of a window's tokens but the first, summed one by one."""
     with torch.no_grad():

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+import methods
+from methods.apply import applied
 from sweep import models, texts
 from sweep.evaluate import evaluate
-from tests.methods.reference import equation, perplexity, sparse_perplexity, window_nll
+from tests.methods.reference import (
+    equation,
+    perplexity,
+    sparse_perplexity,
+    whole_windows,
+    window_nll,
+)
 
 TOKENS = 40
 WINDOWS = (0, 1)
@@ -102,7 +110,9 @@ def test_equations_differ(tiny_llama: Path, tiny_text_file: Path) -> None:
     assert all(abs(a / b - 1) > 1e-4 for a, b in itertools.combinations(found, 2))
 
 
-SLOW_TOKENS = 48
+# On the real model a difference in the last bit of float32 may exchange two units at the edge of a
+# mask, and thirty layers make much of it. So the equations are compared where this cannot happen:
+# token by token in float64; and in float32 with products over whole windows, as evaluation has.
 SLOW_CASES = (
     ("glu", 0.75, {}),
     ("glu-oracle", 0.5, {}),
@@ -111,22 +121,39 @@ SLOW_CASES = (
     ("dip", 0.6, {"allocation": "paper"}),
     ("dip", 0.6, {"allocation": "uniform"}),
 )
+SMOLLM2, WIKI = "smollm2-135m", "embedded-wiki"
+slow_cases = pytest.mark.parametrize(("method", "density", "parameters"), SLOW_CASES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "density", "parameters"), SLOW_CASES)
-def test_smollm2_is_its_equation(method: str, density: float, parameters: dict[str, Any]) -> None:
-    ref, text = "smollm2-135m", "embedded-wiki"
-    model, windows = models.loaded(ref), windows_of(ref, text, SLOW_TOKENS)
+@slow_cases
+def test_smollm2_is_its_equation_token_by_token(
+    method: str, density: float, parameters: dict[str, Any]
+) -> None:
+    model, windows = models.load(SMOLLM2, "float32").double(), windows_of(SMOLLM2, WIKI, 24)[:1]
     formula = equation(method, density, **parameters)
-    expected = sparse_perplexity(model, windows, formula, torch.float32)
-    got = measured(ref, text, method, density, parameters, SLOW_TOKENS)
-    assert got == pytest.approx(expected, rel=5e-5)
+    expected = sparse_perplexity(model, windows, formula)
+    with applied(model, methods.create(method, density=density, **parameters)):
+        got = perplexity([window_nll(model, window) for window in windows], windows)
+    assert got == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+@slow_cases
+def test_smollm2_is_its_equation_in_float32(
+    method: str, density: float, parameters: dict[str, Any]
+) -> None:
+    tokens = 256
+    model, windows = models.load(SMOLLM2, "float32"), windows_of(SMOLLM2, WIKI, tokens)
+    with whole_windows(model, method, density, **parameters):
+        expected = perplexity([window_nll(model, window) for window in windows], windows)
+    got = measured(SMOLLM2, WIKI, method, density, parameters, tokens)
+    assert got == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
 def test_smollm2_dense_is_a_plain_transformers_loop() -> None:
-    ref, text, tokens = "smollm2-135m", "embedded-wiki", 512
-    model, windows = models.loaded(ref), windows_of(ref, text, tokens)
+    tokens = 512
+    model, windows = models.loaded(SMOLLM2), windows_of(SMOLLM2, WIKI, tokens)
     plain = perplexity([window_nll(model, window) for window in windows], windows)
-    assert measured(ref, text, "dense", 1.0, {}, tokens) == pytest.approx(plain, rel=1e-5)
+    assert measured(SMOLLM2, WIKI, "dense", 1.0, {}, tokens) == pytest.approx(plain, rel=1e-5)
