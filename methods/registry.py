@@ -39,6 +39,11 @@ def register(cls: type[Method]) -> type[Method]:
     return cls
 
 
+def forget(name: str) -> None:
+    """Take a name out, as before a newer version of a user's file is loaded."""
+    _METHODS.pop(name, None)
+
+
 def method_class(name: str) -> type[Method]:
     """The class behind a name; MethodError with the nearest name otherwise."""
     try:

@@ -35,8 +35,6 @@ def check(document: Document) -> None:
     for name, study in _mapping(top.get("studies")).items():
         if isinstance(study, dict):
             _study(document, ("studies", name), study, sweeps)
-    if top.get("plugins"):
-        document.fault(("plugins",), "plug-ins are not read by this version; leave the list empty")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -24,18 +24,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
-def code_fingerprint(*modules: str) -> str:
+def code_fingerprint(*modules: str, plugin: str = "") -> str:
     """Fingerprint of these modules and of every module of ours that they import.
 
-    Comments, docstrings and formatting do not count: what is hashed is the syntax tree.
+    Comments, docstrings and formatting do not count: what is hashed is the syntax tree. `plugin`
+    is the source of a plug-in, which counts with what it imports of ours.
     """
-    closure = sorted(_closure(modules))
-    return digest([(name, _tree_hash(_source(name))) for name in closure])
-
-
-def file_fingerprint(path: Path) -> str:
-    """Fingerprint of a plug-in's file, by its syntax tree."""
-    return _tree_hash(path)
+    own = [("plug-in", _hash(plugin))] if plugin else []
+    imported = _names(ast.parse(plugin)) if plugin else ()
+    closure = sorted(_closure((*modules, *imported)))
+    return digest(own + [(name, _tree_hash(_source(name))) for name in closure])
 
 
 def _closure(roots: Iterable[str]) -> set[str]:
@@ -52,7 +50,10 @@ def _closure(roots: Iterable[str]) -> set[str]:
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """Modules of our packages that `module` imports when it runs, functions' imports included."""
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    return _names(ast.parse(_source(module).read_text(encoding="utf-8")))
+
+
+def _names(tree: ast.AST) -> tuple[str, ...]:
     names = {name for node in _runtime_nodes(tree) for name in _imported(node)}
     ours = {n for n in names if n.split(".")[0] in PACKAGES}
     return tuple(sorted(n for n in ours if "." in n and find_spec(n) is not None))
@@ -92,7 +93,11 @@ def _source(module: str) -> Path:
 
 @cache
 def _tree_hash(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _hash(path.read_text(encoding="utf-8"))
+
+
+def _hash(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         _drop_docstring(node)
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

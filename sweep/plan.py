@@ -14,8 +14,8 @@ from typing import Any
 
 from methods.registry import create, method_class, parameter_names
 from simulator import allocate, footprint
-from sweep.grid import Point
 from sweep import plugins
+from sweep.grid import Point
 from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes

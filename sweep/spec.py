@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from sweep import checks, yamlfile
+from sweep import checks, plugins, yamlfile
 from sweep.errors import InputError
 from sweep.overrides import apply
 from sweep.shape import FileEntry, Part, StudyEntry, Sweep
@@ -95,6 +95,7 @@ def _plain(document: Document, value: Any, route: Route) -> Any:
 
 
 def _checked(document: Document) -> SweepFile:
+    _load_plugins(document)
     entry = _validated(document)
     checks.check(document)
     _raise(document)
@@ -107,6 +108,26 @@ def _checked(document: Document) -> SweepFile:
         for name, own in entry.sweeps.items()
     }
     return SweepFile(document.source, entry.plugins, sweeps, dict(entry.studies))
+
+
+def _load_plugins(document: Document) -> None:
+    """Register the methods of the plug-ins, paths from the sweep file, before names are checked."""
+    given = document.value.get("plugins") if isinstance(document.value, dict) else None
+    folder = Path(document.source).parent
+    seen: set[str] = set()
+    for index, name in enumerate(given if isinstance(given, list) else [given]):
+        if not isinstance(name, str):
+            continue
+        route: Route = ("plugins", index) if isinstance(given, list) else ("plugins",)
+        path = folder / Path(name).expanduser()
+        if path.name in seen:
+            document.fault(route, f"two plug-ins are called {path.name}; rename one")
+            continue
+        seen.add(path.name)
+        try:
+            plugins.load(path)
+        except InputError as error:
+            document.fault(route, str(error))
 
 
 def _raise(document: Document) -> None:

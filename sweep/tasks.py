@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweep import plugins
+
 PERSISTED = frozenset({"calibrate", "transform", "train"})
 """Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
 
@@ -69,6 +71,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
     handover: Any = None
     with _captured() as log:
         try:
+            plugins.ensure(task.where)
             given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
             result, handover = _functions()[task.kind](task.payload | task.where, given, device)
             status, error = "done", ""

@@ -284,7 +284,7 @@ def test_one_fault_of_a_method_entry(entry, path, words):
         ("sweeps:\n  a: 1", "s.yaml:2: sweeps.a: 1 is given; a mapping is expected"),
         ("defaults: 3", "s.yaml:1: defaults: 3 is given; a mapping is expected"),
         ("sweep: {}", "s.yaml:1: sweep: unknown key; did you mean sweeps? (allowed: plugins, def"),
-        ("plugins: a.py", "s.yaml:1: plugins: plug-ins are not read by this version"),
+        ("plugins: a.py", "s.yaml:1: plugins: plug-in "),
     ],
 )
 def test_faults_at_the_top(text, line, tmp_path: Path):

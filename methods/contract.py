@@ -1,0 +1,362 @@
+"""The contract of a method as rules that anyone can run: `sweep check-method my_method.py`.
+
+Each rule is tried on small models made here, with separate and with fused projections, and says
+what is wrong in a sentence. A method that passes works with every selector, cache and model.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from methods.apply import applied
+from methods.base import Method, MethodError
+from methods.density import MLP_SHARE, mlp_density
+from methods.mlp import GatedMLP, gated_mlps
+from methods.registry import create, parameter_names, reachable, summary
+from methods.select import topk
+from methods.training import Lesson, fitted
+
+HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY = 24, 48, 2, 61
+SMALL: Mapping[str, Any] = {"width": 16, "tokens": 128, "epochs": 2, "rank": 2, "steps": 3}
+"""Values for parameters of that name, so that a method that is trained takes no time here."""
+
+_COVERS = {
+    "input": {"gate", "up"},
+    "intermediate": {"down"},
+    "neuron": {"gate", "up", "down"},
+    "gate-neuron": {"gate", "down"},
+    "up-neuron": {"up", "down"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one rule."""
+
+    rule: str
+    passed: bool
+    reason: str = ""
+
+
+class BrokenError(Exception):
+    """A rule does not hold; the text says how."""
+
+
+def check(name: str, **parameters: Any) -> list[Verdict]:
+    """Every rule, tried on the registered method of that name."""
+    subject = Subject(name, {**_small(name), **parameters})
+    return [_verdict(rule, subject) for rule in RULES]
+
+
+def _small(name: str) -> dict[str, Any]:
+    return {p: SMALL[p] for p in parameter_names(name) if p in SMALL}
+
+
+def _verdict(rule: Rule, subject: Subject) -> Verdict:
+    text = (rule.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    try:
+        rule(subject)
+    except BrokenError as broken:
+        return Verdict(text, False, str(broken))
+    except Exception as error:
+        return Verdict(text, False, f"{type(error).__name__}: {error}")
+    return Verdict(text, True)
+
+
+@dataclass(slots=True)
+class Subject:
+    """The method that is tried."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    _arrays: dict[bool, dict[str, NDArray[Any]]] = field(default_factory=dict)
+
+    def make(self, density: float | None = None) -> Method:
+        """The method at a density, by default in the middle of what it reaches."""
+        low, high = reachable(self.name, **self.parameters)
+        density = (low + high) / 2 if density is None else density
+        return create(self.name, density, **self.parameters)
+
+    @contextmanager
+    def ready(self, fused: bool = False) -> Iterator[tuple[nn.Module, Method]]:
+        """A small model and the method, trained if it has to be."""
+        model, method = small_model(fused), self.make()
+        if method.trained and fused not in self._arrays:
+            self._arrays[fused] = method.train(model, lesson())[1]
+        with torch.no_grad(), fitted(model, method, self._arrays.get(fused)) as ready:
+            yield model, ready
+
+
+Rule = Callable[[Subject], None]
+
+
+def it_says_what_it_is(subject: Subject) -> None:
+    """It has a docstring, and groups that exist and share no matrix."""
+    if len(summary(subject.name)) < 20:
+        raise BrokenError("the first line of its docstring should say what it leaves out")
+    groups = subject.make().groups
+    unknown = [group for group in groups if group not in _COVERS]
+    if unknown:
+        raise BrokenError(f"group {unknown[0]!r} is none of {', '.join(_COVERS)}")
+    covered = [matrix for group in groups for matrix in sorted(_COVERS[group])]
+    twice = sorted({matrix for matrix in covered if covered.count(matrix) > 1})
+    if twice:
+        raise BrokenError(f"groups {', '.join(groups)} prune {twice[0]} twice")
+
+
+def its_parameters_make_it_again(subject: Subject) -> None:
+    """It is a frozen value, made again by its density and parameters, which are JSON."""
+    method = subject.make()
+    parameters = json.loads(json.dumps(method.parameters()))
+    if create(subject.name, method.density, **parameters) != method:
+        raise BrokenError(f"{parameters} make another method")
+    hash(method)
+    try:
+        method.density = 1.0  # type: ignore[misc]
+    except dataclasses.FrozenInstanceError:
+        return
+    raise BrokenError("it can be changed: write @dataclass(frozen=True) over its class")
+
+
+def its_reach_is_kept(subject: Subject) -> None:
+    """A density out of its reach is refused with MethodError."""
+    low, high = reachable(subject.name, **subject.parameters)
+    for outside in (low - 0.01, high + 0.01):
+        try:
+            subject.make(outside)
+        except MethodError:
+            continue
+        raise BrokenError(f"density {outside:g} is taken; it reaches {low:g} to {high:g}")
+
+
+def its_groups_make_its_density(subject: Subject) -> None:
+    """The densities of its groups are between 0 and 1 and make the density of the MLP."""
+    low, high = reachable(subject.name, **subject.parameters)
+    for share in (0.1, 0.5, 0.9, 1.0):
+        method = subject.make(low + share * (high - low))
+        groups = method.group_densities()
+        if tuple(groups) != method.groups:
+            raise BrokenError(f"group_densities gives {[*groups]}; groups is {[*method.groups]}")
+        if not all(group in MLP_SHARE and 0 <= d <= 1 for group, d in groups.items()):
+            raise BrokenError(f"at density {method.density:g} the groups have {groups}")
+        made = mlp_density(groups) if groups else method.density  # none are pruned as they run
+        if abs(made - method.density) > 1e-6:
+            raise BrokenError(f"at density {method.density:g} its groups make {made:g}")
+
+
+def it_asks_once_for_each_group(subject: Subject) -> None:
+    """It asks once for each group, in order, with scores that are finite and not negative."""
+    with subject.ready() as (model, method):
+        calls: list[tuple[str, float]] = []
+
+        def watch(group: str, scores: Tensor, density: float) -> Tensor:
+            units = HIDDEN if group == "input" else INTERMEDIATE
+            if tuple(scores.shape) != (1, 5, units):
+                raise BrokenError(
+                    f"scores of {group} are {tuple(scores.shape)}, not [1, 5, {units}]"
+                )
+            if not bool((torch.isfinite(scores) & (scores >= 0)).all()):
+                raise BrokenError(f"scores of {group} must be finite and not negative")
+            calls.append((group, density))
+            return torch.ones_like(scores)
+
+        out = method.forward(gated_mlps(model)[0], tokens(5), watch)
+    if calls != list(method.group_densities().items()):
+        raise BrokenError(f"it asks {calls}; its groups are {method.group_densities()}")
+    if tuple(out.shape) != (1, 5, HIDDEN):
+        raise BrokenError(f"forward returns {tuple(out.shape)}, not [1, 5, {HIDDEN}]")
+
+
+def with_all_kept_it_is_dense(subject: Subject) -> None:
+    """With every unit kept it is the dense MLP, separate or fused, with biases."""
+    for fused in (False, True):
+        with subject.ready(fused) as (model, method):
+            for view in gated_mlps(model):
+                got = method.forward(view, tokens(4), _all_kept)
+                _same(got, view.module(tokens(4)), f"layer {view.layer}, fused {fused}")
+
+
+def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
+    """Weights of units that the mask leaves out change nothing."""
+    for fused in (False, True):
+        with subject.ready(fused) as (model, method):
+            view = gated_mlps(model)[1]
+            expected = method.forward(view, tokens(1), _every_third)
+            for group in method.groups:
+                units = HIDDEN if group == "input" else INTERMEDIATE
+                _overwrite(view, group, torch.arange(units) % 3 != 0)
+            got = method.forward(view, tokens(1), _every_third)
+            _same(got, expected, "after other weights were put into units that are left out")
+
+
+def tokens_do_not_meet(subject: Subject) -> None:
+    """A token's output is the same alone as among others."""
+    with subject.ready() as (model, method):
+        view = gated_mlps(model)[0]
+
+        def chosen(group: str, scores: Tensor, density: float) -> Tensor:
+            return topk(0, group, scores, density)
+
+        together = method.forward(view, tokens(6), chosen)
+        alone = [method.forward(view, tokens(6)[:, i : i + 1], chosen) for i in range(6)]
+        _same(together, torch.cat(alone, dim=1), "tokens one by one")
+
+
+def it_keeps_the_type(subject: Subject) -> None:
+    """It works in bfloat16 and returns what it was given."""
+    with subject.ready() as (model, method):
+        view = gated_mlps(model.to(torch.bfloat16))[0]
+        out = method.forward(view, tokens(3).to(torch.bfloat16), _all_kept)
+    if out.dtype != torch.bfloat16:
+        raise BrokenError(f"it returns {out.dtype}")
+
+
+def it_leaves_the_model_as_it_was(subject: Subject) -> None:
+    """A model that it was applied to is as before."""
+    ids = torch.arange(8)[None]
+    with subject.ready() as (model, method):
+        before, dense = copy.deepcopy(model.state_dict()), model(input_ids=ids).logits
+        with applied(model, method):
+            model(input_ids=ids)
+        _same(model(input_ids=ids).logits, dense, "the dense model afterwards", 0.0)
+        after = model.state_dict()
+    changed = [name for name, value in before.items() if not torch.equal(after[name], value)]
+    if changed or set(after) != set(before):
+        raise BrokenError(f"{(changed or [*set(after) ^ set(before)])[0]} has changed")
+
+
+def training_gives_the_same_twice(subject: Subject) -> None:
+    """What it is trained to depends on the lesson alone, and leaves the model as it was."""
+    method = subject.make()
+    if not method.trained:
+        return
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    first, second = (method.train(model, lesson())[1] for _ in range(2))
+    other = [name for name in first if not np.array_equal(first[name], second[name])]
+    if other or set(first) != set(second):
+        raise BrokenError(f"{(other or ['the set of arrays'])[0]} differs the second time")
+    after = model.state_dict()
+    if set(after) != set(before) or any(not torch.equal(after[n], v) for n, v in before.items()):
+        raise BrokenError("it changed the model")
+
+
+RULES: tuple[Rule, ...] = (
+    it_says_what_it_is,
+    its_parameters_make_it_again,
+    its_reach_is_kept,
+    its_groups_make_its_density,
+    it_asks_once_for_each_group,
+    with_all_kept_it_is_dense,
+    it_does_not_read_what_it_leaves_out,
+    tokens_do_not_meet,
+    it_keeps_the_type,
+    it_leaves_the_model_as_it_was,
+    training_gives_the_same_twice,
+)
+
+
+def _all_kept(group: str, scores: Tensor, density: float) -> Tensor:
+    return torch.ones_like(scores)
+
+
+def _every_third(group: str, scores: Tensor, density: float) -> Tensor:
+    kept = torch.arange(scores.shape[-1]) % 3 == 0
+    return kept.expand_as(scores).to(scores.dtype)
+
+
+def _same(got: Tensor, expected: Tensor, what: str, tolerance: float = 1e-4) -> None:
+    apart = float((got - expected).abs().max())
+    if not apart <= tolerance:
+        raise BrokenError(f"{what}: outputs are {apart:.3g} apart")
+
+
+def _overwrite(view: GatedMLP, group: str, units: Tensor) -> None:
+    """Garbage in the weights of these units (the table of SEMANTICS 1)."""
+    module: Any = view.module
+    if hasattr(module, "gate_up_proj"):
+        gate, up = module.gate_up_proj.weight.data.chunk(2)
+    else:
+        gate, up = module.gate_proj.weight.data, module.up_proj.weight.data
+    for name, weight in (("gate", gate), ("up", up), ("down", module.down_proj.weight.data)):
+        if name in _COVERS[group]:
+            by_column = group == "input" or name == "down"
+            weight[(slice(None), units) if by_column else units] = 7.5
+
+
+def tokens(count: int) -> Tensor:
+    """Inputs of an MLP [1, count, HIDDEN]."""
+    return torch.linspace(-2, 2, count * HIDDEN).mul(7).sin().reshape(1, count, HIDDEN)
+
+
+def lesson() -> Lesson:
+    """A small lesson without words."""
+    windows = np.random.default_rng(0).integers(0, VOCABULARY, (6, 32))
+    return Lesson(windows, seed=1, log=lambda text: None)
+
+
+def small_model(fused: bool = False) -> nn.Module:
+    """A language model without attention whose MLPs have biases: the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _Model(fused).eval().requires_grad_(False)
+
+
+class _MLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(HIDDEN, INTERMEDIATE)
+        self.up_proj = nn.Linear(HIDDEN, INTERMEDIATE)
+        self.down_proj = nn.Linear(INTERMEDIATE, HIDDEN)
+        self.act_fn = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+class _FusedMLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(HIDDEN, 2 * INTERMEDIATE)
+        self.down_proj = nn.Linear(INTERMEDIATE, HIDDEN)
+        self.activation_fn = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(self.activation_fn(gate) * up)
+
+
+class _Layer(nn.Module):
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(HIDDEN)
+        self.mlp = _FusedMLP() if fused else _MLP()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm(x))
+
+
+class _Model(nn.Module):
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, HIDDEN)
+        self.layers = nn.ModuleList(_Layer(fused) for _ in range(LAYERS))
+        self.head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
+
+    def forward(self, input_ids: Tensor) -> SimpleNamespace:
+        x = self.embedding(input_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return SimpleNamespace(logits=self.head(x))

@@ -1,0 +1,108 @@
+"""Methods in users' own files: loaded on the driver, and on workers from the source in the task.
+
+A plug-in is one file that registers methods: `@methods.register` over a class like those of
+`methods/`. Its code runs with the rights of who runs the sweep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from methods import registry
+from sweep.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A file that has been loaded, and the names of the methods that it registered."""
+
+    file: str
+    source: str
+    methods: tuple[str, ...]
+
+
+_loaded: dict[str, Plugin] = {}
+
+
+def load(path: Path) -> Plugin:
+    """Run a plug-in's file and register its methods; InputError says what is wrong with it."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"plug-in {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"plug-in {path} is no text") from None
+    return install(path.name, source)
+
+
+def install(file: str, source: str) -> Plugin:
+    """Register the methods of a plug-in's source, in the place of an earlier one of that file."""
+    known = _loaded.get(file)
+    if known is not None and known.source == source and set(known.methods) <= set(registry.names()):
+        return known
+    if known is not None:
+        _forget(known)
+    before = set(registry.names())
+    try:
+        _run(file, source)
+    except (Exception, SystemExit) as error:
+        for name in set(registry.names()) - before:
+            registry.forget(name)
+        raise InputError(f"plug-in {file}: {_reason(file, error)}") from error
+    added = tuple(name for name in registry.names() if name not in before)
+    if not added:
+        raise InputError(
+            f"plug-in {file} registers no method: put @methods.register over its class"
+        )
+    _loaded[file] = Plugin(file, source, added)
+    return _loaded[file]
+
+
+def _forget(plugin: Plugin) -> None:
+    for name in plugin.methods:
+        registry.forget(name)
+    del _loaded[plugin.file]
+
+
+def _run(file: str, source: str) -> None:
+    stem = re.sub(r"\W", "_", Path(file).stem)
+    name = f"sweep_plugin_{stem}_{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    module = ModuleType(name)
+    module.__file__ = file
+    sys.modules[name] = module  # dataclasses and pickle look there
+    exec(compile(source, file, "exec"), module.__dict__)
+
+
+def _reason(file: str, error: BaseException) -> str:
+    """The error in one line, with the line of the file where it arose."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    place = f"line {line}: " if line else ""
+    return f"{place}{type(error).__name__}: {error}"
+
+
+def origin(method: str) -> Plugin | None:
+    """The plug-in that a method is from; None if it is built in."""
+    return next((plugin for plugin in _loaded.values() if method in plugin.methods), None)
+
+
+def where(method: str) -> dict[str, str]:
+    """What a worker needs to load the method's plug-in; nothing if it is built in."""
+    plugin = origin(method)
+    return {"plugin": plugin.file, "plugin_source": plugin.source} if plugin else {}
+
+
+def ensure(given: dict[str, Any]) -> None:
+    """Load the plug-in that `where` describes, if there is one."""
+    if "plugin" in given:
+        install(given["plugin"], given["plugin_source"])
