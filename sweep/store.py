@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from simulator import Trace
 
 _ARRAYS, _TRACE = ".npz", ".trace"
+_NAMES = "__names__"
+"""Among the arrays of a file, the names of the others."""
 _SUFFIXES = (_ARRAYS, _TRACE)
 _HEAD = '{"sum":"%s","record":'
 _HEAD_CHARS = len(_HEAD % ("0" * 8))
@@ -226,18 +228,24 @@ def _read_trace(path: Path) -> Trace:
 
 
 def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    names = np.array(sorted(arrays), dtype=np.str_)
     with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays, **{_NAMES: names})  # type: ignore[arg-type]
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays; zip checks the bytes of each, but would not notice one that is gone."""
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        arrays = {name: file[name] for name in file.files}
+    if arrays.pop(_NAMES).tolist() != sorted(arrays):
+        raise ValueError("it does not hold the arrays that were written")
+    return arrays
 
 
 def _line(record: Record) -> str:
     """A line of the journal: the record as JSON after a checksum of it."""
     body = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
+    body = body.encode("utf-8", "backslashreplace").decode()  # half a character, as JSON has it
     return _HEAD % _checksum(body.encode()) + body + "}\n"
 
 

@@ -77,7 +77,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
             status, error = "done", ""
         except Exception as failure:
             traceback.print_exc()
-            result, status, error = {}, "failed", f"{type(failure).__name__}: {failure}"
+            result, status, error = {}, "failed", _text(f"{type(failure).__name__}: {failure}")
     record = Record(
         key=task.key,
         kind=task.kind,
@@ -90,9 +90,14 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
         seconds=round(time.perf_counter() - started, 4),
         ended=round(time.time(), 3),
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        log=log.getvalue(),
+        log=_text(log.getvalue()),
     )
     return record, handover
+
+
+def _text(written: str) -> str:
+    """Text that any file can hold: half a character, as of a file name, is written as an escape."""
+    return written.encode("utf-8", "backslashreplace").decode()
 
 
 def _functions() -> dict[str, Function]:
