@@ -15,7 +15,14 @@ from pydantic_core import PydanticCustomError
 import methods
 from simulator.device import Device
 from sweep.fields import LABEL, spread
-from sweep.shape import ALIASES, ExcludeRule, MethodEntry, method_names
+from sweep.shape import (
+    ALIASES,
+    MAPPINGS,
+    ExcludeRule,
+    MethodEntry,
+    method_names,
+    parameter_values,
+)
 from sweep.words import nearest, show
 from sweep.yamlfile import Document, Route
 
@@ -176,7 +183,7 @@ class _Sweep:
             if key not in shared:
                 whom = f" of an entry of {' and '.join(known)}" if known else ""
                 self.document.fault((*route, key), f"unknown key{whom}{nearest(key, allowed)}")
-            elif fault := _axis_fault(entry[key]):
+            elif fault := _axis_fault(key, entry[key]):
                 self.document.fault((*route, key), fault)
             else:
                 good.append(key)
@@ -219,19 +226,20 @@ def _known_methods(value: Any) -> list[str]:
     return list(dict.fromkeys(ALIASES.get(name, (name,))[0] for name in names))
 
 
-def _axis_fault(value: Any) -> str:
+def _axis_fault(key: str, value: Any) -> str:
     """Why a value is no axis of a method's parameter; empty if it is."""
     try:
-        values = spread(value)
+        values = parameter_values(value)
     except PydanticCustomError as error:
         return error.message()
-    nested = [v for v in values if v is None or isinstance(v, list | dict)]
+    mappings = () if key in MAPPINGS else (dict,)
+    nested = [v for v in values if v is None or isinstance(v, (list, *mappings))]
     return f"{show(nested[0])} is given; text, a number or true is expected" if nested else ""
 
 
 def _combinations(entry: Mapping[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:
     """Every choice of the entry's parameters, up to a number that no user writes."""
-    choices = islice(product(*(spread(entry[name]) for name in names)), _MAX_COMBINATIONS)
+    choices = islice(product(*(parameter_values(entry[name]) for name in names)), _MAX_COMBINATIONS)
     return (dict(zip(names, choice, strict=True)) for choice in choices)
 
 

@@ -26,6 +26,19 @@ METRICS = ("tokens_per_s", "delta_ppl", "ppl", "hit_rate", "flash_bytes_per_toke
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
 
 
+MAPPINGS = ("allocation",)
+"""Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
+
+
+def parameter_values(value: Any) -> tuple[Any, ...]:
+    """The values of a method's parameter: an axis, where a mapping that is no range is one value.
+
+    Raises PydanticCustomError.
+    """
+    is_range = isinstance(value, dict) and (not value or {"from", "to", "step"} & set(value))
+    return (value,) if isinstance(value, dict) and not is_range else fields.spread(value)
+
+
 def method_names() -> tuple[str, ...]:
     """Names that `method:` takes: the methods and their aliases."""
     return (*methods.names(), *ALIASES)
@@ -205,7 +218,7 @@ class MethodEntry(Part):
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of each of the method's own parameters."""
-        return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
+        return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
 class ExcludeRule(Part):
@@ -227,7 +240,7 @@ class ExcludeRule(Part):
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of parameters of methods that the rule asks for."""
-        return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
+        return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
 class Cache(Part):
