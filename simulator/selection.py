@@ -94,7 +94,7 @@ def select(
     not depend on `threads`.
     """
     values = scores_of(values, (2, 3))
-    tokens, units = values.shape[-2:]
+    units = values.shape[-1]
     k = whole("k", k, 1, units, " (the number of units)")
     gamma = gamma_of(gamma)
     rows = values if values.ndim == 3 else values[None]

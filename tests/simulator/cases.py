@@ -72,9 +72,7 @@ class ScoreCase:
         return order.tolist() if self.hot else None
 
 
-def random_masks(
-    rng: np.random.Generator, tokens: int, units: int, kind: str
-) -> NDArray[np.bool_]:
+def random_masks(rng: np.random.Generator, tokens: int, units: int, kind: str) -> NDArray[np.bool_]:
     shares = {"all": 1.0, "none": 0.0, "sparse": 0.05, "half": 0.5, "dense": 0.9}
     if kind in shares:
         return rng.random((tokens, units)) < shares[kind]
@@ -127,7 +125,9 @@ def cases(draw: st.DrawFn, most_units: int = MOST_UNITS, most_tokens: int = 12) 
         tokens=draw(st.integers(0, most_tokens)),
         units=units,
         kind=draw(st.sampled_from(MASKS)),
-        capacity=draw(st.one_of(st.integers(0, units + 3), st.sampled_from([0, units // 2, units]))),
+        capacity=draw(
+            st.one_of(st.integers(0, units + 3), st.sampled_from([0, units // 2, units]))
+        ),
         hot=draw(st.booleans()),
     )
 

@@ -123,7 +123,7 @@ def test_masks_without_locality_hit_at_the_cached_fraction(
 
 
 def test_lru_is_the_recency_list_cut_at_the_capacity() -> None:
-    """SEMANTICS 4, read literally: move used units to the front in their order, keep the first C."""
+    """Read literally: move used units to the front in their order, keep the first C."""
     rng = np.random.default_rng(4)
     masks = rng.random((60, 40)) < 0.3
     order, seen = list(range(40)), set[int]()
