@@ -72,16 +72,18 @@ def _imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:
-        submodules = [f"{node.module}.{a.name}" for a in node.names if node.module in PACKAGES]
-        return [node.module, *(name for name in submodules if _is_module(name))]
+        inside = node.names if _is_package(node.module) else []
+        submodules = [f"{node.module}.{alias.name}" for alias in inside]
+        return [node.module, *(name for name in submodules if find_spec(name) is not None)]
     return []
 
 
-def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
+def _is_package(module: str) -> bool:
+    """Whether it is a package of ours; looking inside what is none would import it."""
+    if module.split(".")[0] not in PACKAGES:
         return False
+    spec = find_spec(module)
+    return spec is not None and spec.submodule_search_locations is not None
 
 
 def _source(module: str) -> Path:
