@@ -269,6 +269,18 @@ def validate(
         typer.echo(f"{name}: {len(expand(sweep).points):,} points")
 
 
+@app.command("check-method")
+def check_method(
+    file: Annotated[Path, typer.Argument(help="A file of your own that registers methods.")],
+) -> None:
+    """Try every rule that a method must keep on the methods of a plug-in."""
+    from sweep.show import method_checks
+
+    table, kept = method_checks(file)
+    _console(stderr=False).print(table)
+    raise typer.Exit(0 if kept else 1)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the sweep file, for editors."""

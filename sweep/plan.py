@@ -215,10 +215,10 @@ class _Builder:
             "slots": dict(self._slots(point)),
             "scope": point.cache_scope,
             "inputs": {"trace": trace} | ({"start": self._calibrate(point)} if ordered else {}),
-            "code": self._code("sweep.simulate"),
+            "code": self._code("sweep.simulate", policy=point.policy),
         }
         label = f"{point.policy} {_slots_text(payload)} on {self.tasks[trace].label}"
-        return self._task("simulate", payload, label, {})
+        return self._task("simulate", payload, label, plugins.where(point.policy, "policies"))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
@@ -254,10 +254,10 @@ class _Builder:
         self.tasks.setdefault(key, Task(kind, key, payload, label, where))
         return key
 
-    def _code(self, root: str, method: str | None = None) -> str:
-        name = f"{root}:{method}"
+    def _code(self, root: str, method: str | None = None, policy: str = "") -> str:
+        name = f"{root}:{method}:{policy}"
         if name not in self._codes:
-            self._codes[name] = _fingerprint(root, method)
+            self._codes[name] = _fingerprint(root, method, policy)
         return self._codes[name]
 
     def _where(self, point: Point, role: str) -> dict[str, str]:
@@ -265,9 +265,9 @@ class _Builder:
         return {**self.materials.where(point, role), **plugins.where(point.method)}
 
 
-def _fingerprint(root: str, method: str | None) -> str:
-    """Of the code of a task, and of the method that it runs."""
-    plugin = plugins.origin(method) if method else None
+def _fingerprint(root: str, method: str | None, policy: str) -> str:
+    """Of the code of a task, and of the method or a user's own policy that it runs."""
+    plugin = plugins.origin(method) if method else plugins.origin(policy, "policies")
     if plugin is not None:
         return code_fingerprint(root, plugin=plugin.source)
     return code_fingerprint(root, *([method_class(method).__module__] if method else []))

@@ -1,37 +1,38 @@
-"""Methods in users' own files: loaded on the driver, and on workers from the source in the task.
+"""Methods and policies in users' own files: loaded on the driver, and on workers from the task.
 
-A plug-in is one file that registers methods: `@methods.register` over a class like those of
-`methods/`. Its code runs with the rights of who runs the sweep.
+A plug-in is one file with `@methods.register` over a class like those of `methods/`, or
+`@simulator.register` over a cache policy. Its code runs with the rights of who runs the sweep.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from methods import registry
+from simulator.policies import POLICIES, policy_class
 from sweep.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A file that has been loaded, and the names of the methods that it registered."""
+    """A file that has been loaded, and the names that it registered."""
 
     file: str
     source: str
     methods: tuple[str, ...]
+    policies: tuple[str, ...]
 
 
 _loaded: dict[str, Plugin] = {}
 
 
 def load(path: Path) -> Plugin:
-    """Run a plug-in's file and register its methods; InputError says what is wrong with it."""
+    """Run a plug-in's file, which registers itself; InputError says what is wrong with it."""
     try:
         source = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -42,25 +43,24 @@ def load(path: Path) -> Plugin:
 
 
 def install(file: str, source: str) -> Plugin:
-    """Register the methods of a plug-in's source, in the place of an earlier one of that file."""
+    """Run a plug-in's source, in the place of an earlier one of that file."""
     known = _loaded.get(file)
     if known is not None and known.source == source and set(known.methods) <= set(registry.names()):
         return known
     if known is not None:
         _forget(known)
-    before = set(registry.names())
+    before = registry.names()
     try:
-        _run(file, source)
+        module = _run(file, source)
     except (Exception, SystemExit) as error:
-        for name in set(registry.names()) - before:
+        for name in set(registry.names()) - set(before):
             registry.forget(name)
         raise InputError(f"plug-in {file}: {_reason(file, error)}") from error
     added = tuple(name for name in registry.names() if name not in before)
-    if not added:
-        raise InputError(
-            f"plug-in {file} registers no method: put @methods.register over its class"
-        )
-    _loaded[file] = Plugin(file, source, added)
+    policies = tuple(n for n in POLICIES if policy_class(n).__module__ == module.__name__)
+    if not added and not policies:
+        raise InputError(f"plug-in {file} registers nothing: put @methods.register over its class")
+    _loaded[file] = Plugin(file, source, added, policies)
     return _loaded[file]
 
 
@@ -70,13 +70,12 @@ def _forget(plugin: Plugin) -> None:
     del _loaded[plugin.file]
 
 
-def _run(file: str, source: str) -> None:
-    stem = re.sub(r"\W", "_", Path(file).stem)
-    name = f"sweep_plugin_{stem}_{hashlib.sha256(source.encode()).hexdigest()[:8]}"
-    module = ModuleType(name)
+def _run(file: str, source: str) -> ModuleType:
+    module = ModuleType("sweep_plugin_" + re.sub(r"\W", "_", Path(file).stem))
     module.__file__ = file
-    sys.modules[name] = module  # dataclasses and pickle look there
+    sys.modules[module.__name__] = module  # dataclasses and pickle look there
     exec(compile(source, file, "exec"), module.__dict__)
+    return module
 
 
 def _reason(file: str, error: BaseException) -> str:
@@ -91,14 +90,14 @@ def _reason(file: str, error: BaseException) -> str:
     return f"{place}{type(error).__name__}: {error}"
 
 
-def origin(method: str) -> Plugin | None:
-    """The plug-in that a method is from; None if it is built in."""
-    return next((plugin for plugin in _loaded.values() if method in plugin.methods), None)
+def origin(name: str, kind: Literal["methods", "policies"] = "methods") -> Plugin | None:
+    """The plug-in that a method or policy is from; None if it is built in."""
+    return next((p for p in _loaded.values() if name in getattr(p, kind)), None)
 
 
-def where(method: str) -> dict[str, str]:
-    """What a worker needs to load the method's plug-in; nothing if it is built in."""
-    plugin = origin(method)
+def where(name: str, kind: Literal["methods", "policies"] = "methods") -> dict[str, str]:
+    """What a worker needs to load the plug-in of a method or policy; nothing if it is built in."""
+    plugin = origin(name, kind)
     return {"plugin": plugin.file, "plugin_source": plugin.source} if plugin else {}
 
 

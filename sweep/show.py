@@ -10,6 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sweep.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -58,6 +60,26 @@ def _decision_row(decision: Decision) -> list[str]:
         f"{best.delta_ppl_low:+.3f} … {best.delta_ppl_high:+.3f}",
         f"{best.hit_rate:.1%}",
     ]
+
+
+def method_checks(file: Path) -> tuple[Table, bool]:
+    """Each rule of the contract for each method of a plug-in, and whether all are kept."""
+    from sweep import plugins
+
+    loaded = plugins.load(file)
+    if not loaded.methods:
+        raise InputError(f"plug-in {file} registers no method")
+    from methods.contract import check  # imports torch
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    kept = True
+    for name in loaded.methods:
+        for verdict in check(name):
+            kept = kept and verdict.passed
+            mark = Text("pass", "green") if verdict.passed else Text("FAIL", "red")
+            rule = f"{verdict.rule}: {verdict.reason}" if verdict.reason else verdict.rule
+            table.add_row(Text(name), mark, Text(rule))
+    return table, kept
 
 
 def listing(kind: str, file: Path) -> Table:

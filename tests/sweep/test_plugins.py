@@ -1,0 +1,205 @@
+"""Plug-ins: loaded once, on workers from the source alone, in the keys, and checked by rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import methods
+from methods import contract, registry
+from sweep import plugins, spec, tasks
+from sweep.errors import InputError
+from sweep.grid import expand
+from sweep.materials import Materials
+from sweep.plan import plan
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKEN = '''
+from dataclasses import dataclass
+import methods
+
+@methods.register
+@dataclass(frozen=True)
+class Greedy(methods.Method):
+    """Says that it prunes columns of W_down and reads all of them."""
+    name = "greedy"
+    groups = ("intermediate",)
+
+    def forward(self, mlp, x, select):
+        glu = mlp.glu(x)
+        select("intermediate", -glu.abs(), self.group_densities()["intermediate"])
+        return mlp.down(glu)
+'''
+POLICY = '''
+import simulator
+
+@simulator.register
+class Youngest(simulator.policies.NoCache):
+    """Keeps nothing, under another name."""
+    name = "youngest"
+    description = "nothing at all"
+'''
+
+
+def example() -> str:
+    """The method that CONTRIBUTING.md shows."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """What a test loads is gone after it."""
+    yield
+    for plugin in list(plugins._loaded.values()):
+        plugins._forget(plugin)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_method.py").write_text(example(), encoding="utf-8")
+    return tmp_path
+
+
+def sweep_file(folder: Path, model: Path, text: Path, entries: str = "") -> Path:
+    other = folder / "calibration.txt"
+    other.write_text(text.read_text(encoding="utf-8")[::-1], encoding="utf-8")
+    path = folder / "sweeps.yaml"
+    path.write_text(
+        f"""
+plugins: [my_method.py]
+defaults: {{text: {text}, calibration: {other}, windows: 1, window_tokens: 64}}
+sweeps:
+  own:
+    models: [{model}]
+    methods:
+      - {{method: weighed-glu, density: [0.7, 0.9], power: 0.5}}
+      - {{method: weighed-glu, density: 0.8, gamma: 0.5}}
+      {entries}
+    devices: [{{device: apple-a18, dram_gb: 0.0001}}]
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_the_example_is_short_and_keeps_every_rule() -> None:
+    assert len(example().splitlines()) <= 36
+    assert plugins.install("my_method.py", example()).methods == ("weighed-glu",)
+    verdicts = contract.check("weighed-glu")
+    assert [v for v in verdicts if not v.passed] == []
+    assert len(verdicts) == len(contract.RULES)
+
+
+def test_rules_that_are_broken_are_named() -> None:
+    plugins.install("greedy.py", BROKEN)
+    broken = {v.rule: v.reason for v in contract.check("greedy") if not v.passed}
+    assert broken == {
+        "It asks once for each group, in order, with scores that are finite and not negative": (
+            "scores of intermediate must be finite and not negative"
+        ),
+        "Weights of units that the mask leaves out change nothing": broken[
+            "Weights of units that the mask leaves out change nothing"
+        ],
+    }
+    assert "outputs are" in broken["Weights of units that the mask leaves out change nothing"]
+
+
+def test_the_command_says_pass_or_fail(folder: Path) -> None:
+    from sweep.cli import app
+
+    good = CliRunner().invoke(app, ["check-method", str(folder / "my_method.py")])
+    assert good.exit_code == 0
+    assert good.stdout.count("pass") == len(contract.RULES)
+    (folder / "greedy.py").write_text(BROKEN, encoding="utf-8")
+    bad = CliRunner().invoke(app, ["check-method", str(folder / "greedy.py")])
+    assert bad.exit_code == 1
+    assert bad.stdout.count("FAIL") == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("x = 1\n", "registers nothing"),
+        ("\n\nx = = 1\n", "line 3: SyntaxError"),
+        ("import methods\nmethods.nothing\n", "line 2: AttributeError"),
+        ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
+        (BROKEN.replace('"greedy"', '"dip"'), "a method named 'dip' exists already"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_explained(tmp_path: Path, source: str, said: str) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(source, encoding="utf-8")
+    before = methods.names()
+    with pytest.raises(InputError, match=re.escape(said)):
+        plugins.load(path)
+    assert methods.names() == before
+
+
+def test_a_missing_file_is_a_fault_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "sweeps.yaml"
+    path.write_text("plugins:\n  - none.py\nsweeps: {}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"sweeps.yaml:2: plugins\[0\]: plug-in .*none.py"):
+        spec.load(path)
+
+
+def test_a_changed_file_takes_the_place_of_the_old_one() -> None:
+    plugins.install("greedy.py", BROKEN)
+    changed = BROKEN.replace("Says that", "Claims that")
+    assert plugins.install("greedy.py", changed).source == changed
+    assert methods.summary("greedy").startswith("Claims")
+    assert methods.names().count("greedy") == 1
+
+
+def test_a_policy_is_one_too() -> None:
+    assert plugins.install("youngest.py", POLICY).policies == ("youngest",)
+    assert plugins.where("youngest", "policies")["plugin_source"] == POLICY
+    assert plugins.where("youngest") == {}
+
+
+def points_of(path: Path) -> tuple[Any, Materials]:
+    sweep = spec.select(spec.load(path), "own")
+    return expand(sweep).points, Materials(sweep)
+
+
+def test_a_sweep_runs_it_where_only_the_source_is_known(
+    folder: Path, tiny_llama: Path, tiny_text_file: Path
+) -> None:
+    """As on a worker of another machine: nothing is loaded, the task brings what it needs."""
+    made = plan(*points_of(sweep_file(folder, tiny_llama, tiny_text_file)))
+    own = [task for task in made.tasks.values() if task.payload.get("method") == "weighed-glu"]
+    assert len(own) == 3
+    for plugin in list(plugins._loaded.values()):
+        plugins._forget(plugin)
+    (folder / "my_method.py").unlink()
+    for task in own:
+        registry.forget("weighed-glu")
+        record, _ = tasks.run(task, ())
+        assert (record.status, record.error) == ("done", "")
+        assert record.result["mlp_density"] == pytest.approx(task.payload["density"], abs=0.01)
+
+
+def test_its_code_is_in_the_keys_and_its_comments_are_not(
+    folder: Path, tiny_llama: Path, tiny_text_file: Path
+) -> None:
+    path, file = sweep_file(folder, tiny_llama, tiny_text_file), folder / "my_method.py"
+
+    def keys() -> dict[str, str]:
+        made = plan(*points_of(path))
+        return {t.label: k for k, t in made.tasks.items() if t.kind == "evaluate"}
+
+    first = keys()
+    file.write_text(example().replace("# [..., intermediate]", "# of each token"))
+    assert keys() == first
+    file.write_text(example().replace("glu.abs() * norm", "glu.abs() * norm * 2"))
+    changed = keys()
+    assert {label for label in first if first[label] == changed[label]} == {
+        label for label in first if label.startswith("dense")
+    }
