@@ -105,12 +105,14 @@ def _functions() -> dict[str, Function]:
     from sweep.evaluate import evaluate
     from sweep.simulate import simulate
     from sweep.train import train
+    from sweep.transform import transform
 
     return {
         "calibrate": calibrate,
         "evaluate": evaluate,
         "simulate": simulate,
         "train": train,
+        "transform": transform,
     }
 
 

@@ -1,0 +1,100 @@
+"""What a quantiser is, and the names of those that there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from methods.base import MethodError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Statistic = Literal["nothing", "norms", "moments"]
+"""What a change of the weights must know of a layer's inputs X [tokens, columns]: nothing, the
+squares of the columns' norms [columns], or the second moments X'X [columns, columns]."""
+
+_QUANTISERS = {
+    "rtn": "methods.static.rtn:RTN",
+    "gptq": "methods.static.gptq:GPTQ",
+    "gptvq": "methods.static.gptvq:GPTVQ",
+}
+
+
+@dataclass(frozen=True)
+class Quantiser(ABC):
+    """Simulated quantisation: float weights that `bits + 16 / group_size` bits could hold.
+
+    `group_size` is the number of weights that share 16 bits of scale (or as much of a codebook).
+    """
+
+    bits: int = 4
+    group_size: int = 128
+
+    name: ClassVar[str]
+    allowed_bits: ClassVar[tuple[int, ...]]
+    needs: ClassVar[Statistic] = "nothing"
+    random: ClassVar[bool] = False
+    """Whether the seed can change the result."""
+
+    def __post_init__(self) -> None:
+        if self.bits not in self.allowed_bits:
+            allowed = ", ".join(map(str, self.allowed_bits))
+            raise MethodError(f"{self.name} has no {self.bits!r} bits (it has: {allowed})")
+        whole = isinstance(self.group_size, int) and not isinstance(self.group_size, bool)
+        if not whole or self.group_size < 1:
+            raise MethodError(
+                f"group_size {self.group_size!r} of {self.name} is not a whole number of at least 1"
+            )
+        if not 0 < getattr(self, "damping", 1) <= 1:
+            raise MethodError(f"damping of {self.name} is not above 0 and up to 1")
+
+    def parameters(self) -> dict[str, Any]:
+        """Parameters besides bits and group size."""
+        return {name: getattr(self, name) for name in parameter_names(self.name)}
+
+    @abstractmethod
+    def quantised(self, weight: Tensor, statistic: Tensor | None, seed: int) -> Tensor:
+        """The weight [rows, columns] with values that the format has; `statistic` as `needs`."""
+
+
+def names() -> tuple[str, ...]:
+    """All quantisers."""
+    return tuple(_QUANTISERS)
+
+
+def quantiser_class(name: str) -> type[Quantiser]:
+    """The class behind a name; MethodError with the nearest name otherwise."""
+    try:
+        module, _, attribute = _QUANTISERS[name].partition(":")
+    except (KeyError, TypeError):
+        near = difflib.get_close_matches(str(name), _QUANTISERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(_QUANTISERS)
+        raise MethodError(f"unknown quantisation {name!r}{hint} (known: {known})") from None
+    return getattr(import_module(module), attribute)
+
+
+def parameter_names(name: str) -> tuple[str, ...]:
+    """Parameters that the quantiser takes besides bits and group size."""
+    fields = dataclasses.fields(quantiser_class(name))
+    return tuple(f.name for f in fields if f.name not in ("bits", "group_size"))
+
+
+def create(name: str, bits: float, group_size: int, parameters: Mapping[str, Any]) -> Quantiser:
+    """The quantiser `name`.
+
+    Raises MethodError for a name, a number of bits or a parameter that does not exist.
+    """
+    known = parameter_names(name)
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        text = ", ".join(known) or "none"
+        raise MethodError(f"quantisation {name} has no parameter {unknown[0]!r} (it has: {text})")
+    whole = int(bits) if bits == int(bits) else bits
+    return quantiser_class(name)(bits=whole, group_size=group_size, **parameters)  # type: ignore[arg-type]
