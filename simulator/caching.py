@@ -81,7 +81,7 @@ def lru_curve(
     words, units = _words(masks, units)
     order = order_of_units(start, units)
     by_place, seen = np.zeros(units, np.int64), 0 if order is None else units
-    order = np.arange(units, dtype=np.int32) if order is None else order
+    order = np.arange(units, dtype=np.uint32) if order is None else order
     recency.lru_curve_scan(words, order, seen, by_place)
     return np.concatenate([[0], np.cumsum(by_place)])
 

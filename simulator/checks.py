@@ -23,8 +23,8 @@ def whole(name: str, value: object, low: int, high: int | None = None, why: str 
     return number
 
 
-def order_of_units(start: ArrayLike | None, units: int) -> NDArray[np.int32] | None:
-    """`start` as int32 `[units]`; SimulatorError unless it is a permutation of the units."""
+def order_of_units(start: ArrayLike | None, units: int) -> NDArray[np.uint32] | None:
+    """`start` as uint32 `[units]`; SimulatorError unless it is a permutation of the units."""
     if start is None:
         return None
     order = np.asarray(start)
@@ -34,7 +34,7 @@ def order_of_units(start: ArrayLike | None, units: int) -> NDArray[np.int32] | N
             f"start must hold each unit 0 to {units - 1} once, most valuable first; "
             f"got {order.dtype} of shape {order.shape}"
         )
-    return order.astype(np.int32)
+    return order.astype(np.uint32)
 
 
 def _permutation(order: NDArray[np.integer]) -> bool:

@@ -29,7 +29,7 @@ class CacheState:
     capacity: int
     cached: NDArray[np.uint8]
     uses: NDArray[np.int32]
-    order: NDArray[np.int32]
+    order: NDArray[np.uint32]
     seen: int
     tokens: int
     memory: NDArray[np.float64]
@@ -69,14 +69,14 @@ def new_state(
         capacity=capacity,
         cached=first_units(order, 0 if policy == "none" else capacity, units),
         uses=np.zeros(words_for(units) * WORD, np.int32),
-        order=np.arange(units, dtype=np.int32) if order is None else order.copy(),
+        order=np.arange(units, dtype=np.uint32) if order is None else order.copy(),
         seen=0 if order is None else units,
         tokens=0,
         memory=new_memory(),
     )
 
 
-def first_units(order: NDArray[np.int32] | None, capacity: int, units: int) -> NDArray[np.uint8]:
+def first_units(order: NDArray[np.uint32] | None, capacity: int, units: int) -> NDArray[np.uint8]:
     """Bytes, padded to whole words, that are 1 for the first `capacity` units of `order`."""
     cached = np.zeros(words_for(units) * WORD, np.uint8)
     if order is not None:

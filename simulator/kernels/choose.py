@@ -125,23 +125,26 @@ def drop_last(chosen: Bytes, keys: Keys, bar: Int, surplus: Int) -> None:
     end = keys.size
     while surplus > 0:
         begin = max(0, end - _BLOCK)
-        equal = _equal(keys, bar, begin, end)
+        block = keys[begin:end]
+        equal = np.int32(0)
+        for i in range(block.size):
+            equal = np.int32(equal + np.int32(block[i] == bar))
         if equal > surplus:
-            begin = end
-            while surplus > 0:
-                begin -= 1
-                surplus -= np.int64(keys[begin] == bar)
-            equal = 0
+            begin += _place_of(block, bar, equal - surplus)
+            equal = surplus
         surplus -= equal
         end = begin
-    for i in range(end, keys.size):
-        stays = chosen[i]
-        chosen[i] = np.uint8(0) if keys[i] == bar else stays
+    last, last_keys = chosen[end:], keys[end:]
+    for i in range(last.size):
+        stays = last[i]
+        last[i] = np.uint8(0) if last_keys[i] == bar else stays
 
 
 @njit(cache=True, nogil=True)
-def _equal(keys: Keys, bar: Int, begin: Int, end: Int) -> Int:
-    total = np.int32(0)
-    for i in range(begin, end):
-        total = np.int32(total + np.int32(keys[i] == bar))
-    return np.int64(total)
+def _place_of(keys: Keys, bar: Int, count: Int) -> Int:
+    """The place after the first `count` keys equal to `bar`."""
+    place = 0
+    while count > 0:
+        count -= np.int64(keys[place] == bar)
+        place += 1
+    return place

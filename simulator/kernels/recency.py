@@ -1,4 +1,8 @@
-"""LRU as a stack algorithm: one recency list holds the caches of every capacity."""
+"""LRU as a stack algorithm: one recency list holds the caches of every capacity.
+
+Places and units are unsigned, which spares the compiled loops the test for negative indices that
+Python's indexing would need.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,32 @@ from numba import njit
 from numpy.typing import NDArray
 
 from simulator.kernels.bits import Int, count_bits, spread
-from simulator.kernels.choose import Bytes, Keys
+from simulator.kernels.choose import Bytes
 from simulator.kernels.replace import Words
 
 Counts = NDArray[np.int64]
+Order = NDArray[np.uint32]
 
 
 @njit(cache=True, nogil=True)
-def partition(
-    order: Keys, target: Keys, used: Bytes, begin: Int, end: Int, front: Int, requests: Int
-) -> Int:
-    """Write `order[begin:end]` to `target`: used units at `front` on, others after `requests`.
+def partition(order: Order, target: Order, used: Bytes, front: Int, back: Int) -> tuple[Int, Int]:
+    """Write units of `order` to `target`, used ones from `front` on, others from `back` on.
 
-    A stable partition without branches; returns `front` after the used units.
+    A stable partition without branches; returns the next `front` and `back`.
     """
-    for place in range(begin, end):
+    front, back = np.uint64(front), np.uint64(back)
+    for place in range(order.size):
         unit = order[place]
-        hit = np.int64(used[unit])
-        target[front if hit else requests + place - front] = unit
+        hit = np.uint64(used[unit])
+        target[front if hit else back] = unit
         front += hit
-    return front
+        back += np.uint64(1) - hit
+    return np.int64(front), np.int64(back)
 
 
 @njit(cache=True, nogil=True)
 def advance(
-    order: Keys, target: Keys, used: Bytes, seen: Int, capacity: Int, requests: Int
+    order: Order, target: Order, used: Bytes, seen: Int, capacity: Int, requests: Int
 ) -> tuple[Int, Int]:
     """One token: `target` is the next recency list; returns its hits and the units seen so far.
 
@@ -39,46 +44,46 @@ def advance(
     not seen is no hit, wherever it stands.
     """
     full = min(capacity, seen)
-    hits = partition(order, target, used, 0, full, 0, requests)
-    front = partition(order, target, used, full, seen, hits, requests)
-    last = partition(order, target, used, seen, order.size, front, requests)
+    hits, back = partition(order[:full], target, used, 0, requests)
+    front, back = partition(order[full:seen], target, used, hits, back)
+    last, _ = partition(order[seen:], target, used, front, back)
     return hits, seen + last - front
 
 
 @njit(cache=True, nogil=True)
-def lru_scan(words: Words, order: Keys, seen: Int, capacity: Int, hits: Counts) -> Int:
+def lru_scan(words: Words, order: Order, seen: Int, capacity: Int, hits: Counts) -> Int:
     """Hits of each token at one capacity; `order` is updated in place, `seen` returned."""
     used, octets = np.zeros(words.shape[1] * 64, np.uint8), words.view(np.uint8)
-    row, spare = used.view(np.uint64), np.empty_like(order)
-    here, there = order, spare
+    row, here, there = used.view(np.uint64), order, np.empty_like(order)
     for token in range(words.shape[0]):
         spread(octets[token], row)
         requests = count_bits(words[token])
         hits[token], seen = advance(here, there, used, seen, capacity, requests)
         here, there = there, here
     if words.shape[0] % 2:
-        order[:] = spare
+        order[:] = here
     return seen
 
 
 @njit(cache=True, nogil=True)
-def lru_curve_scan(words: Words, order: Keys, seen: Int, by_place: Counts) -> Int:
+def lru_curve_scan(words: Words, order: Order, seen: Int, by_place: Counts) -> Int:
     """Add to `by_place[p]` how often the unit at place p of the list was used when seen before."""
     used, octets = np.zeros(words.shape[1] * 64, np.uint8), words.view(np.uint8)
-    row, spare = used.view(np.uint64), np.empty_like(order)
-    here, there = order, spare
+    row, here, there = used.view(np.uint64), order, np.empty_like(order)
     for token in range(words.shape[0]):
         spread(octets[token], row)
-        requests, front = count_bits(words[token]), np.int64(0)
-        for place in range(seen):
-            unit = here[place]
-            hit = np.int64(used[unit])
-            there[front if hit else requests + place - front] = unit
-            by_place[place] += hit
+        front, back = np.uint64(0), np.uint64(count_bits(words[token]))
+        known = here[:seen]
+        for place in range(known.size):
+            unit = known[place]
+            hit = np.uint64(used[unit])
+            there[front if hit else back] = unit
+            by_place[place] += np.int64(hit)
             front += hit
-        last = partition(here, there, used, seen, here.size, front, requests)
-        seen += last - front
+            back += np.uint64(1) - hit
+        last, _ = partition(here[seen:], there, used, np.int64(front), np.int64(back))
+        seen += last - np.int64(front)
         here, there = there, here
     if words.shape[0] % 2:
-        order[:] = spare
+        order[:] = here
     return seen

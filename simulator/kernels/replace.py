@@ -66,7 +66,8 @@ def _fill(
 ) -> None:
     """Set `cached` to the units kept and the `room` best of the `rivals`, whose keys are >= 0."""
     if room == 0:
-        cached[:] = kept
+        for i in range(kept.size):
+            cached[i] = kept[i]
         return
     bar, surplus = find_bar(keys, room, np.int64(0), rivals, top, np.int64(memory[0]), memory)
     least = np.int32(bar)

@@ -59,7 +59,7 @@ def belady_scan(
     worth = np.zeros((_SPAN, units), np.int32)
     for span in range(after.shape[0]):
         begin, end = span * _SPAN, min(tokens, (span + 1) * _SPAN)
-        worth[end - 1 - begin] = after[span]
+        copy(worth[end - 1 - begin], after[span])
         for token in range(end - 1, begin, -1):
             spread(octets[token], row)
             place = token - begin
@@ -87,10 +87,17 @@ def checkpoints(octets: Bytes, tokens: Int, used: Bytes) -> NDArray[np.int32]:
     worth = np.zeros((2, used.size), np.int32)
     for token in range(tokens - 1, -1, -1):
         if token == tokens - 1 or token % _SPAN == _SPAN - 1:
-            after[token // _SPAN] = worth[token % 2]
+            copy(after[token // _SPAN], worth[token % 2])
         spread(octets[token], row)
         recall(worth[1 - token % 2], worth[token % 2], used, np.int32(tokens - token))
     return after
+
+
+@njit(cache=True, nogil=True)
+def copy(target: Keys, source: Keys) -> None:
+    """Copy a row: slice assignment is compiled to one item at a time."""
+    for i in range(source.size):
+        target[i] = source[i]
 
 
 @njit(cache=True, nogil=True)

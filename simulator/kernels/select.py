@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from simulator.kernels.bits import Int, gather
 from simulator.kernels.choose import MEMORY, Bytes, Keys, drop_last, find_bar, new_memory
-from simulator.kernels.recency import Counts, advance
+from simulator.kernels.recency import Counts, Order, advance
 from simulator.kernels.replace import Words, admit
 from simulator.kernels.scans import contents
 
@@ -131,7 +131,7 @@ def cache_aware_scan(
     capacity: Int,
     cached: Bytes,
     uses: Keys,
-    order: Keys,
+    order: Order,
     counters: Counts,
     memory: NDArray[np.float64],
     packed: Words,
@@ -171,9 +171,18 @@ def cache_aware_scan(
             )
         else:
             hits[token], counters[0] = advance(order, spare, used, counters[0], capacity, k)
-            order[:] = spare
-            cached[:] = 0
-            for place in range(min(capacity, counters[0])):
-                cached[order[place]] = 1
+            order, spare = spare, order
+            mark(cached, order[: min(capacity, counters[0])])
         counters[1] += 1
+    if policy == LRU and values.shape[0] % 2:
+        spare[:] = order
     return -1
+
+
+@njit(cache=True, nogil=True)
+def mark(cached: Bytes, content: Order) -> None:
+    """Set the bytes of the units in `content`, and no others."""
+    for i in range(cached.size):
+        cached[i] = 0
+    for place in range(content.size):
+        cached[content[place]] = 1
