@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 import methods
 from simulator.device import Device
+from sweep import spaces
 from sweep.fields import LABEL, spread
 from sweep.shape import (
     ALIASES,
@@ -27,7 +28,6 @@ from sweep.words import nearest, show
 from sweep.yamlfile import Document, Route
 
 _OWN_DEVICE = ("dram_gb", "flash_gbps", "dram_gbps")
-_SHARES = ("gamma", "density")
 _MAX_COMBINATIONS = 200
 _MAX_DENSITIES = 1_000
 
@@ -66,31 +66,34 @@ def _study(document: Document, route: Route, study: Mapping[str, Any], sweeps: A
     search = study.get("search")
     if search == {}:
         document.fault((*route, "search"), "there is nothing to search; name a parameter")
+    parameters = tuple(p for method in methods.names() for p in methods.parameter_names(method))
     for key, choice in _mapping(search).items():
-        fault = _search_fault(key, choice)
+        fault = spaces.fault(key, choice, parameters)
         if fault:
             document.fault((*route, "search", key), fault)
-    objective = study.get("objective")
-    goals = [key for key in ("maximize", "minimize") if _mapping(objective).get(key) is not None]
-    if isinstance(objective, dict) and len(goals) != 1:
-        document.fault((*route, "objective"), "an objective has either 'maximize' or 'minimize'")
+    for i, point in enumerate(_enqueued(study)):
+        for key in point:
+            if key not in _mapping(search):
+                text = f"is not searched{nearest(str(key), _mapping(search))}"
+                document.fault((*route, "enqueue", i, key), text)
+    _Sweep(document, route, {}).check_devices(study)
+    _objective(document, (*route, "objective"), study.get("objective"))
 
 
-def _search_fault(key: str, choice: Any) -> str:
-    """Why this cannot be searched; empty if it can."""
-    own = [name for method in methods.names() for name in methods.parameter_names(method)]
-    known = [*dict.fromkeys([*_SHARES, *own])]
-    if key not in known:
-        return f"unknown parameter to search{nearest(key, known)}"
-    if isinstance(choice, list) and choice and all(isinstance(v, str) for v in choice):
-        return "" if key not in _SHARES else f"[low, high] is expected for {key}"
-    if not (isinstance(choice, list) and len(choice) == 2 and all(map(_is_number, choice))):
-        return f"{show(choice)} is given; [low, high] or a list of names is expected"
-    if not choice[0] < choice[1]:
-        return f"low {show(choice[0])} is not below high {show(choice[1])}"
-    if key in _SHARES and not (choice[0] > 0 and choice[1] <= 1):
-        return f"[{choice[0]:g}, {choice[1]:g}] is not within 0 (excluded) to 1"
-    return ""
+def _enqueued(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    given = study.get("enqueue")
+    return [_mapping(point) for point in (given if isinstance(given, list) else [given])]
+
+
+def _objective(document: Document, route: Route, objective: Any) -> None:
+    if not isinstance(objective, dict):
+        return
+    goals = [m for key in ("maximize", "minimize") for _, m in _items(objective.get(key, []), ())]
+    if not 1 <= len(goals) <= 2:
+        text = "an objective has either 'maximize' or 'minimize', or both: one or two metrics"
+        document.fault(route, text)
+    elif len(set(map(str, goals))) < len(goals):
+        document.fault(route, f"{goals[0]} is named twice")
 
 
 def _is_number(value: Any) -> bool:
@@ -122,6 +125,10 @@ class _Sweep:
         return _items(self.sweep.get(key), (*route, key))
 
     # devices
+
+    def check_devices(self, holder: Mapping[str, Any]) -> None:
+        """The `devices` of a mapping that is no sweep."""
+        self._devices(holder, self.route)
 
     def _devices(self, holder: Mapping[str, Any], route: Route) -> None:
         served: set[str] = set()

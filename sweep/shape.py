@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import core_schema
@@ -14,6 +14,7 @@ from simulator.device import TIMINGS, Device
 from simulator.geometry import Geometry
 from sweep import fields
 from sweep.fields import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
+from sweep.spaces import Searched
 from sweep.words import show
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
@@ -22,7 +23,15 @@ ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
 SELECTORS = ("topk", "layer-threshold", "global-threshold")
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "grid")
-METRICS = ("tokens_per_s", "delta_ppl", "ppl", "hit_rate", "flash_bytes_per_token")
+METRICS = (
+    "tokens_per_s",
+    "delta_ppl",
+    "ppl",
+    "mlp_density",
+    "hit_rate",
+    "flash_bytes_per_token",
+)
+TUNING_TEXTS = ("embedded-wiki-validation", "embedded-c4-validation", "wikitext2-validation")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
 
 
@@ -334,22 +343,52 @@ class SweepEntry(Settings):
     exclude: Annotated[tuple[ExcludeRule, ...], Axis(or_none=True)] = ()
 
 
-class Objective(Part):
-    """What a study maximises or minimises, and the perplexity budget it must keep."""
+Metrics = Annotated[tuple[Annotated[str, Name("metric", lambda: METRICS)], ...], Axis()]
 
-    maximize: Annotated[str, Name("metric", lambda: METRICS)] | None = None
-    minimize: Annotated[str, Name("metric", lambda: METRICS)] | None = None
+
+class Objective(Part):
+    """What a study maximises and minimises, one or two metrics, and the budget it must keep."""
+
+    maximize: Metrics = ()
+    minimize: Metrics = ()
     within: Annotated[str, _Budget()] | None = None
+
+    @property
+    def metrics(self) -> dict[str, Literal["maximize", "minimize"]]:
+        """The direction of each metric, in the order of the objectives."""
+        goals: dict[str, Literal["maximize", "minimize"]] = {m: "maximize" for m in self.maximize}
+        goals.update((metric, "minimize") for metric in self.minimize)
+        return goals
 
 
 class StudyEntry(Part):
-    """A search over a sweep's parameters: {name: [low, high]}, or a list of names to choose of."""
+    """A search over a sweep's parameters, once for each of its models, weights and devices."""
 
+    description: Words = ""
     sweep: Words
-    search: dict[str, Annotated[tuple[Any, ...], Axis()]]
+    search: dict[str, Annotated[Any, Searched()]]
+    """{name: [low, high]}, {from, to, step or log}, or a list of names (`sweep.spaces`)."""
     objective: Objective
+    method: MethodEntry = MethodEntry(method=("dip",))
+    """The method that is tuned, with one value for all that is not searched."""
+    devices: Annotated[tuple[DeviceEntry, ...], Axis()] = ()
+    """In place of the sweep's devices."""
+    text: Annotated[str, Name("text", lambda: TUNING_TEXTS, fields.text_reason)] | None = None
+    """What trials are measured on, never the sweep's text; None is its validation part."""
+    windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] | None = None
+    """Windows of a trial; None is the sweep's number."""
+    shard_windows: Whole | None = None
     trials: Whole = 60
+    """Trials for each model, weights and device."""
+    batch: Whole = 4
+    """Trials that are asked for together."""
     sampler: Annotated[str, Name("sampler", lambda: SAMPLERS)] = "tpe"
+    prune: bool = True
+    """Whether a trial that is clearly worse stops before all its windows are evaluated."""
+    enqueue: Annotated[tuple[dict[str, Any], ...], Axis(or_none=True)] | None = None
+    """Points to try first; None is a safe one and the paper's."""
+    fit: Annotated[str, Name("fit", lambda: ("allocation",))] | None = None
+    """`allocation`: fit dip's split of the density to the frontier that is found (B.1)."""
 
 
 class FileEntry(Part):

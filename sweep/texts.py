@@ -3,6 +3,7 @@
     name                  as `text` (evaluation)      as `calibration`
     embedded-wiki         second half                 first half         Wikipedia articles
     embedded-c4           second half                 first half         web pages
+    ...-validation        first half                 first half         of the two, to tune on
     wikitext2             test split                  train split        WikiText-2, from the hub
     wikitext2-validation  validation split            validation split
     a path                the whole file              the whole file     .txt .utf8 .raw .parquet
@@ -43,6 +44,7 @@ BLANK_LINE = "\n\n"
 SUFFIXES = (".txt", ".utf8", ".raw", ".parquet")
 
 _EMBEDDED = ("embedded-wiki", "embedded-c4")
+_VALIDATION = {f"{name}-validation": name for name in _EMBEDDED}
 _WIKITEXT_REPO = "Salesforce/wikitext"
 _WIKITEXT = {  # (name, whether for calibration) -> split
     ("wikitext2", False): "test",
@@ -70,7 +72,12 @@ _ARTICLE = re.compile(r"^<doc [^\n]*>\n(.*?)^</doc>$", re.DOTALL | re.MULTILINE)
 
 def names() -> tuple[str, ...]:
     """The texts that have a name; any other is a path."""
-    return (*_EMBEDDED, *dict.fromkeys(name for name, _ in _WIKITEXT))
+    return (*_EMBEDDED, *_VALIDATION, *dict.fromkeys(name for name, _ in _WIKITEXT))
+
+
+def _part(text: str, calibration: bool) -> tuple[str, bool]:
+    """The text, and which half of it, that a name stands for."""
+    return (_VALIDATION[text], True) if text in _VALIDATION else (text, calibration)
 
 
 def locate(text: str) -> str:
@@ -83,6 +90,7 @@ def locate(text: str) -> str:
 
 def present(text: str, calibration: bool = False) -> bool:
     """Whether the text is on this machine. No network."""
+    text, calibration = _part(text, calibration)
     if text in _EMBEDDED:
         return fetch.present(text)
     if text in names():
@@ -92,6 +100,7 @@ def present(text: str, calibration: bool = False) -> bool:
 
 def prepare(text: str, calibration: bool = False, progress: Progress | None = None) -> None:
     """Have the text on this machine: fetched if need be, or InputError for a path that is none."""
+    text, calibration = _part(text, calibration)
     if text in _EMBEDDED:
         fetch.ensure(text, progress)
     elif text in names():
@@ -105,6 +114,7 @@ def read(text: str, calibration: bool = False) -> str:
 
     Raises InputError for a name or file that cannot be used, ResourceError if it cannot be reached.
     """
+    text, calibration = _part(text, calibration)
     if text in _EMBEDDED:
         content = _half(documents(text), calibration)
     elif text in names():
@@ -122,6 +132,7 @@ def fingerprint(text: str, calibration: bool = False) -> str:
 
     No network, and no torch.
     """
+    text, calibration = _part(text, calibration)
     known = _KNOWN.get((text, calibration))
     if known:
         return known
