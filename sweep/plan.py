@@ -319,7 +319,7 @@ def missing(plan: Plan, store: Store, retry_failed: bool = False) -> dict[str, s
         if task.key in reasons:
             for needed in task.needs:
                 if needed not in reasons and store.done(needed) and not kept(needed):
-                    reasons[needed] = f"its {_HANDOVER[plan.tasks[needed].kind]} is needed again"
+                    reasons[needed] = f"{_HANDOVER[plan.tasks[needed].kind]} needed again"
     return {key: reasons[key] for key in plan.tasks if key in reasons}
 
 

@@ -130,7 +130,7 @@ slow_cases = pytest.mark.parametrize(("method", "density", "parameters"), SLOW_C
 def test_smollm2_is_its_equation_token_by_token(
     method: str, density: float, parameters: dict[str, Any]
 ) -> None:
-    model, windows = models.load(SMOLLM2, "float32").double(), windows_of(SMOLLM2, WIKI, 24)[:1]
+    model, windows = models.load(SMOLLM2, "float32").double(), windows_of(SMOLLM2, WIKI, 12)[:1]
     formula = equation(method, density, **parameters)
     expected = sparse_perplexity(model, windows, formula)
     with applied(model, methods.create(method, density=density, **parameters)):
