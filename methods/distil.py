@@ -43,7 +43,7 @@ def distil(model: nn.Module, method: Adapted, lesson: Lesson) -> tuple[dict[str,
     held = held[:HELD_WINDOWS]
     with adapted(model, method, lesson.seed) as adapters:
         state = _State.start(adapters, method, lesson)
-        if state.step == 0:
+        if not state.losses:
             state.check(_loss_on(model, method, adapters, held, lesson), lesson)
         order = _order(len(learn), method.steps * method.batch, lesson.seed)
         every = max(1, math.ceil(method.steps / CHECKS))
