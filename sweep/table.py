@@ -24,13 +24,14 @@ from sweep.plan import Plan, PlannedPoint
 from sweep.stats import Losses, delta_interval
 from sweep.store import Store
 from sweep.store import replace as write_whole
+from sweep.tasks import Record
 
 Row = dict[str, Any]
 
 
 def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
     """One row for each planned point: done, failed (with its error) or missing."""
-    maker = _Rows(store, materials)
+    maker = _Rows(plan, store, materials)
     rows = [maker.row(planned) for planned in plan.points]
     return pa.Table.from_pylist(rows, schema=schema())
 
@@ -54,19 +55,27 @@ def _csv(table: pa.Table, sink: pa.BufferOutputStream) -> None:
 class _Rows:
     """Makes rows; what points share (losses, intervals, merged counts) is computed once."""
 
-    def __init__(self, store: Store, materials: Materials) -> None:
+    def __init__(self, plan: Plan, store: Store, materials: Materials) -> None:
+        self.tasks = plan.tasks
         self.store = store
         self.materials = materials
         self._memory: dict[Any, Any] = {}
 
     def row(self, planned: PlannedPoint) -> Row:
         row = _identity(planned)
-        failed = [r for k in planned.keys if (r := self.store.records.get(k)) and r.error]
-        if failed:
-            return row | {"status": "failed", "error": f"{failed[0].label}: {failed[0].error}"}
+        failed = next((r for key in planned.keys if (r := self._failure(key))), None)
+        if failed is not None:
+            return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
         if any(self.store.done(key) is None for key in planned.keys):
             return row | {"status": "missing"}
         return row | self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+
+    def _failure(self, key: str) -> Record | None:
+        """The failure of a task, or of one that it needs and waits for."""
+        record = self.store.records.get(key)
+        if record is not None:
+            return record if record.status == "failed" else None
+        return next((r for needed in self.tasks[key].needs if (r := self._failure(needed))), None)
 
     # -- accuracy ----------------------------------------------------------------------------
 
