@@ -31,7 +31,7 @@ class Adapted(Method):
     rank: int = 32
     steps: int = 1000
     batch: int = 1
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
 
     adapts: ClassVar[tuple[str, ...]] = ()
     """The projections that get an adapter, of gate, up and down."""
