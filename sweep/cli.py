@@ -225,6 +225,34 @@ def best(
 
 
 @app.command()
+def tune(
+    name: Annotated[str, typer.Argument(help="Name of a study in the sweep file.")],
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    out: Out = None,
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Search γ, densities and allocations with Optuna, and measure what wins on unseen text."""
+    from sweep import api, study
+    from sweep.spec import load
+    from sweep.tune import tune as run_study
+
+    found = study.load(load(file, set_), name)
+    folder = _options(name, out, store)
+    options = api.Options(
+        folder.out, folder.store, address, workers, retry_failed, fail_fast=False, report=report
+    )
+    done = run_study(found, options, _console())
+    typer.echo((done.out / "study.md").read_text(encoding="utf-8"))
+    typer.echo(f"trials: {done.out / 'trials.csv'}; optuna-dashboard {done.out / 'study.journal'}")
+    raise typer.Exit(done.exit_code)
+
+
+@app.command()
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Models and texts.")] = None,
 ) -> None:

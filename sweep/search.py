@@ -27,7 +27,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.spaces import DIGITS, Choices, Space, Span
+from sweep.spaces import DIGITS, Space, Span
 
 ORDINAL, ERROR = "ordinal", "error"
 POPULATION = 20
@@ -205,14 +205,6 @@ class Search:
 
 def _interrupted(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
-
-
-def combinations(space: Mapping[str, Choices]) -> list[Parameters]:
-    """Every combination of choices, the last name changing first: the trials of `grid`."""
-    found: list[Parameters] = [{}]
-    for key, choices in space.items():
-        found = [{**given, key: value} for given in found for value in choices.values]
-    return found
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

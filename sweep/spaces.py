@@ -8,6 +8,7 @@ allocation: [paper, uniform]                one of the names
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +140,14 @@ def bounds(space: Space) -> tuple[float, float]:
     if isinstance(space, Span):
         return space.low, space.high
     return min(space.values), max(space.values)
+
+
+def combinations(space: Mapping[str, Choices]) -> list[dict[str, Any]]:
+    """Every combination of choices, the last name changing first: the trials of `grid`."""
+    found: list[dict[str, Any]] = [{}]
+    for key, choices in space.items():
+        found = [{**given, key: value} for given in found for value in choices.values]
+    return found
 
 
 def _is_number(value: Any) -> bool:
