@@ -15,7 +15,8 @@ class Storage:
 
     A linear weight takes `bits + scale_bits / group_size` bits (4 bit: 4.125); `group_size` 0
     means no scales. The embedding and the head take `embedding_bits`, a key or value of the
-    `kv_tokens` cached tokens takes `kv_bits`.
+    `kv_tokens` cached tokens takes `kv_bits`. Of the MLP weights that every token uses a share
+    `mlp_share` is stored; below 1 that is static pruning, which packs what it keeps.
     """
 
     bits: float = 4
@@ -24,9 +25,10 @@ class Storage:
     embedding_bits: float = 4
     kv_bits: float = 8
     kv_tokens: int = 2048
+    mlp_share: float = 1
 
     def __post_init__(self) -> None:
-        for name in ("bits", "embedding_bits"):
+        for name in ("bits", "embedding_bits", "mlp_share"):
             check_number("storage", name, getattr(self, name), 0, strict=True)
         for name in ("group_size", "scale_bits", "kv_bits", "kv_tokens"):
             check_number("storage", name, getattr(self, name), 0, strict=False)
@@ -149,6 +151,8 @@ _BUILT_IN = {
         Geometry("phi-3-mini", 32, 3072, 8192, 32, 32, 96, 32064),
         Geometry("llama-3-8b", 32, 4096, 14336, 32, 8, 128, 128256),
         Geometry("mistral-7b", 32, 4096, 14336, 32, 8, 128, 32000),
+        Geometry("llama-2-7b", 32, 4096, 11008, 32, 32, 128, 32000),
+        Geometry("relu-llama-7b", 32, 4096, 11008, 32, 32, 128, 32000),
         Geometry("smollm2-135m", 30, 576, 1536, 9, 3, 64, 49152, tied_embeddings=True),
     )
 }

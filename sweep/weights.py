@@ -26,10 +26,13 @@ from sweep.words import nearest
 
 EMBEDDED = "smollm2-135m"
 HUB_IDS = {
+    "llama-2-7b": "meta-llama/Llama-2-7b-hf",
     "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
     "mistral-7b": "mistralai/Mistral-7B-v0.1",
     "phi-3-medium": "microsoft/Phi-3-medium-4k-instruct",
     "phi-3-mini": "microsoft/Phi-3-mini-4k-instruct",
+    "relu-llama-7b": "SparseLLM/ReluLLaMA-7B",
+    "turbosparse-mistral-7b": "PowerInfer/TurboSparse-Mistral-Instruct",
 }
 TOKENIZER_FILES = (
     "tokenizer.json",
