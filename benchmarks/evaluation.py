@@ -1,0 +1,84 @@
+"""What pruning adds to an evaluation: the real model, dense and pruned in turn, window by window.
+
+python -m benchmarks evaluation
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from benchmarks.results import machine, table
+
+WINDOW_TOKENS, ROUNDS, DENSITY, DRAM_GB = 2048, 5, 0.5, 0.064
+AT_MOST = {"dip": 1.08, "dip-ca": 1.10}
+
+
+def report() -> str:
+    """Ratios of time to the dense evaluation of the same window, at one and two threads."""
+    from sweep import models
+
+    if not models.present("smollm2-135m"):
+        return "## Evaluation\n\nSmolLM2 is not on this machine (`sweep fetch`)."
+    rows = [row for threads in (1, 2) for row in _rows(threads)]
+    columns = ["evaluation", "threads", "CPU s", "times dense", "range", "at most", "met"]
+    about = (
+        f"{machine()}. SmolLM2-135M, float32, a window of {WINDOW_TOKENS} tokens of the embedded "
+        f"text, density {DENSITY}; the trace is recorded. CPU time of the process; ratios are of "
+        f"runs next to each other, the median of {ROUNDS} (and the least and most)."
+    )
+    return "\n\n".join(["## Evaluation", about, table(columns, rows)])
+
+
+def _rows(threads: int) -> list[list[str]]:
+    runs = _runs(threads)
+    for run in runs.values():
+        run()  # compiles, and warms the allocator
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            begin = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - begin)
+    dense = seconds["dense"]
+    rows = []
+    for name, own in seconds.items():
+        ratios = [a / b for a, b in zip(own, dense, strict=True)]
+        middle, limit = statistics.median(ratios), AT_MOST.get(name)
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        verdict = ["", ""]
+        if limit:
+            verdict = [f"{limit:.2f}", "yes" if middle <= limit else "**no**"]
+        cpu = f"{statistics.median(own):.2f}"
+        rows.append([name, str(threads), cpu, f"{middle:.3f}", spread, *verdict])
+    return rows
+
+
+def _runs(threads: int) -> dict[str, Callable[[], object]]:
+    """The evaluation of one window, as an accuracy task does it, for each kind."""
+    from simulator import Geometry, allocate, footprint
+    from sweep.evaluate import evaluate
+
+    sizes = footprint(Geometry.load("smollm2-135m"), ("input", "intermediate"))
+    cache = {"policy": "lfu", "slots": dict(allocate(sizes, DRAM_GB * 1e9).slots)}
+    cache |= {"name": "cache-aware", "gamma": 0.2, "scope": "window"}
+    shared = {
+        "model": "smollm2-135m",
+        "text_name": "embedded-wiki",
+        "windows": [0],
+        "window_tokens": WINDOW_TOKENS,
+        "dtype": "float32",
+        "threads": threads,
+    }
+
+    def run(method: str, selector: dict[str, object]) -> Callable[[], object]:
+        density = 1.0 if method == "dense" else DENSITY
+        payload = shared | {"method": method, "density": density, "parameters": {}}
+        return lambda: evaluate(payload | {"selector": selector}, {}, "cpu")
+
+    return {
+        "dense": run("dense", {}),
+        "dip": run("dip", {"name": "topk"}),
+        "dip-ca": run("dip", cache),
+    }
