@@ -103,7 +103,7 @@ def _between(
     inside = reach_low - reach_high
     slope = (high - low) / inside
     middle = high - np.int64((k - reach_high) * slope)
-    width = np.int64(0.5 * slope * math.sqrt(inside))
+    width = np.int64(0.25 * slope * math.sqrt(inside))
     return middle - width, middle + width + 1
 
 
@@ -122,6 +122,8 @@ def tighten(keys: Keys, low: Int, high: Int) -> tuple[Int, Int]:
 @njit(cache=True, nogil=True)
 def drop_last(chosen: Bytes, keys: Keys, bar: Int, surplus: Int) -> None:
     """Unset the `surplus` last of the chosen units whose key is `bar` (at least that many are)."""
+    if surplus == 0:
+        return
     end = keys.size
     while surplus > 0:
         begin = max(0, end - _BLOCK)

@@ -27,12 +27,14 @@ def lfu_scan(
     """Hits of each token; `cached` and `uses` (both padded to whole words) are updated."""
     used, keys = np.zeros(cached.size, np.uint8), np.empty(cached.size, np.int32)
     row, content, octets = used.view(np.uint64), contents(cached), words.view(np.uint8)
+    cached_row, content_octets = cached.view(np.uint64), content.view(np.uint8)
     for token in range(words.shape[0]):
         spread(octets[token], row)
         for i in range(used.size):
             uses[i] += used[i]
         top = tokens_before + token + 2
         hits[token] = admit(used, words[token], cached, content, uses, top, capacity, keys, memory)
+        gather(cached_row, content_octets)
 
 
 @njit(cache=True, nogil=True)
@@ -55,6 +57,7 @@ def belady_scan(
     tokens, units = words.shape[0], cached.size
     used, keys = np.zeros(units, np.uint8), np.empty(units, np.int32)
     row, content, octets = used.view(np.uint64), contents(cached), words.view(np.uint8)
+    cached_row, content_octets = cached.view(np.uint64), content.view(np.uint8)
     after = checkpoints(octets, tokens, used)
     worth = np.zeros((_SPAN, units), np.int32)
     for span in range(after.shape[0]):
@@ -77,6 +80,7 @@ def belady_scan(
                 keys,
                 memory,
             )
+            gather(cached_row, content_octets)
 
 
 @njit(cache=True, nogil=True)

@@ -87,8 +87,7 @@ def choose(
     least = np.int32(bar)
     for i in range(keys.size):
         chosen[i] = np.uint8(keys[i] >= least)
-    if surplus > 0:
-        drop_last(chosen, keys, least, surplus)
+    drop_last(chosen, keys, least, surplus)
 
 
 @njit(cache=True, nogil=True)
@@ -147,6 +146,7 @@ def cache_aware_scan(
     used, keys = np.zeros(cached.size, np.uint8), np.empty(cached.size, np.int32)
     row, octets, spare = used.view(np.uint64), packed.view(np.uint8), np.empty_like(order)
     content = contents(cached)
+    cached_row, content_octets = cached.view(np.uint64), content.view(np.uint8)
     for token in range(values.shape[0]):
         top, total = weighed_keys(values[token], cached, gamma, keys[:units])
         if top >= INFINITE:
@@ -169,6 +169,7 @@ def cache_aware_scan(
                 keys,
                 memory,
             )
+            gather(cached_row, content_octets)
         else:
             hits[token], counters[0] = advance(order, spare, used, counters[0], capacity, k)
             order, spare = spare, order
