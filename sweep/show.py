@@ -41,7 +41,8 @@ def decisions(folder: Path, budgets: list[str]) -> Group:
 def _decision_table(title: str) -> Table:
     table = Table(title=Text(title), title_justify="left")
     for name in ("within", "tok/s", "gain", "configuration", "ΔPPL", "95 % interval", "hit rate"):
-        table.add_column(name, justify="left" if name in ("within", "configuration") else "right")
+        words = name in ("within", "configuration")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words)
     return table
 
 
@@ -57,9 +58,13 @@ def _decision_row(decision: Decision) -> list[str]:
         f"{best.gain:.2f}×",
         configuration(best),
         f"{best.delta_ppl:+.3f}",
-        f"{best.delta_ppl_low:+.3f} … {best.delta_ppl_high:+.3f}",
-        f"{best.hit_rate:.1%}",
+        _known(f"{best.delta_ppl_low:+.3f} … {best.delta_ppl_high:+.3f}"),
+        _known(f"{best.hit_rate:.1%}"),
     ]
+
+
+def _known(figure: str) -> str:
+    return "-" if "nan" in figure else figure
 
 
 def method_checks(file: Path) -> tuple[Table, bool]:
