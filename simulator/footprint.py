@@ -83,7 +83,7 @@ def footprint(
     covered = [matrix for group in groups for matrix in _COVERS[group][0]]
     if len(covered) != len(set(covered)):
         raise SimulatorError(f"groups {', '.join(groups)} prune the same matrix twice")
-    dense_mlp = (3 - len(covered)) * geometry.hidden * geometry.intermediate
+    dense_mlp = storage.mlp_share * (3 - len(covered)) * geometry.hidden * geometry.intermediate
     linear = geometry.layers * (geometry.attention_weights + dense_mlp)
     embedding = geometry.embedding_weights * storage.embedding_bits / 8
     static = linear * storage.bytes_per_weight + embedding + geometry.kv_bytes(storage)

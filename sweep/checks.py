@@ -16,6 +16,7 @@ import methods
 from simulator.device import Device
 from sweep import spaces
 from sweep.fields import LABEL, spread
+from sweep.quant_checks import check_quants
 from sweep.shape import (
     ALIASES,
     MAPPINGS,
@@ -35,6 +36,7 @@ _MAX_DENSITIES = 1_000
 def check(document: Document) -> None:
     """Add the faults of every sweep and study to the document."""
     top = document.value if isinstance(document.value, dict) else {}
+    check_quants(document, ("defaults", "quant"), _mapping(top.get("defaults")).get("quant"))
     sweeps = _mapping(top.get("sweeps"))
     for name, sweep in sweeps.items():
         if isinstance(sweep, dict):
@@ -114,6 +116,7 @@ class _Sweep:
 
     def check(self) -> None:
         self._devices(self.sweep, self.route)
+        check_quants(self.document, (*self.route, "quant"), self.sweep.get("quant"))
         for key in ("methods", "include"):
             for route, entry in self._entries(key, self.route):
                 self._method(route, {"method": entry} if isinstance(entry, str) else entry)
@@ -169,6 +172,7 @@ class _Sweep:
             return
         self._of_the_sweep(route, entry)
         self._devices(entry, route)
+        check_quants(self.document, (*route, "quant"), entry.get("quant"))
         known = _known_methods(entry.get("method"))
         names = self._parameters(route, entry, known)
         if known and "density" not in entry and any(name != "dense" for name in known):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -16,7 +16,16 @@ from simulator.geometry import Geometry, Storage
 from simulator.policies import CACHE_AWARE
 from sweep.errors import InputError
 from sweep.keys import digest
-from sweep.shape import ALIASES, DeviceEntry, ExcludeRule, MethodEntry, ModelEntry, Sweep
+from sweep.recipes import is_static, quantiser, refusal
+from sweep.shape import (
+    ALIASES,
+    DeviceEntry,
+    ExcludeRule,
+    MethodEntry,
+    ModelEntry,
+    QuantEntry,
+    Sweep,
+)
 
 MAX_POINTS = 1_000_000
 
@@ -25,12 +34,16 @@ Parameters = tuple[tuple[str, object], ...]
 
 @dataclass(frozen=True, slots=True)
 class Quant:
-    """What is done to the weights, and the bits that the simulator counts for them."""
+    """What is done to the weights, and the bits that the simulator counts for them.
+
+    `parameters` holds all of the quantiser's own parameters, defaults included, sorted by name.
+    """
 
     method: str = "none"
     bits: float = 4
     group_size: int = 128
     embedding_bits: float = 4
+    parameters: Parameters = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +100,7 @@ class Point:
             {
                 "model": self.model,
                 "geometry": self.geometry and self.geometry.to_mapping(),
-                "quant": [quant.method, quant.bits, quant.group_size, quant.embedding_bits],
+                "quant": [getattr(quant, name) for name in quant.__slots__],
                 "method": [self.method, self.density, self.parameters],
                 "selector": [self.selector, self.gamma],
                 "cache": [self.policy, self.cache_start, self.cache_scope],
@@ -106,6 +119,7 @@ class Point:
             embedding_bits=self.quant.embedding_bits,
             kv_bits=self.kv_bits,
             kv_tokens=self.kv_tokens,
+            mlp_share=self.density if is_static(self.method) else 1,
         )
 
 
@@ -153,15 +167,21 @@ def _points(
     sweep: Sweep, entries: tuple[MethodEntry, ...], left_out: Counter[str]
 ) -> Iterator[Point]:
     accuracy = _accuracy(sweep)
-    for model, quant in product(sweep.models, _quants(sweep)):
+    quants = {i: _quants(entry.quant or sweep.quant) for i, entry in enumerate(entries)}
+    every = dict.fromkeys(quant for own in quants.values() for quant in own)
+    for model, quant in product(sweep.models, every):
         geometry = model.load_geometry()
-        for entry in entries:
-            if entry.models and model.model not in entry.models:
+        for i, entry in enumerate(entries):
+            if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
             devices = _devices(sweep, entry, model)
             for (method, density, parameters, gamma, way), device in product(
                 _choices(entry), devices
             ):
+                reason = refusal(quant, method)
+                if reason:
+                    left_out[reason] += 1
+                    continue
                 caches = _caches(sweep, entry, method, gamma, left_out)
                 if gamma < 1 and way != "cache-aware":
                     left_out[f"gamma below 1 selects by the cache, not by {way}"] += len(caches)
@@ -198,11 +218,11 @@ def _choices(entry: MethodEntry) -> list[tuple[str, float, Parameters, float, st
     for alias, values in product(entry.method, product(*names.values())):
         method, own_gamma = ALIASES.get(alias, (alias, 1.0))
         given = tuple(zip(names, values, strict=True))
-        dense = method == "dense"
-        for density in (1.0,) if dense else entry.density:
+        masked = bool(method_class(method).groups)
+        for density in (1.0,) if method == "dense" else entry.density:
             parameters = _all_parameters(method, density, given)
-            gammas = (1.0,) if dense else entry.gamma or (own_gamma,)
-            asked = () if dense else entry.selector
+            gammas = entry.gamma or (own_gamma,) if masked else (1.0,)
+            asked = entry.selector if masked else ()
             for gamma, way in product(gammas, asked or (method_class(method).selector,)):
                 by_cache = gamma < 1 and (way == "topk" or not asked)
                 selector = "cache-aware" if by_cache else way
@@ -220,7 +240,7 @@ def _caches(
     sweep: Sweep, entry: MethodEntry, method: str, gamma: float, left_out: Counter[str]
 ) -> list[tuple[str, str, str]]:
     """(policy, start, scope) that make sense; the others are counted with their reason."""
-    if method == "dense":
+    if not method_class(method).groups:
         return [("none", "empty", "window")]
     caches = []
     for policy in entry.policies or sweep.policies:
@@ -260,15 +280,24 @@ def _variants(given: DeviceEntry, timings: tuple[str, ...]) -> tuple[Device, ...
     )
 
 
-def _quants(sweep: Sweep) -> list[Quant]:
-    quants = [
-        Quant(method, _plain(bits), group_size, _plain(embedding_bits))
-        for entry in sweep.quant
-        for method, bits, group_size, embedding_bits in product(
-            entry.method, entry.bits, entry.group_size, entry.embedding_bits
-        )
-    ]
+def _quants(entries: Iterable[QuantEntry]) -> list[Quant]:
+    quants = []
+    for entry in entries:
+        sizes = product(entry.bits, entry.group_size, entry.embedding_bits)
+        choices = product(*entry.parameters.values())
+        for method, (bits, group_size, embedding), own in product(entry.method, sizes, choices):
+            given = dict(zip(entry.parameters, own, strict=True))
+            quants.append(_quant(method, _plain(bits), group_size, _plain(embedding), given))
     return list(dict.fromkeys(quants))
+
+
+def _quant(
+    method: str, bits: float, group_size: int, embedding_bits: float, given: Mapping[str, object]
+) -> Quant:
+    """With the quantiser's defaults, so that writing a default changes nothing."""
+    made = quantiser(Quant(method, bits, group_size, embedding_bits, tuple(given.items())))
+    parameters = tuple(sorted(made.parameters().items())) if made else ()
+    return Quant(method, bits, group_size, embedding_bits, parameters)
 
 
 def _accuracy(sweep: Sweep) -> Accuracy:
@@ -313,6 +342,7 @@ _READ: Mapping[str, Callable[[Point], object]] = {
     "flash_gbps": lambda point: point.device.flash_gbps,
     "dram_gbps": lambda point: point.device.dram_gbps,
     "timing": lambda point: point.timing,
+    "quant": lambda point: point.quant.method,
     "bits": lambda point: point.quant.bits,
 }
 
@@ -335,11 +365,14 @@ def _upper_bound(sweep: Sweep) -> int:
     for entry in (*sweep.methods, *sweep.include):
         devices = sum(_device_size(d, sweep) for d in entry.devices or sweep.devices)
         policies = len(entry.policies or sweep.policies)
-        total += _size(entry) * devices * policies * caches
-    quants = sum(
-        len(q.method) * len(q.bits) * len(q.group_size) * len(q.embedding_bits) for q in sweep.quant
-    )
-    return total * quants * len(sweep.models)
+        quants = sum(_quant_size(quant) for quant in entry.quant or sweep.quant)
+        total += _size(entry) * quants * devices * policies * caches
+    return total * len(sweep.models)
+
+
+def _quant_size(entry: QuantEntry) -> int:
+    axes = (entry.method, entry.bits, entry.group_size, entry.embedding_bits)
+    return prod(len(values) for values in (*axes, *entry.parameters.values()))
 
 
 def _size(entry: MethodEntry) -> int:

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from methods.registry import create, method_class, parameter_names
 from simulator import allocate, footprint
 from sweep import plugins
-from sweep.grid import Point
+from sweep.grid import Point, Quant
 from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
+from sweep.recipes import Step, is_static, steps
 from sweep.store import Store
 from sweep.tasks import Task
 
 KINDS = ("calibrate", "transform", "train", "evaluate", "simulate")
 
-
 _THRESHOLDS = ("layer-threshold", "global-threshold")
+_AS_IT_IS = Quant()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,18 @@ class PlannedPoint:
     evaluate: tuple[str, ...]
     dense: tuple[str, ...]
     simulate: tuple[str, ...]
-    """Empty for dense points and where the selector counts its hits itself."""
+    """Empty where no group is pruned and where the selector counts its hits itself."""
+    full: tuple[str, ...] = ()
+    """The dense model with its weights as they were."""
+    prepare: tuple[str, ...] = ()
+    """What these evaluations work with: calibration, changed weights, training."""
+    weights: str = ""
+    """The task that made the weights which `evaluate` runs on; empty for the model's own."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.dense, *self.evaluate, *self.simulate)))
+        answers = (*self.full, *self.dense, *self.evaluate, *self.simulate)
+        return tuple(dict.fromkeys((*self.prepare, *answers)))
 
 
 @dataclass(slots=True)
@@ -84,11 +92,28 @@ class _Builder:
         self._codes: dict[str, str] = {}
 
     def add(self, point: Point) -> PlannedPoint:
+        full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.method == "dense")
-        needs_trace = point.method != "dense" and point.selector != "cache-aware"
+        needs_trace = method_class(point.method).groups and point.selector != "cache-aware"
         simulate = self._simulate(point, evaluate) if needs_trace else ()
-        return PlannedPoint(point, evaluate, dense, simulate)
+        return PlannedPoint(
+            point,
+            evaluate,
+            dense,
+            simulate,
+            full,
+            self._prepared((*dense, *evaluate)),
+            self.tasks[evaluate[0]].payload["inputs"].get("weights", ""),
+        )
+
+    def _prepared(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """All tasks that these need, and that those need, earlier ones first."""
+        found: dict[str, None] = {}
+        for key in keys:
+            for needed in self.tasks[key].needs:
+                found.update(dict.fromkeys((*self._prepared([needed]), needed)))
+        return tuple(found)
 
     # -- accuracy ----------------------------------------------------------------------------
 
@@ -100,7 +125,7 @@ class _Builder:
                 self._task(
                     "evaluate",
                     base | {"windows": list(shard)},
-                    _label(base, point.model, shard),
+                    _label(base, self._weights_label(point, base), shard),
                     where,
                 )
                 for shard in self.materials.shards(point)
@@ -108,6 +133,9 @@ class _Builder:
         return self._evaluations[identity]
 
     def _evaluation(self, point: Point, dense: bool) -> dict[str, Any]:
+        """Statically pruned weights are evaluated as a dense model is."""
+        pruned = not dense and is_static(point.method)
+        weights, dense = self._weights(point, pruned), dense or pruned
         method = "dense" if dense else point.method
         return {
             **self._measured(point),
@@ -116,7 +144,8 @@ class _Builder:
             "density": 1.0 if dense else point.density,
             "parameters": {} if dense else dict(point.parameters),
             "selector": {} if dense else self._selector(point),
-            "inputs": {} if dense else self._selector_inputs(point) | self._trained(point),
+            "inputs": weights
+            | ({} if dense else self._selector_inputs(point) | self._trained(point)),
             "code": self._code("sweep.evaluate", method),
         }
 
@@ -125,7 +154,6 @@ class _Builder:
         accuracy = point.accuracy
         return {
             "weights": self.materials.weights(point.model),
-            "quant": point.quant.method,
             "window_tokens": accuracy.window_tokens,
             "dtype": accuracy.dtype,
             "threads": accuracy.threads,
@@ -148,6 +176,50 @@ class _Builder:
         hot = point.selector == "cache-aware" and point.cache_start == "hot"
         return {"start": self._calibrate(point)} if hot else {}
 
+    # -- changed weights ---------------------------------------------------------------------
+
+    def _weights(self, point: Point, pruned: bool = False) -> dict[str, str]:
+        """The point's quantised (and pruned) weights as the input `weights`, if there are any."""
+        before: dict[str, str] = {}
+        for step in steps(point, pruned):
+            before = {"weights": self._transform(point, step, before)}
+        return before
+
+    def _transform(self, point: Point, step: Step, before: dict[str, str]) -> str:
+        accuracy = point.accuracy
+        payload: dict[str, Any] = {
+            "weights": self.materials.weights(point.model),
+            "dtype": accuracy.dtype,
+            "threads": accuracy.threads,
+            "recipe": step.recipe,
+            "windows": [],
+            "inputs": before,
+            "code": self._transform_code(point, step),
+        }
+        if step.random:
+            payload["seed"] = accuracy.seed
+        if step.windows:
+            payload["text"] = self.materials.text(point, "calibration")
+            payload["window_tokens"] = accuracy.window_tokens
+            payload["windows"] = list(range(self.materials.training_windows(point, step.windows)))
+        after = f" after {self.tasks[before['weights']].label}" if before else f" {point.model}"
+        where = self._where(point, "calibration")
+        return self._task("transform", payload, f"{step.label}{after}", where)
+
+    def _transform_code(self, point: Point, step: Step) -> str:
+        name = f"transform:{':'.join(step.modules)}"
+        if name not in self._codes:
+            plugin = plugins.origin(point.method)
+            ours = [m for m in step.modules if m.startswith("methods.")]
+            source = plugin.source if plugin and len(ours) < len(step.modules) else ""
+            self._codes[name] = code_fingerprint("sweep.transform", *ours, plugin=source)
+        return self._codes[name]
+
+    def _weights_label(self, point: Point, payload: dict[str, Any]) -> str:
+        """The model, and what was done to its weights."""
+        key = payload["inputs"].get("weights")
+        return self.tasks[key].label if key else point.model
+
     # -- calibration -------------------------------------------------------------------------
 
     def _calibrate(self, point: Point) -> str:
@@ -160,11 +232,11 @@ class _Builder:
             "windows": list(range(self.materials.calibration_windows(point))),
             "method": name,
             "parameters": parameters,
-            "inputs": self._trained(point) if name == point.method else {},
+            "inputs": self._weights(point) | (self._trained(point) if name == point.method else {}),
             "code": self._code("sweep.calibrate", name),
         }
         where = self._where(point, "calibration")
-        label = f"calibrate {name} {point.model}"
+        label = f"calibrate {name} {self._weights_label(point, payload)}"
         return self._task("calibrate", payload, label, where)
 
     # -- training ----------------------------------------------------------------------------
@@ -178,7 +250,7 @@ class _Builder:
         where["checkpoint"] = digest(["train", payload])
         density = "" if payload["density"] == 1 else f" {payload['density']:g}"
         own = "".join(f" {value}" for value in payload["parameters"].values())
-        label = f"train {point.method}{density}{own} {point.model}"
+        label = f"train {point.method}{density}{own} {self._weights_label(point, payload)}"
         return {"trained": self._task("train", payload, label, where)}
 
     def _training(self, point: Point) -> dict[str, Any]:
@@ -195,7 +267,7 @@ class _Builder:
             "density": point.density if each else 1.0,
             "parameters": dict(point.parameters),
             "selector": self._selector(point) if threshold else {"name": "topk"},
-            "inputs": self._selector_inputs(point) if threshold else {},
+            "inputs": self._weights(point) | (self._selector_inputs(point) if threshold else {}),
             "seed": point.accuracy.seed,
             "code": self._code("sweep.train", point.method),
         }
@@ -222,7 +294,7 @@ class _Builder:
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
-        if point.method == "dense":
+        if not method_class(point.method).groups:
             return ()
         dram_gb = 0.0 if point.policy == "none" else point.device.dram_gb
         kv = (point.kv_bits, point.kv_tokens)
@@ -274,7 +346,9 @@ def _fingerprint(root: str, method: str | None, policy: str) -> str:
 
 
 def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:
-    shared = (point.model, point.quant.method, point.accuracy)
+    quant = point.quant
+    changed = (quant.method, quant.bits, quant.group_size, quant.parameters)
+    shared = (point.model, None if quant.method == "none" else changed, point.accuracy)
     if dense:
         return shared
     own = (*shared, point.method, point.density, point.parameters)

@@ -10,6 +10,7 @@ from pydantic_core import core_schema
 
 import methods
 import simulator
+from methods.static import quantiser
 from simulator.device import TIMINGS, Device
 from simulator.geometry import Geometry
 from sweep import fields
@@ -53,6 +54,13 @@ def method_names() -> tuple[str, ...]:
     return (*methods.names(), *ALIASES)
 
 
+def _model_names() -> tuple[str, ...]:
+    """Models that are built in: those whose sizes are known, and those whose hub id is."""
+    from sweep.weights import HUB_IDS
+
+    return tuple(sorted({*Geometry.names(), *HUB_IDS}))
+
+
 def _policy_names() -> tuple[str, ...]:
     return tuple(simulator.POLICIES)
 
@@ -93,7 +101,7 @@ MethodName = Annotated[str, Name("method", method_names)]
 SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
 PolicyName = Annotated[str, Name("policy", _policy_names)]
 TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]
-ModelName = Annotated[str, Name("model", Geometry.names, fields.model_reason)]
+ModelName = Annotated[str, Name("model", _model_names, fields.model_reason)]
 TextName = Annotated[str, Name("text", lambda: TEXTS, fields.text_reason)]
 Policies = Annotated[tuple[PolicyName, ...], Axis()]
 Timings = Annotated[tuple[TimingName, ...], Axis()]
@@ -101,9 +109,16 @@ ModelNames = Annotated[tuple[Words, ...], Axis()]
 Bits = Annotated[float, Number(above=0, at_most=32)]
 
 
-def _parameter_schemas() -> dict[str, Any]:
-    names = dict.fromkeys(p for name in methods.names() for p in methods.parameter_names(name))
-    return {name: {"description": "A parameter of the method."} for name in names}
+def _method_parameters() -> list[str]:
+    return [p for name in methods.names() for p in methods.parameter_names(name)]
+
+
+def _quantiser_parameters() -> list[str]:
+    return [p for name in quantiser.names() for p in quantiser.parameter_names(name)]
+
+
+def _quant_names() -> tuple[str, ...]:
+    return ("none", *quantiser.names())
 
 
 class Part(BaseModel):
@@ -124,7 +139,8 @@ class Part(BaseModel):
         written = handler(schema)
         body = dict(handler.resolve_ref_schema(written))
         if body.get("additionalProperties") is True:
-            body["properties"] = {**body["properties"], **_parameter_schemas()}
+            note = {"description": "A parameter of the method."}
+            body["properties"] = {**body["properties"], **dict.fromkeys(cls.own_keys(), note)}
             body["additionalProperties"] = False
         text = cls._text_schema(body["properties"])
         return {"anyOf": [text, body]} if text else body
@@ -134,6 +150,11 @@ class Part(BaseModel):
         """Schema of the text that may stand for this mapping; empty if none may."""
         value = properties.get(cls.shorthand, {})
         return value.get("anyOf", [value])[0]
+
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        """Keys beside the listed ones that a mapping with parameters may have."""
+        return _method_parameters()
 
     def over(self, base: Part) -> Self:
         """This part with what it leaves out taken from `base`, nested parts alike."""
@@ -189,11 +210,21 @@ class ModelEntry(Part):
 class QuantEntry(Part):
     """What is done to the weights, and the bits that the simulator counts. Lists are axes."""
 
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     shorthand = "method"
-    method: Annotated[tuple[Annotated[str, Name("quantisation", lambda: ("none",))], ...], Axis()]
+    method: Annotated[tuple[Annotated[str, Name("quantisation", _quant_names)], ...], Axis()]
     bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
     group_size: Annotated[tuple[Natural, ...], Axis()] = (128,)
     embedding_bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
+
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        return _quantiser_parameters()
+
+    @property
+    def parameters(self) -> dict[str, tuple[Any, ...]]:
+        """Values of each of the quantiser's own parameters."""
+        return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
 
 
 class DeviceEntry(Part):
@@ -222,6 +253,7 @@ class MethodEntry(Part):
     """How scores become a mask; empty leaves it to each method. gamma below 1 takes its place."""
     policies: Policies = ()
     models: ModelNames = ()
+    quant: Annotated[tuple[QuantEntry, ...], Axis()] = ()
     devices: Annotated[tuple[DeviceEntry, ...], Axis()] = ()
 
     @property
@@ -244,6 +276,7 @@ class ExcludeRule(Part):
     flash_gbps: Positives = ()
     dram_gbps: Positives = ()
     timing: Timings = ()
+    quant: Annotated[tuple[Annotated[str, Name("quantisation", _quant_names)], ...], Axis()] = ()
     bits: Annotated[tuple[Bits, ...], Axis()] = ()
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from methods.registry import method_class
 from reports.results import schema
 from simulator import PhaseCounts, Throughput, allocate, footprint, throughput
 from sweep.grid import Point
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
 from sweep.plan import Plan, PlannedPoint
+from sweep.recipes import is_static, quant_label
 from sweep.stats import Losses, delta_interval
 from sweep.store import Store
 from sweep.store import replace as write_whole
@@ -91,13 +94,20 @@ class _Rows:
         return {
             "ppl": own.perplexity,
             "ppl_dense": dense.perplexity,
+            "ppl_full": self._losses(planned.full).perplexity,
             "delta_ppl": own.perplexity - dense.perplexity,
             "delta_ppl_low": _known(low),
             "delta_ppl_high": _known(high),
-            "mlp_density": float(np.average(densities, weights=tokens)),
+            "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
             "windows": len(own.nll),
         }
+
+    def _kept(self, planned: PlannedPoint) -> float | None:
+        """MLP density of statically pruned weights; None where the masks decide it."""
+        if not is_static(planned.point.method):
+            return None
+        return self._result(planned.weights)["mlp_density"]
 
     def _losses(self, keys: tuple[str, ...]) -> Losses:
         results = [self._result(key) for key in keys]
@@ -111,7 +121,9 @@ class _Rows:
         point = planned.point
         counted = planned.simulate or planned.evaluate
         reads = (
-            {} if point.method == "dense" else self._once(("reads", counted), self._reads, counted)
+            self._once(("reads", counted), self._reads, counted)
+            if method_class(point.method).groups
+            else {}
         )
         tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
         phases = {name: counts["phases"] for name, counts in reads.items()}
@@ -126,7 +138,7 @@ class _Rows:
             "flash_bytes_per_token": speed.flash_bytes_per_token,
             "dram_bytes_per_token": speed.dram_bytes_per_token,
             "tokens_per_s": speed.tokens_per_s,
-            "tokens_per_s_dense": self._speed(point, {}, tokens).tokens_per_s,
+            "tokens_per_s_dense": self._speed(_dense(point), {}, tokens).tokens_per_s,
             "overhead_bytes": overhead,
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
@@ -189,9 +201,13 @@ def _sum(lists: Iterable[list[int]]) -> list[int]:
     return np.sum(list(lists), axis=0).tolist()
 
 
+def _dense(point: Point) -> Point:
+    """The dense model of the same weights on the same device."""
+    return replace(point, method="dense", density=1.0, parameters=())
+
+
 def _quant(point: Point) -> str:
-    method = "" if point.quant.method == "none" else f"{point.quant.method} "
-    return f"{method}{point.quant.bits:g} bit"
+    return quant_label(point.quant.method, point.quant.bits, point.quant.group_size)
 
 
 def _known(value: float) -> float | None:

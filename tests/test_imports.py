@@ -37,6 +37,7 @@ HOMES = {
         "sweep/selectors.py",
         "sweep/calibrate.py",
         "sweep/train.py",
+        "sweep/transform.py",
     ),
     "peft": ("methods/",),
     "numba": ("simulator/",),

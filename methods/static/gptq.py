@@ -24,6 +24,7 @@ class GPTQ(Quantiser):
 
     act_order: bool = False
     damping: float = 0.01
+    calibration_windows: int = 128
 
     name: ClassVar[str] = "gptq"
     allowed_bits: ClassVar[tuple[int, ...]] = (2, 3, 4, 8)
@@ -40,6 +41,10 @@ class GPTQ(Quantiser):
             return propagated(weight[:, order], factor, settle)[:, order.argsort()]
         factor = inverse_factor(statistic, self.damping)
         return propagated(weight, factor, self.rounding(), block=self.block)
+
+    @property
+    def on_the_way(self) -> bool:
+        return not self.act_order
 
     @property
     def block(self) -> int:

@@ -31,6 +31,7 @@ class GPTVQ(Quantiser):
 
     damping: float = 0.01
     iterations: int = 10
+    calibration_windows: int = 128
 
     name: ClassVar[str] = "gptvq"
     allowed_bits: ClassVar[tuple[int, ...]] = (2, 3, 4)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from methods.base import Method, MethodError
 from methods.density import kept_units
-from methods.static.quantiser import Statistic
+from methods.static.quantiser import Statistic, check_calibration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,11 +32,23 @@ class StaticPruning(Method):
     """
 
     pattern: str = "unstructured"
+    calibration_windows: int = 0
+    """Windows of the calibration text to take the statistic from, if there are as many."""
 
     groups: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[Statistic] = "nothing"
     updates: ClassVar[bool] = False
     """Whether kept weights change; if not, quantised ones stay in their format."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_calibration(self.name, self.needs, self.calibration_windows)
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        uses_data = cls.needs != "nothing"
+        names = super().parameter_names()
+        return tuple(name for name in names if uses_data or name != "calibration_windows")
 
     @classmethod
     def reach(cls, parameters: Mapping[str, Any]) -> tuple[float, float]:

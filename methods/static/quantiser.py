@@ -41,6 +41,13 @@ class Quantiser(ABC):
     needs: ClassVar[Statistic] = "nothing"
     random: ClassVar[bool] = False
     """Whether the seed can change the result."""
+    calibration_windows: int = 0
+    """Windows of the calibration text to take the statistic from, if there are as many."""
+
+    @property
+    def on_the_way(self) -> bool:
+        """Whether SparseGPT can round with this while it prunes."""
+        return False
 
     def __post_init__(self) -> None:
         if self.bits not in self.allowed_bits:
@@ -51,8 +58,8 @@ class Quantiser(ABC):
             raise MethodError(
                 f"group_size {self.group_size!r} of {self.name} is not a whole number of at least 1"
             )
-        if not 0 < getattr(self, "damping", 1) <= 1:
-            raise MethodError(f"damping of {self.name} is not above 0 and up to 1")
+        check_calibration(self.name, self.needs, self.calibration_windows)
+        check_damping(self.name, getattr(self, "damping", 1))
 
     def parameters(self) -> dict[str, Any]:
         """Parameters besides bits and group size."""
@@ -61,6 +68,21 @@ class Quantiser(ABC):
     @abstractmethod
     def quantised(self, weight: Tensor, statistic: Tensor | None, seed: int) -> Tensor:
         """The weight [rows, columns] with values that the format has; `statistic` as `needs`."""
+
+
+def check_calibration(name: str, needs: Statistic, windows: Any) -> None:
+    """Raise MethodError for a number of calibration windows that is none."""
+    whole = isinstance(windows, int) and not isinstance(windows, bool)
+    if needs != "nothing" and not (whole and windows >= 1):
+        raise MethodError(
+            f"calibration_windows {windows!r} of {name} is not a whole number of at least 1"
+        )
+
+
+def check_damping(name: str, damping: Any) -> None:
+    """Raise MethodError for a share of the mean second moment that cannot be added."""
+    if isinstance(damping, bool) or not isinstance(damping, int | float) or not 0 < damping <= 1:
+        raise MethodError(f"damping {damping!r} of {name} is not above 0 and up to 1")
 
 
 def names() -> tuple[str, ...]:
@@ -83,7 +105,9 @@ def quantiser_class(name: str) -> type[Quantiser]:
 def parameter_names(name: str) -> tuple[str, ...]:
     """Parameters that the quantiser takes besides bits and group size."""
     fields = dataclasses.fields(quantiser_class(name))
-    return tuple(f.name for f in fields if f.name not in ("bits", "group_size"))
+    names = [f.name for f in fields if f.name not in ("bits", "group_size")]
+    uses_data = quantiser_class(name).needs != "nothing"
+    return tuple(n for n in names if uses_data or n != "calibration_windows")
 
 
 def create(name: str, bits: float, group_size: int, parameters: Mapping[str, Any]) -> Quantiser:

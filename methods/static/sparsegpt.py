@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from methods.base import MethodError
 from methods.static.gptq import GPTQ
 from methods.static.pruning import BLOCKS, StaticPruning
-from methods.static.quantiser import Quantiser, Statistic
+from methods.static.quantiser import Quantiser, Statistic, check_damping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,7 @@ class SparseGPT(StaticPruning):
     """
 
     damping: float = 0.01
+    calibration_windows: int = 128
 
     name: ClassVar[str] = "sparsegpt"
     needs: ClassVar[Statistic] = "moments"
@@ -37,8 +38,7 @@ class SparseGPT(StaticPruning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.damping <= 1:
-            raise MethodError(f"damping {self.damping!r} of sparsegpt is not above 0 and up to 1")
+        check_damping(self.name, self.damping)
 
     def pruned(
         self, weight: Tensor, statistic: Tensor | None, quantiser: Quantiser | None = None
@@ -53,7 +53,7 @@ class SparseGPT(StaticPruning):
         factor = inverse_factor(statistic, self.damping).to(weight.dtype)
         if quantiser is None:
             return propagated(weight, factor, self._zeroing(factor.diagonal()), block=BLOCK)
-        if not isinstance(quantiser, GPTQ) or quantiser.act_order:
+        if not (isinstance(quantiser, GPTQ) and quantiser.on_the_way):
             raise MethodError("sparsegpt rounds on the way with gptq alone, without act_order")
         rounding, zeroing = quantiser.rounding(), self._zeroing(factor.diagonal())
         size = math.lcm(BLOCK, quantiser.group_size)  # whole groups, whole choices

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Wanda(StaticPruning):
     """In each row the smallest abs(W_ij) * norm(X_j) become zero; kept weights do not change."""
 
+    calibration_windows: int = 128
+
     name: ClassVar[str] = "wanda"
     needs: ClassVar[Statistic] = "norms"
 

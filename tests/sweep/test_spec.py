@@ -203,7 +203,7 @@ sweeps:
         ({"timing": "overlapped"}, ".timing", "unknown timing 'overlapped'; did you mean overlap?"),
         ({"kv": None}, ".kv", "nothing is given; a mapping is expected"),
         ({"kv": {"bit": 8}}, ".kv.bit", "unknown key; did you mean bits? (allowed: bits, tokens)"),
-        ({"quant": "gptq"}, ".quant", "unknown quantisation 'gptq' (allowed: none)"),
+        ({"quant": "gptk"}, ".quant", "unknown quantisation 'gptk'; did you mean gptq?"),
         ({"resources": {"evaluate": {"gpu": 1.5}}}, ".resources.evaluate.gpu", "one GPU"),
         ({"resources": {"evaluate": {"cpu": 0.5}}}, ".resources.evaluate.cpu", "a whole number"),
         ({"tasks": [{"task": "mmlu", "shot": 5}]}, ".tasks[0].shot", "did you mean shots?"),
