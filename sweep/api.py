@@ -294,8 +294,39 @@ def _provenance(
             "failed": len(records) - len(done),
         },
         "seconds_by_kind": {kind: round(total, 1) for kind, total in seconds.items()},
-        "notes": [*planned.plan.notes, *planned.materials.caveats()],
+        "notes": [
+            *planned.plan.notes,
+            *planned.materials.caveats(),
+            *_training_notes(planned, store),
+        ],
     }
+
+
+def _training_notes(planned: Planned, store: Store) -> list[str]:
+    """What a reader should know of the trainings: how well predictors find, what adapters gain."""
+    trained = [store.done(t.key) for t in planned.plan.tasks.values() if t.kind == "train"]
+    return [
+        f"{record.label.removeprefix('train ')}: {text}"
+        for record in trained
+        if record is not None and (text := _training_note(record.result))
+    ]
+
+
+def _training_note(result: dict[str, Any]) -> str:
+    if "recall" in result:
+        return (
+            f"its predictors find {result['recall']:.0%} of the units that they are to find "
+            f"(recall), and {result['precision']:.0%} of those they name are right (precision); "
+            f"of as many largest logits as are wanted, {result['recall_of_largest']:.0%} are"
+        )
+    if "validation_loss" in result:
+        losses = dict(result["validation_loss"])
+        best = result["best_step"]
+        return (
+            f"KL to the dense model {losses[0]:.4f} before training, {losses[best]:.4f} after "
+            f"{best} of {result['steps']} steps, on validation windows of the calibration text"
+        )
+    return ""
 
 
 def _iso(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,8 +96,13 @@ def listing(kind: str, file: Path) -> Table:
     return table
 
 
-def _methods(_file: Path) -> list[tuple[str, str]]:
+def _methods(file: Path) -> list[tuple[str, str]]:
+    """Built-in methods, those of the file's plug-ins, and aliases."""
     import methods
+    from sweep.spec import load
+
+    with contextlib.suppress(InputError):  # a file with faults hides no built-in method
+        load(file)
     from sweep.shape import ALIASES
 
     rows = [(name, methods.summary(name)) for name in methods.names()]

@@ -119,7 +119,9 @@ def test_the_oracle_beats_the_predictors_which_beat_chance(model: nn.Module, win
     dense = logits(model, told)
     oracle = divergence(dense, logits(model, told, methods.create("glu-oracle", 0.5)))
     predicted = divergence(dense, logits(model, told, method, arrays))
-    turned = {name: -array for name, array in arrays.items() if name.split(".")[1] == "2"}
+    turned: dict[str, Any] = {
+        name: np.negative(array) for name, array in arrays.items() if name.split(".")[1] == "2"
+    }
     opposite = divergence(dense, logits(model, told, method, {**arrays, **turned}))
     assert oracle < predicted < opposite
 

@@ -104,11 +104,11 @@ def test_a_realised_density_is_reported_beside_the_requested_one(
     assert (done.failed, set(table.status)) == ([], {"done"})
     assert set(table.selector) == {"layer-threshold", "global-threshold"}
     store, made = Store(tmp_path / "run"), planned(sweep)
-    for row, point in zip(table.itertuples(), made.points, strict=True):
-        assert row.mlp_density == pytest.approx(row.density, abs=0.08)
-        assert row.mlp_density != row.density
+    for row, point in zip(table.to_dict("records"), made.points, strict=True):
+        assert row["mlp_density"] == pytest.approx(row["density"], abs=0.08)
+        assert row["mlp_density"] != row["density"]
         traces = [store.load(key) for key in point.evaluate]
-        for group, reads in json.loads(row.reads).items():
+        for group, reads in json.loads(row["reads"]).items():
             masks = [unpack(trace.packed[group], trace.units[group]) for trace in traces]
             used = np.concatenate([mask.sum(axis=-1).ravel() for mask in masks])
             assert sum(reads["used_by_layer"]) == used.sum()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 import methods
@@ -203,3 +207,24 @@ def test_its_code_is_in_the_keys_and_its_comments_are_not(
     assert {label for label in first if first[label] == changed[label]} == {
         label for label in first if label.startswith("dense")
     }
+
+
+@pytest.mark.slow  # starts Ray
+def test_a_ray_worker_needs_no_more_than_the_task(
+    folder: Path, tiny_llama: Path, tiny_text_file: Path
+) -> None:
+    path = sweep_file(folder, tiny_llama, tiny_text_file)
+    command = [sys.executable, "-m", "sweep", "run", "own", "--workers", "1"]
+    ended = subprocess.run(
+        [*command, "--file", str(path), "--out", str(folder / "run"), "--no-report"],
+        cwd=ROOT,
+        env={**os.environ, "SWEEP_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    table = parquet.read_table(folder / "run" / "results.parquet").to_pydict()
+    assert set(table["status"]) == {"done"}
+    assert set(table["method"]) == {"weighed-glu"}
