@@ -213,15 +213,41 @@ def report(folder: RunFolder) -> None:
 
 @app.command()
 def best(
-    folder: RunFolder,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a run, such as runs/demo; with --search a sweep.")
+    ],
     budget: Annotated[
         list[str], typer.Option("--budget", "-b", help="0.2 (perplexity) or 5% (repeatable).")
     ] = [],  # noqa: B006
+    search: Annotated[
+        bool, typer.Option("--search", help="Find it by bisection over density, without a grid.")
+    ] = False,
+    screen: Annotated[
+        str | None, typer.Option(help="With --search: dtype to look around in, as bfloat16.")
+    ] = None,
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    out: Out = None,
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Print the fastest configuration within each perplexity budget."""
-    from sweep.show import decisions
+    if not search:
+        from sweep.show import decisions
 
-    _console(stderr=False).print(decisions(folder, budget))
+        _console(stderr=False).print(decisions(folder, budget))
+        return
+    from sweep import api
+    from sweep import best as searching
+
+    name = str(folder)
+    given = _options(name, out, store)
+    options = api.Options(given.out, given.store, address, workers, retry_failed)
+    sweep = _sweep(name, file, set_)
+    answer = searching.search(sweep, options, _console(), budget, screen)
+    _console(stderr=False).print(searching.tables(answer))
 
 
 @app.command()
