@@ -32,6 +32,11 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("flash-sweep", appauthor=False))
 
 
+def training_dir() -> Path:
+    """Where trainings that have not ended keep their checkpoints, and what they have said."""
+    return cache_dir() / "training"
+
+
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the lock `name`, so that of several processes one makes the file and the rest wait."""

@@ -189,10 +189,14 @@ def logs(
     ),
 ) -> None:
     """Print what a task wrote, its state and its error."""
+    from sweep.cachedir import training_dir
     from sweep.store import Store
 
     found = [r for k, r in Store(store).records.items() if k.startswith(key)]
-    if not found:
+    running = sorted(training_dir().glob(f"{key}*.log"))
+    for path in running:  # a training that has not ended, or was killed
+        typer.echo(f"{path.stem} train: not ended\n{path.read_text(encoding='utf-8').rstrip()}")
+    if not found and not running:
         raise InputError(f"{store} has no record of a task {key!r}")
     for record in found:
         typer.echo(f"{record.key} {record.kind}: {record.label}")

@@ -7,6 +7,7 @@ shares the cache folder; elsewhere it starts anew. Both give the same arrays.
 from __future__ import annotations
 
 import contextlib
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from methods.select import topk
 from methods.thresholds import SELECTORS, Quantiles, ThresholdSelect
 from methods.training import Arrays, Lesson
 from sweep import models, texts
-from sweep.cachedir import cache_dir, staged
+from sweep.cachedir import staged, training_dir
 
 
 def train(
@@ -33,12 +34,13 @@ def train(
         payload["text_name"], payload["model"], payload["window_tokens"], calibration=True
     )
     method = create(payload["method"], payload["density"], **payload["parameters"])
-    checkpoint = FileCheckpoint(cache_dir() / "training" / f"{payload['checkpoint']}.npz")
+    checkpoint = FileCheckpoint(training_dir() / f"{payload['checkpoint']}.npz")
     lesson = Lesson(
         windows=every[: payload["windows"]],
         seed=payload["seed"],
         select=_select(payload["selector"], inputs),
         checkpoint=checkpoint,
+        log=checkpoint.say,
     )
     with weights_replaced(model, inputs.get("weights", {})):
         result, arrays = method.train(model, lesson)
@@ -53,7 +55,7 @@ def _select(spec: dict[str, Any], inputs: dict[str, Any]) -> Any:
 
 
 class FileCheckpoint:
-    """Arrays in a file that is replaced whole; a damaged one counts as none."""
+    """Arrays in a file that is replaced whole; a damaged one counts as none. A log lies beside."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,7 +71,15 @@ class FileCheckpoint:
         with staged(self.path) as target, target.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
+    def say(self, text: str) -> None:
+        """A line for the task's log, and now for who looks on (`sweep logs KEY`)."""
+        print(text, flush=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".log").open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
     def drop(self) -> None:
         """Forget what was saved; the store has the result from here on."""
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        for path in (self.path, self.path.with_suffix(".log")):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import methods
 from sweep import cachedir, tasks
@@ -86,7 +87,20 @@ def test_a_sweep_trains_evaluates_and_keeps(
     assert "layer 1: best of" in results["dejavu"].log
     assert "step 4: validation KL" in results["dip+lora"].log
     assert run(sweep, tmp_path / "run")[0].ran == 0
-    assert list((cachedir.cache_dir() / "training").glob("*.npz")) == []
+    assert list(cachedir.training_dir().iterdir()) == []
+
+
+def test_what_a_training_says_can_be_read_while_it_runs(tmp_path: Path) -> None:
+    from sweep.cli import app
+
+    kept = FileCheckpoint(cachedir.training_dir() / "0123abcd.npz")
+    kept.say("step 3: validation KL 0.5 a token")
+    shown = CliRunner().invoke(app, ["logs", "0123", "--store", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "0123abcd train: not ended" in shown.stdout
+    assert "step 3: validation KL" in shown.stdout
+    kept.drop()
+    assert not kept.path.with_suffix(".log").exists()
 
 
 def test_a_damaged_artefact_is_noticed_and_made_anew(
