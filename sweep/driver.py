@@ -17,6 +17,8 @@ from sweep.store import Store
 from sweep.tasks import PERSISTED, Record, Task
 
 POLL_SECONDS = 0.5
+_LONG = ("transform", "train", "evaluate")
+"""Kinds that run a model; they wait for those that count."""
 
 
 class Watcher(Protocol):
@@ -85,14 +87,17 @@ class Run:
             self._queue(task)
 
     def _queue(self, task: Task) -> None:
-        self._queues[task.kind == "evaluate"].append(task)
+        self._queues[task.kind in _LONG].append(task)
 
     @property
     def _queued(self) -> bool:
         return bool(self._queues[False] or self._queues[True])
 
     def _next(self) -> Task:
-        """Simulations before evaluations, for they set traces free; else in plan order."""
+        """Simulations before evaluations, for they set traces free; else in plan order.
+
+        What a task has just set free comes first, so that few hand-overs are held at a time.
+        """
         return (self._queues[False] or self._queues[True]).popleft()
 
     def _slots(self) -> int:
@@ -134,12 +139,12 @@ class Run:
             self.store.save(key, value)
 
     def _free_dependants(self, task: Task) -> None:
-        for dependant in self._dependants.get(task.key, ()):
+        for dependant in reversed(self._dependants.get(task.key, [])):
             if dependant.key in self._unmet:
                 self._unmet[dependant.key] -= 1
                 if self._unmet[dependant.key] == 0:
                     del self._unmet[dependant.key]
-                    self._queue(dependant)
+                    self._queues[dependant.kind in _LONG].appendleft(dependant)
 
     def _drop_dependants(self, task: Task) -> None:
         """What needs a failed task cannot run; it has no record, so it is missing, not failed."""
