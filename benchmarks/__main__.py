@@ -1,0 +1,33 @@
+"""Run all parts, or those named, and write benchmarks/RESULTS.md.
+
+A part is a module of this package with a function `report() -> str` that returns Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+
+from benchmarks.results import write_part
+
+PARTS = ("kernels", "evaluation", "planning")
+
+
+def main() -> None:
+    """Run the parts given on the command line (default: all that exist)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    chosen = parser.parse_args().parts or PARTS
+    for part in chosen:
+        if importlib.util.find_spec(f"benchmarks.{part}") is None:
+            if part not in PARTS:
+                parser.error(f"there is no part {part!r}; known: {', '.join(PARTS)}")
+            continue
+        text = importlib.import_module(f"benchmarks.{part}").report()
+        print(text)
+        print("written to", write_part(part, text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""benchmarks/RESULTS.md: one section for each part, replaced when that part is measured again."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+_HEAD = "# Measurements\n\nWritten by `make bench`. Measure again before you rely on a figure.\n"
+
+
+def write_part(name: str, text: str) -> Path:
+    """Put the text of a part in its place, between its two comments; other parts stay."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    page = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else _HEAD
+    before, found, rest = page.partition(begin)
+    after = rest.partition(end)[2] if found else ""
+    if not found:
+        before = before.rstrip("\n") + "\n\n"
+    RESULTS.write_text(f"{before}{begin}{text.strip()}\n{end}{after}", encoding="utf-8")
+    return RESULTS
+
+
+def machine() -> str:
+    """The processor, its cores, and how busy the machine is, in one line."""
+    load = os.getloadavg()[0]
+    return f"{_processor()}, {os.cpu_count()} cores, load {load:.1f}, Python " + (
+        platform.python_version()
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; all columns but the first are aligned right."""
+    rule = ["---"] + ["---:"] * (len(columns) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, rule, *rows])
