@@ -145,6 +145,8 @@ def adapted(model: nn.Module, method: Adapted, seed: int) -> Iterator[Adapters]:
         layers: dict[str, Any] = {f"{n}.weight": model.get_submodule(n) for n in modules}
         rng = np.random.default_rng([seed, method.rank])
         for layer in layers.values():
+            layer.lora_A.float()  # whatever the type of the weights
+            layer.lora_B.float()
             a = _pair(layer)[0]
             drawn = rng.normal(0.0, method.rank**-0.5, tuple(a.shape)).astype(np.float32)
             a.data.copy_(torch.from_numpy(drawn))

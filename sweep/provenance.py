@@ -14,6 +14,7 @@ from sweep.resources import local_resources
 
 PACKAGES = (
     "flash-sweep",
+    "peft",
     "torch",
     "transformers",
     "ray",

@@ -138,6 +138,17 @@ def test_one_that_is_killed_ends_as_if_it_had_not_been(
     assert whole[0] == resumed[0]
 
 
+def test_weights_in_bfloat16_have_adapters_in_float32(tiny_llama: Path, windows: Any) -> None:
+    model = models.load(str(tiny_llama), "bfloat16")
+    method, kept = methods.create("dip+lora", 0.5, **SMALL), Kept()
+    _, arrays = method.train(model, lesson(windows[:12], checkpoint=kept))
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+    assert logits(model, windows[:1], method, arrays).dtype == torch.bfloat16
+    again = Kept()
+    again.saved = kept.saved[:2]
+    assert same(arrays, method.train(model, lesson(windows[:12], checkpoint=again))[1])
+
+
 def test_training_that_does_not_help_gives_no_adapter(model: nn.Module, windows: Any) -> None:
     method = methods.create("dip+lora", 0.5, **{**SMALL, "learning_rate": 30.0})
     result, arrays = method.train(model, lesson(windows))
