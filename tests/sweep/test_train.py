@@ -200,3 +200,23 @@ def test_windows_are_no_more_than_the_text_has(
     record, _ = tasks.run(task, ())
     assert record.error == ""
     assert record.result["trained_tokens"] <= len(tiny_text)
+
+
+def test_trained_methods_go_with_hot_caches_selectors_types_and_changed_weights(
+    tiny_phi3: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    rtn = [{"method": "rtn", "bits": 4, "group_size": 16}]
+    entries = [
+        {"method": "dejavu", "density": 0.5, "policies": ["static"], **SMALL_DEJAVU},
+        {"method": "dejavu", "density": 0.5, "gamma": 0.5, **SMALL_DEJAVU},
+        {"method": "dejavu", "density": 0.5, "selector": "layer-threshold", **SMALL_DEJAVU},
+        {"method": "cats+lora", "density": 0.5, "gamma": [0.5, 1], **SMALL_LORA},
+        {"method": "dip+lora", "density": 0.5, "quant": rtn, **SMALL_LORA},
+    ]
+    sweep = sweep_of(
+        tiny_phi3, tmp_path, tiny_text, *entries, cache={"start": "hot"}, dtype="bfloat16"
+    )
+    done, table = run(sweep, tmp_path / "run")
+    assert (done.failed, set(table.status), len(table)) == ([], {"done"}, 6)
+    (quantised,) = (t for t in of_kind(planned(sweep), "train") if "weights" in t.payload["inputs"])
+    assert quantised.payload["method"] == "dip+lora"
