@@ -52,7 +52,7 @@ def method_class(name: str) -> type[Method]:
         raise MethodError(f"unknown method {name!r}{_nearest(name)}") from None
     if isinstance(entry, str):
         module, _, attribute = entry.partition(":")
-        return getattr(import_module(module), attribute)
+        entry = _METHODS[name] = getattr(import_module(module), attribute)
     return entry
 
 

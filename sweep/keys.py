@@ -30,7 +30,7 @@ def code_fingerprint(*modules: str, plugin: str = "") -> str:
     Comments, docstrings and formatting do not count: what is hashed is the syntax tree. `plugin`
     is the source of a plug-in, which counts with what it imports of ours.
     """
-    own = [("plug-in", _hash(plugin))] if plugin else []
+    own = [("plug-in", _hash(ast.parse(plugin)))] if plugin else []
     imported = _names(ast.parse(plugin)) if plugin else ()
     closure = sorted(_closure((*modules, *imported)))
     return digest(own + [(name, _tree_hash(_source(name))) for name in closure])
@@ -50,7 +50,7 @@ def _closure(roots: Iterable[str]) -> set[str]:
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """Modules of our packages that `module` imports when it runs, functions' imports included."""
-    return _names(ast.parse(_source(module).read_text(encoding="utf-8")))
+    return _names(_tree(_source(module)))
 
 
 def _names(tree: ast.AST) -> tuple[str, ...]:
@@ -60,12 +60,18 @@ def _names(tree: ast.AST) -> tuple[str, ...]:
 
 
 def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING`."""
+    """All statements but those under `if TYPE_CHECKING`."""
     yield node
-    for child in ast.iter_child_nodes(node):
+    for child in _statements(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue
         yield from _runtime_nodes(child)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements directly inside a node; expressions hold none."""
+    inner = (ast.stmt, ast.excepthandler, ast.match_case)
+    return (child for child in ast.iter_child_nodes(node) if isinstance(child, inner))
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -94,18 +100,23 @@ def _source(module: str) -> Path:
 
 
 @cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def _tree_hash(path: Path) -> str:
-    return _hash(path.read_text(encoding="utf-8"))
+    return _hash(_tree(path))
 
 
-def _hash(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        _drop_docstring(node)
+def _hash(tree: ast.Module) -> str:
+    _drop_docstrings(tree)
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def _drop_docstring(node: ast.AST) -> None:
+def _drop_docstrings(node: ast.AST) -> None:
+    for child in _statements(node):
+        _drop_docstrings(child)
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         body = node.body
         if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):

@@ -63,6 +63,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     keys._imports.cache_clear()
+    keys._tree.cache_clear()
     keys._tree_hash.cache_clear()
 
 

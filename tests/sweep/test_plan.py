@@ -313,7 +313,7 @@ def test_a_change_of_code_is_named(
     made: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish(store, list(made.tasks.values()))
-    monkeypatch.setattr(keys, "_hash", lambda source: "another")
+    monkeypatch.setattr(keys, "_hash", lambda tree: "another")
     keys._tree_hash.cache_clear()
     changed = plan(windows=1)
     keys._tree_hash.cache_clear()
