@@ -58,8 +58,8 @@ def report() -> str:
     head = (
         f"One core of {machine()}; CPU time, the best of at least five runs. Million unit-tokens "
         "(tokens times units) per second; caches hold 40 % of the units. Columns: scores made up "
-        "in the sizes of Phi-3-Medium, and scores of DIP in three layers of SmolLM2 on one window of "
-        f"2048 tokens.{'' if real else missing}"
+        "in the sizes of Phi-3-Medium, and scores of DIP in three layers of SmolLM2 on one window "
+        f"of 2048 tokens.{'' if real else missing}"
     )
     firsts = [group[0] for group in samples.values()]
     parts = [
