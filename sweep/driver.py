@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +123,8 @@ class Run:
         record = outcome.record
         task = self._running.pop(record.key)
         if record.status == "done":
-            self._handles[record.key] = outcome.handle
+            if self._takers.get(record.key):
+                self._handles[record.key] = outcome.handle
             if task.kind in PERSISTED or (task.kind == "evaluate" and self.keep_traces):
                 self._keep_handover(record.key, outcome.handle)
             self._free_dependants(task)
@@ -173,12 +175,20 @@ class Run:
 
 @contextmanager
 def stop_on_signals(run: Run) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the current wait. Installed after Ray has started:
-    Ray puts its own handlers over earlier ones."""
+    """SIGINT and SIGTERM end the run after the current wait, a second one at once.
+
+    Installed after Ray has started, which puts its own handlers over earlier ones. A thread that is
+    not the main one may install none: there the run takes no signals.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if run.stop_signal:
+            raise KeyboardInterrupt
         run.stop_signal = signal.Signals(number).name
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
