@@ -10,7 +10,7 @@ from typing import Any
 from reports.results import Row
 
 OFFLINE_POLICIES = frozenset({"belady", "min"})  # they look ahead: no device can run them
-_NATIVE_SELECTORS = {"cats": "layer-threshold"}  # selectors that are part of a method
+_NATIVE_SELECTORS = {"cats": "layer-threshold", "cats+lora": "layer-threshold"}  # part of a method
 
 
 @dataclass(frozen=True, slots=True)
