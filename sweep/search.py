@@ -239,6 +239,7 @@ def _distribution(space: Space) -> BaseDistribution:
 
 def _storage(journal: Path) -> optuna.storages.JournalStorage:
     journal.parent.mkdir(parents=True, exist_ok=True)
+    journal.with_name(journal.name + ".lock").unlink(missing_ok=True)  # of a killed driver
     _mend(journal)
     return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
 
