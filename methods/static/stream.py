@@ -93,7 +93,7 @@ def _first_inputs(
     """Inputs [1, tokens, hidden] of the first layer, and each layer as a function of its input.
 
     What else a layer is given (mask, positions, rotary embedding of its kind) is the same for all
-    windows, for they are equally long; it is taken down in one pass.
+    windows, for they are equally long; it is taken down in one pass, without a KV cache.
     """
     calls: list[Callable[[Tensor], Tensor]] = []
 
@@ -101,7 +101,7 @@ def _first_inputs(
         calls.append(_call(module, args[1:], kwargs))
 
     with _hooked(layers, take_down):
-        model(input_ids=windows[0])
+        model(input_ids=windows[0], use_cache=False)
     states: list[Tensor] = []
 
     def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def _first_inputs(
     with _hooked(layers[:1], stop):
         for window in windows:
             try:
-                model(input_ids=window)
+                model(input_ids=window, use_cache=False)
             except _ReachedError:
                 continue
     return states, calls
