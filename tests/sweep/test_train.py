@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -86,6 +87,9 @@ def test_a_sweep_trains_evaluates_and_keeps(
     assert 0 <= results["dejavu"].result["precision"] <= 1
     assert "layer 1: best of" in results["dejavu"].log
     assert "step 4: validation KL" in results["dip+lora"].log
+    notes = " ".join(json.loads((tmp_path / "run" / "provenance.json").read_text())["notes"])
+    assert "its predictors find" in notes
+    assert "KL to the dense model" in notes
     assert run(sweep, tmp_path / "run")[0].ran == 0
     assert list(cachedir.training_dir().iterdir()) == []
 
