@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import simulator
+from methods.registry import method_class
 from sweep import grid, spec
 from sweep.grid import Point
 
@@ -67,22 +68,38 @@ def test_demo_caches_about_a_third_and_about_two_thirds_of_the_mlps(file: spec.S
     assert footprint.static_bytes == pytest.approx(0.0514e9, rel=0.01)
 
 
-@pytest.mark.parametrize("table", ["table1", "table2", "table6", "table7"])
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", "table6", "table7"])
 def test_tables_use_the_papers_setting(file: spec.SweepFile, table: str):
     sweep = spec.select(file, table)
     found = points(file, table)
     assert (sweep.text, sweep.windows, sweep.window_tokens) == ("wikitext2", None, 2048)
-    assert {p.policy for p in found if p.method != "dense"} == {"lfu"}
+    assert {p.policy for p in found if method_class(p.method).groups} == {"lfu"}
     assert {p.device.dram_gbps for p in found} == {60.0}
     assert {(p.quant.bits, p.timing) for p in found} == {(4, "overlap")}
 
 
-def test_table1_is_at_half_density_for_four_models(file: spec.SweepFile):
-    found = points(file, "table1")
-    assert [m.model for m in spec.select(file, "table1").models] == list(MODELS)
-    assert {p.density for p in found if p.method != "dense"} == {0.5}
-    methods = ("dense", "glu-oracle", "gate", "up", "dip")
-    assert {(p.model, p.method) for p in found} == {(m, name) for m in MODELS for name in methods}
+@pytest.mark.parametrize(("table", "density"), [("table1", 0.5), ("table3", 0.6), ("table4", 0.4)])
+def test_tables_1_3_and_4_have_every_row_for_four_models(
+    file: spec.SweepFile, table: str, density: float
+):
+    found = points(file, table)
+    assert [m.model for m in spec.select(file, table).models] == list(MODELS)
+    assert {p.density for p in found if p.method != "dense"} == {density}
+    rows = ["dense", "glu-oracle", "gate", "up", "dip", "dejavu", "cats", "cats+lora", "dip+lora"]
+    patterns = ["unstructured", "2:4", "4:8"] if table == "table1" else ["unstructured"]
+    rows += [f"sparsegpt {pattern}" for pattern in patterns]
+    assert {(p.model, row(p)) for p in found} == {(m, name) for m in MODELS for name in rows}
+
+
+def row(point: Point) -> str:
+    pattern = dict(point.parameters).get("pattern")
+    return f"{point.method} {pattern}" if pattern else point.method
+
+
+def test_figure_9_combines_quantisation_with_dip_and_static_pruning(file: spec.SweepFile):
+    found = {(p.quant.method, p.quant.bits, p.method) for p in points(file, "figure9")}
+    alone = {(by, bits, "dense") for by in ("gptq", "gptvq") for bits in (2, 3, 4)}
+    assert found == alone | {("gptq", 4, "dip"), ("gptvq", 3, "dip"), ("gptq", 4, "sparsegpt")}
 
 
 def test_table2_has_the_papers_dram_for_each_model(file: spec.SweepFile):
