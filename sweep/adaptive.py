@@ -11,84 +11,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from reports.budgets import Budget
-from simulator.policies import OFFLINE
 from sweep.brackets import Bracket, bracket, next_place
 from sweep.errors import SweepError
-from sweep.grid import Point
 from sweep.materials import Materials
 from sweep.paired import Noise, Verdict, interval, limit_of_mean, rungs, verdict
 from sweep.plan import Plan, PlannedPoint
+from sweep.series import (
+    Evaluation,
+    Found,
+    Place,
+    Series,
+    evaluated_tokens,
+    is_bound,
+    mates_of,
+    series_of,
+)
 from sweep.session import Session, only, shards
 from sweep.stats import Losses
 from sweep.trials import window_differences
-
-Place = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class Evaluation:
-    """What the windows so far say of a model run; series that differ in device alone share it."""
-
-    shards: int = 0
-    differences: Any = None
-    failed: str = ""
-
-    @property
-    def mean(self) -> float:
-        return float(self.differences.mean())
-
-
-@dataclass(slots=True)
-class Series:
-    """Points of one method and all its settings but the density, by rising density."""
-
-    points: list[PlannedPoint]
-    wave: int = 0
-    """Series of wave 0 go first; later ones begin where those like them ended."""
-    tries: dict[Budget, set[int]] = field(default_factory=dict)
-
-    @property
-    def point(self) -> Point:
-        return self.points[0].point
-
-    @property
-    def setting(self) -> Place:
-        """What must be equal for two points to be compared."""
-        p = self.point
-        return p.model, p.quant, p.device, p.cache_start, p.cache_scope
-
-    @property
-    def family(self) -> Place:
-        """Series like this one: of the same method, with another γ, cache or device."""
-        p = self.point
-        return p.model, p.quant, p.method, p.parameters
-
-    @property
-    def densities(self) -> list[float]:
-        return [planned.point.density for planned in self.points]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a series reaches within a budget."""
-
-    series: Series
-    budget: Budget
-    planned: PlannedPoint | None
-    """None if no density of the series is within the budget."""
-    row: dict[str, Any]
-    low: float
-    """ΔPPL lies between `low` and `high` with 99 % confidence; equal once it is measured."""
-    high: float
-    whole: bool
-    """Whether it is measured on all windows."""
-    best: bool = False
 
 
 class Adaptive:
@@ -109,13 +55,13 @@ class Adaptive:
         self.session, self.plan, self.materials = session, plan, materials
         self.screening = screening or plan
         self.budgets = tuple(budgets)
-        self.series = list(_series(self.screening.points))
+        self.series = list(series_of(self.screening.points))
         self.dense = [p for p in self.screening.points if p.point.method == "dense"]
-        self.left_out = sum(_is_bound(p.point) for p in plan.points)
+        self.left_out = sum(is_bound(p.point) for p in plan.points)
         self.asked: dict[str, int] = {}
         """Tokens of every evaluation that the search needed, by key."""
         self._exact = dict(zip(self.screening.points, plan.points, strict=True))
-        self._mates = _mates(self.screening.points)
+        self._mates = mates_of(self.screening.points)
         self._known: dict[tuple[str, ...], Evaluation] = {}
         self._final: dict[PlannedPoint, Evaluation] = {}
         self._ppl: dict[tuple[str, ...], float] = {}
@@ -170,9 +116,18 @@ class Adaptive:
             wanted = {p: n for s in series for p, n in self._wanted(s)}
             if not wanted:
                 return
+            self._say(series)
             self._execute(self.screening, self._with_mates(wanted))
             for planned, count in wanted.items():
                 self._learn(planned, count)
+
+    def _say(self, series: list[Series]) -> None:
+        pairs = [(s, budget) for s in series for budget in self.budgets]
+        left = sum(not self._bracket(*pair).closed for pair in pairs)
+        ran = self.session.ran
+        self.session.console.print(
+            f"{left} of {len(pairs)} answers open, {ran['tokens']:,} tokens evaluated"
+        )
 
     def _wanted(self, series: Series) -> Iterator[tuple[PlannedPoint, int]]:
         """The next point of each budget, and up to which shard it is wanted."""
@@ -338,40 +293,3 @@ class Adaptive:
             if task.kind == "evaluate":
                 self.asked[key] = evaluated_tokens(task.payload)
         self.session.run(part)
-
-
-def evaluated_tokens(payload: dict[str, Any]) -> int:
-    """Tokens that an evaluation runs the model on."""
-    return len(payload["windows"]) * payload["window_tokens"]
-
-
-def _is_bound(point: Point) -> bool:
-    """Whether the point needs to know the future: no device can run it."""
-    return point.policy in OFFLINE or "oracle" in point.method
-
-
-def _series(points: list[PlannedPoint]) -> Iterator[Series]:
-    """The series that a device can run; the first of each family, and of each γ, lead."""
-    found: dict[Point, list[PlannedPoint]] = {}
-    for planned in points:
-        if planned.point.method != "dense" and not _is_bound(planned.point):
-            found.setdefault(replace(planned.point, density=1.0), []).append(planned)
-    families: set[Place] = set()
-    gammas: set[Place] = set()
-    ordered = sorted(found.values(), key=lambda members: -members[0].point.gamma)
-    for members in ordered:
-        members.sort(key=lambda planned: planned.point.density)
-        series = Series(members)
-        gamma = (*series.family, series.point.gamma)
-        series.wave = 0 if series.family not in families else 1 if gamma not in gammas else 2
-        families.add(series.family)
-        gammas.add(gamma)
-        yield series
-
-
-def _mates(points: list[PlannedPoint]) -> dict[tuple[str, ...], list[PlannedPoint]]:
-    """Points that share an evaluation, by its keys."""
-    mates: dict[tuple[str, ...], list[PlannedPoint]] = {}
-    for planned in points:
-        mates.setdefault(planned.evaluate, []).append(planned)
-    return mates

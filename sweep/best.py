@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from reports.budgets import parse_all
 from sweep import api
 from sweep import plan as planning
-from sweep.adaptive import Adaptive, Found, evaluated_tokens
+from sweep.adaptive import Adaptive
 from sweep.errors import InputError
 from sweep.plan import Plan
+from sweep.series import Found, evaluated_tokens
 from sweep.session import Session
 from sweep.shape import Sweep
 from sweep.store import write_json

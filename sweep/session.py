@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from rich.text import Text
 
 from sweep import api, table
@@ -26,6 +25,7 @@ from sweep.store import Store
 from sweep.tasks import Record, Task
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
     from sweep.executor import Executor
