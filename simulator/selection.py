@@ -153,7 +153,7 @@ def _top_k(
         bad = kernels.top_k_scan(
             flat[part], magnitude, k, words[part], target[part], masked is not None
         )
-        _refuse(int(bad), flat[part])
+        _refuse(int(bounds[i] + bad) if bad >= 0 else -1, flat)
 
     _spread(scan, len(bounds) - 1, threads)
 

@@ -47,6 +47,7 @@ class Selector:
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.units: dict[str, int] = {}
+        self._scratch: dict[str, NDArray[np.float32]] = {}
         self._used: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
     def begin_window(self, tokens: int) -> None:
@@ -71,6 +72,17 @@ class Selector:
 
     def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
         raise NotImplementedError
+
+    def _ones(self, group: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Ones in the shape of `values`. Without gradients a layer's masks are done with when the
+        next layer's are made, and filling memory costs less than asking for new."""
+        if not torch.is_inference_mode_enabled():
+            return np.ones_like(values)
+        kept = self._scratch.get(group)
+        if kept is None or kept.shape != values.shape:
+            kept = self._scratch[group] = np.empty_like(values)
+        kept.fill(1)
+        return kept
 
     def trace(self) -> Trace | None:
         """The masks of all windows, if they may be simulated later."""
@@ -134,8 +146,8 @@ class TopKSelector(_Recorder):
             answer = mask.to(scores.dtype)
         else:
             values = _floats(scores)
-            kept = np.ones_like(values)
-            packed = select(values, k, magnitude=False, target=kept).packed
+            kept, threads = self._ones(group, values), torch.get_num_threads()
+            packed = select(values, k, magnitude=False, target=kept, threads=threads).packed
             answer = _like(kept, scores)
         self._packed.setdefault((group, layer), []).append(packed)
         return answer
@@ -169,7 +181,7 @@ class CacheAwareSelector(Selector):
 
     def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
         values = _floats(scores)
-        kept = np.ones_like(values)
+        kept = self._ones(group, values)
         state = self._state(layer, group, values.shape[-1])
         chosen = select(values, k, gamma=self.gamma, state=state, target=kept)
         assert chosen.hits is not None

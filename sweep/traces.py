@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,11 @@ def simulate(
 ) -> list[HitRate]:
     """Hits of every policy at every cached fraction of each group of a trace file."""
     from simulator.simulation import simulate_trace
-    from simulator.tracefile import read_trace
+    from simulator.tracefile import TraceFile
 
-    trace = read_trace(path)
     found = []
-    for policy in policies:
-        for fraction in fractions:
+    with TraceFile(path) as trace:
+        for policy, fraction in product(policies, fractions):
             slots = {g: math.floor(fraction * units + 1e-9) for g, units in trace.units.items()}
             for group, counts in simulate_trace(trace, policy, slots, scope).items():
                 used, hits = int(counts.used_by_layer.sum()), int(counts.hits_by_layer.sum())
