@@ -121,6 +121,7 @@ def made(tmp_path: Path, **changes: Any) -> Sweep:
     return spec.select(spec.from_mapping(made_up.sweep_file(**changes)), "a")
 
 
+FINE_DENSITIES = {"from": 0.5, "to": 0.95, "step": 0.025}
 FINE = {
     "methods": [
         "dense",
@@ -221,3 +222,19 @@ def test_no_density_within_a_budget_is_said(tmp_path: Path, monkeypatch: pytest.
 
 def options(out: Path) -> api.Options:
     return api.Options(out, workers=0, report=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_on_a_real_model_the_answer_is_that_of_the_grid(tmp_path: Path):
+    """DIP on SmolLM2 at three γ and two Flash speeds: within 2 %, for a fifth of the tokens."""
+    methods = ["dense", {"method": "dip", "density": FINE_DENSITIES, "gamma": [0.2, 0.5, 1]}]
+    devices = [{"device": "apple-a18", "dram_gb": 0.064, "flash_gbps": [0.5, 1]}]
+    sweep = made(tmp_path, methods=methods, devices=devices, window_tokens=256)
+    found = best.search(sweep, options(tmp_path / "search"), QUIET, ["5%"])
+    grid = api.Options(tmp_path / "grid", tmp_path / "search", workers=0, report=False)
+    decided = reports.decide(api.run(sweep, grid, QUIET).table, ["5%"])
+    expected = {d.setting.flash_gbps: d.best.tokens_per_s for d in decided if d.best}
+    answers = {f.series.point.device.flash_gbps: f.row["tokens_per_s"] for f in found.best}
+    assert answers == pytest.approx(expected, rel=0.02)
+    assert found.cost.share <= 0.2
