@@ -92,6 +92,7 @@ def tune(study: Study, options: api.Options, console: Console) -> Tuned:
     reported = _materials(study.reported, study, True, console.print)
     with Session(study.tuning, options, console) as session:
         options.out.mkdir(parents=True, exist_ok=True)
+        _write_plan(study.tuning, planning.plan(study.settings, tuning), session, tuning)
         batches = Batches(study, session, tuning, options.out / JOURNAL)
         while batches.run():
             console.print(_progress(study, batches.settings))
@@ -201,12 +202,18 @@ def _write_run(
     out: Path,
 ) -> None:
     """results.parquet and what a report needs beside it."""
-    grid = Grid(tuple(planned.point for planned in plan.points), ())
-    planned = api.Planned(study.reported, grid, plan, materials)
-    summary = api.plan_summary(planned, {})
-    write_json(out / "plan.json", summary | {"store": str(session.options.store_folder.resolve())})
+    planned = _write_plan(study.reported, plan, session, materials)
     table.write(session.table(plan.points, materials), out)
     write_json(out / "provenance.json", api._provenance(planned, session.store, {}, started))
+
+
+def _write_plan(sweep: Sweep, plan: Plan, session: Session, materials: Materials) -> api.Planned:
+    """plan.json, which makes the folder one of a run: for `sweep status`, and for the report."""
+    grid = Grid(tuple(planned.point for planned in plan.points), ())
+    planned = api.Planned(sweep, grid, plan, materials)
+    store = {"store": str(session.options.store_folder.resolve())}
+    write_json(session.options.out / "plan.json", api.plan_summary(planned, {}) | store)
+    return planned
 
 
 # -- the fit of appendix B.1 ---------------------------------------------------------------------
