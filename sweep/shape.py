@@ -389,7 +389,8 @@ class Objective(Part):
     @property
     def metrics(self) -> dict[str, Literal["maximize", "minimize"]]:
         """The direction of each metric, in the order of the objectives."""
-        goals: dict[str, Literal["maximize", "minimize"]] = {m: "maximize" for m in self.maximize}
+        goals: dict[str, Literal["maximize", "minimize"]] = {}
+        goals.update((metric, "maximize") for metric in self.maximize)
         goals.update((metric, "minimize") for metric in self.minimize)
         return goals
 
