@@ -18,7 +18,7 @@ from sweep import models
 from sweep.evaluate import evaluate
 from sweep.transform import transform
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TOKENS, CALIBRATION = 512, 16
 Perplexity = Callable[..., float]
