@@ -6,7 +6,7 @@ Weights are drawn by numpy from a fixed seed, so they are the same with every ve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,20 @@ def own_cache(
     if "slow" not in request.keywords:
         monkeypatch.setenv("SWEEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_registries() -> Iterator[None]:
+    """What a test registers is known to that test alone."""
+    from methods import registry
+    from simulator import policies
+
+    known = (registry._METHODS, policies._CLASSES, policies.POLICIES)
+    before = [dict(names) for names in known]
+    yield
+    for names, earlier in zip(known, before, strict=True):
+        names.clear()
+        names.update(earlier)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def test_demo_is_small_enough_for_two_cores(file: spec.SweepFile):
     """About 12 core-seconds for an evaluation of 2048 tokens: five minutes are 50 of them."""
     demo = spec.select(file, "demo")
     assert demo.windows is not None
-    assert demo.windows * demo.window_tokens <= 3072
+    assert demo.windows * demo.window_tokens <= 2048
     assert len(evaluations(points(file, "demo"))) <= 50
 
 
