@@ -47,11 +47,7 @@ def own_registries() -> Iterator[None]:
     from methods import registry
     from simulator import policies
 
-    known: tuple[dict[str, Any], ...] = (
-        registry._METHODS,
-        policies._CLASSES,
-        policies.POLICIES,
-    )
+    known: list[Any] = [registry._METHODS, policies._CLASSES, policies.POLICIES]
     before = [dict(names) for names in known]
     yield
     for names, earlier in zip(known, before, strict=True):
