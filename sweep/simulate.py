@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.simulation import simulate_trace
+from simulator.simulation import simulate_trace, trace_curve
 from sweep.selectors import counts_json
 
 
@@ -20,4 +20,15 @@ def simulate(
         start=inputs.get("start"),
     )
     groups = {name: counts_json(group) for name, group in counts.items()}
+    if payload["policy"] == "lru":  # one pass more gives the hits of every cache size
+        for name in groups:
+            groups[name]["hits_by_percent"] = _curve(inputs, name, payload["scope"])
     return {"groups": groups}, None
+
+
+def _curve(inputs: dict[str, Any], group: str, scope: str) -> list[int]:
+    """LRU hits of a group with 0, 1, … 100 % of its units cached: its hit-rate curve."""
+    trace, start = inputs["trace"], inputs.get("start")
+    curve = trace_curve(trace, group, None if start is None else start[group], scope)
+    units = trace.units[group]
+    return [int(curve[percent * units // 100]) for percent in range(101)]

@@ -153,6 +153,7 @@ class _Rows:
                         "phases": counts["phases"].to_json(),
                         "used_by_layer": counts["used_by_layer"],
                         "hits_by_layer": counts["hits_by_layer"],
+                        "hits_by_percent": counts["hits_by_percent"],
                     }
                     for name, counts in reads.items()
                 }
@@ -194,6 +195,7 @@ def _merged(shards: list[dict[str, Any]]) -> dict[str, Any]:
         "phases": first.merge(others),
         "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
         "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
+        "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
     }
 
 

@@ -296,3 +296,24 @@ def test_the_hot_order_is_by_mean_score(payload: dict[str, Any]) -> None:
             model(input_ids=torch.tensor([window]))
     expected = [sorted(range(96), key=lambda u: (-row[u], u)) for row in sums.tolist()]
     assert orders["intermediate"].tolist() == expected
+
+
+def test_an_lru_simulation_gives_the_hits_of_every_cache_size() -> None:
+    """One task, no further evaluation: each point of its curve is a simulation of that size."""
+    from simulator.simulation import simulate_trace
+    from simulator.trace import Trace
+    from sweep.simulate import simulate
+
+    units, generator = 70, np.random.default_rng(0)
+    trace = Trace.empty({"input": units}, 2, (30, 20))
+    for layer, window in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        masks = generator.random((trace.lengths[window], units)) < 0.3
+        trace.add(layer, "input", masks, window)
+    payload = {"policy": "lru", "slots": {"input": 10}, "scope": "window"}
+    result, _ = simulate(payload, {"trace": trace}, "cpu")
+    curve = result["groups"]["input"]["hits_by_percent"]
+    assert len(curve) == 101
+    assert curve[0] == 0
+    for percent in (1, 15, 50, 99, 100):
+        counts = simulate_trace(trace, "lru", {"input": percent * units // 100})["input"]
+        assert curve[percent] == counts.hits_by_layer.sum()
