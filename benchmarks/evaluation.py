@@ -11,17 +11,17 @@ from collections.abc import Callable
 
 from benchmarks.results import machine, table
 
-WINDOW_TOKENS, ROUNDS, DENSITY, DRAM_GB = 2048, 5, 0.5, 0.064
+THREADS, WINDOW_TOKENS, ROUNDS, DENSITY, DRAM_GB = 1, 2048, 3, 0.5, 0.064
 AT_MOST = {"dip": 1.08, "dip-ca": 1.10}
 
 
 def report() -> str:
-    """Ratios of time to the dense evaluation of the same window, at one and two threads."""
+    """Ratios of time to the dense evaluation of the same window, at a task's one thread."""
     from sweep import models
 
     if not models.present("smollm2-135m"):
         return "## Evaluation\n\nSmolLM2 is not on this machine (`sweep fetch`)."
-    rows = [row for threads in (1, 2) for row in _rows(threads)]
+    rows = _rows(THREADS)
     columns = ["evaluation", "threads", "CPU s", "times dense", "range", "at most", "met"]
     about = (
         f"{machine()}. SmolLM2-135M, float32, a window of {WINDOW_TOKENS} tokens of the embedded "
