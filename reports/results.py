@@ -89,9 +89,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("static_bytes", "number", "B", "bytes that every token uses, pinned in DRAM first"),
     Column("resident_bytes", "number", "B", "static bytes that fit in DRAM"),
     Column("excess_bytes", "number", "B", "static bytes streamed from Flash for each token"),
-    Column(
-        "reads", "text", "", "JSON of the counts behind the speed; for lru, hits by % cached"
-    ),
+    Column("reads", "text", "", "JSON of the counts behind the speed; for lru, hits by % cached"),
     Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
     Column("ppl_full", "number", "", "perplexity of the dense model before quantisation"),
 )
