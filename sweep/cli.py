@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.cli_common import (
+    DEFAULT_FILE,
+    Address,
+    File,
+    Name,
+    Out,
+    RetryFailed,
+    RunFolder,
+    Set,
+    StoreDir,
+    Workers,
+    console_on,
+    options_of,
+    sweep_of,
+)
+from sweep.cli_tools import tools
 from sweep.errors import InputError, SweepError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from sweep.api import Options
-    from sweep.shape import Sweep
 
 app = typer.Typer(
     name="sweep",
@@ -25,22 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Name = Annotated[str, typer.Argument(help="Name of a sweep in the sweep file.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/demo.")]
-File = Annotated[Path, typer.Option("--file", "-f", help="Sweep file.")]
-Set = Annotated[
-    list[str], typer.Option("--set", help="Override a value: sweeps.demo.windows=1 (repeatable).")
-]
-Out = Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")]
-StoreDir = Annotated[Path | None, typer.Option("--store", help="Store shared by runs.")]
-Address = Annotated[str | None, typer.Option(help="Ray cluster to attach to, host:port or auto.")]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="CPUs of the local Ray; 0 runs in this process.")
-]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
-
-DEFAULT_FILE = Path("sweeps.yaml")
 
 
 @app.command()
@@ -59,9 +55,9 @@ def run(
     """Run what is missing of a sweep, and write its table and report."""
     from sweep import api
 
-    sweep = _sweep(name, file, set_)
-    console = _console()
-    options = _options(name, out, store)
+    sweep = sweep_of(name, file, set_)
+    console = console_on()
+    options = options_of(name, out, store)
     options = api.Options(
         options.out, options.store, address, workers, retry_failed, fail_fast, report
     )
@@ -82,18 +78,19 @@ def plan(
 ) -> None:
     """Show how many points become how many tasks, and which of them are missing."""
     from sweep import api
-    from sweep import plan as planning
+    from sweep.missing import missing
+    from sweep.runfiles import reasons
     from sweep.store import Store
 
-    planned = api.make_plan(_sweep(name, file, set_))
-    kept = Store(_options(name, out, store).store_folder)
-    todo = planning.missing(planned.plan, kept, retry_failed)
+    planned = api.make_plan(sweep_of(name, file, set_))
+    kept = Store(options_of(name, out, store).store_folder)
+    todo = missing(planned.plan, kept, retry_failed)
     echo = typer.echo
     echo(f"{name}: {len(planned.plan.points):,} points -> {_kinds(planned.plan.counts())}")
     for skipped in planned.grid.skipped:
         echo(f"  skipped {skipped.points:,} points: {skipped.reason}")
     echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
-    for reason, count in api.reasons(todo).items():
+    for reason, count in reasons(todo).items():
         echo(f"    {count:,}: {reason}")
     for note in planned.plan.notes:
         echo(f"  note: {note}")
@@ -111,9 +108,9 @@ def _kinds(counts: dict[str, int]) -> str:
 @app.command()
 def status(folder: RunFolder) -> None:
     """Say how far a run is: running, finished, stopped or dead."""
-    from sweep import api
+    from sweep.runfiles import status as lines
 
-    for line in api.status(folder):
+    for line in lines(folder):
         typer.echo(line)
 
 
@@ -125,11 +122,11 @@ def watch(
     """Follow a run from another terminal until it ends."""
     import time
 
-    from sweep import api
+    from sweep.runfiles import status as state
 
     last: list[str] = []
     while True:
-        lines = api.status(folder)
+        lines = state(folder)
         if lines != last:
             typer.echo("\n".join(lines))
         if ": running" not in lines[0]:
@@ -151,7 +148,7 @@ def submit(
     """Run a sweep as a Ray job on a cluster."""
     from sweep.submit import submit as send
 
-    _sweep(name, file, set_)  # a faulty file never leaves this machine
+    sweep_of(name, file, set_)  # a faulty file never leaves this machine
     extra = [part for value in set_ for part in ("--set", value)]
     extra += ["--store", str(store.absolute())] if store else []
     raise typer.Exit(send(name, file, out, address, extra, wait))
@@ -173,7 +170,7 @@ def gc(
 
     if not store.is_dir():
         raise InputError(f"{store} is no folder")
-    plans = [api.make_plan(_sweep(name, file, [])).plan for name in keep]
+    plans = [api.make_plan(sweep_of(name, file, [])).plan for name in keep]
     keys = {key for plan in plans for key in plan.tasks} if plans else None
     with Store(store) as opened:
         done = tidy(opened, keys, dry_run)
@@ -241,17 +238,17 @@ def best(
     if not search:
         from sweep.show import decisions
 
-        _console(stderr=False).print(decisions(folder, budget))
+        console_on(stderr=False).print(decisions(folder, budget))
         return
     from sweep import api
     from sweep import best as searching
 
     name = str(folder)
-    given = _options(name, out, store)
+    given = options_of(name, out, store)
     options = api.Options(given.out, given.store, address, workers, retry_failed)
-    sweep = _sweep(name, file, set_)
-    answer = searching.search(sweep, options, _console(), budget, screen)
-    _console(stderr=False).print(searching.tables(answer))
+    sweep = sweep_of(name, file, set_)
+    answer = searching.search(sweep, options, console_on(), budget, screen)
+    console_on(stderr=False).print(searching.tables(answer))
 
 
 @app.command()
@@ -272,172 +269,14 @@ def tune(
     from sweep.tune import tune as run_study
 
     found = study.load(load(file, set_), name)
-    folder = _options(name, out, store)
+    folder = options_of(name, out, store)
     options = api.Options(
         folder.out, folder.store, address, workers, retry_failed, fail_fast=False, report=report
     )
-    done = run_study(found, options, _console())
+    done = run_study(found, options, console_on())
     typer.echo((done.out / "study.md").read_text(encoding="utf-8"))
     typer.echo(f"trials: {done.out / 'trials.csv'}; optuna-dashboard {done.out / 'study.journal'}")
     raise typer.Exit(done.exit_code)
-
-
-@app.command()
-def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Models and texts.")] = None,
-) -> None:
-    """Get the embedded model and texts, or the ones named, checked by hash."""
-    from sweep import fetch as fetching
-
-    fetching.main(names or [])
-
-
-class Kind(StrEnum):
-    """What `sweep list` lists."""
-
-    methods = "methods"
-    policies = "policies"
-    devices = "devices"
-    models = "models"
-    sweeps = "sweeps"
-
-
-@app.command("list")
-def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    file: File = DEFAULT_FILE,
-) -> None:
-    """List methods, policies, devices, models or the sweeps of a file."""
-    from sweep.show import listing
-
-    _console(stderr=False).print(listing(kind.value, file))
-
-
-@app.command()
-def validate(
-    file: Annotated[Path, typer.Argument(help="Sweep file.")] = DEFAULT_FILE,
-    set_: Set = [],  # noqa: B006
-) -> None:
-    """Check a sweep file: all faults at once, each with its line."""
-    from sweep.grid import expand
-    from sweep.spec import load
-
-    loaded = load(file, set_)
-    for name, sweep in loaded.sweeps.items():
-        typer.echo(f"{name}: {len(expand(sweep).points):,} points")
-
-
-@app.command("check-method")
-def check_method(
-    file: Annotated[Path, typer.Argument(help="A file of your own that registers methods.")],
-) -> None:
-    """Try every rule that a method must keep on the methods of a plug-in."""
-    from sweep.show import method_checks
-
-    table, kept = method_checks(file)
-    _console(stderr=False).print(table)
-    raise typer.Exit(0 if kept else 1)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of the sweep file, for editors."""
-    import json
-
-    from sweep.spec import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
-
-
-@app.command()
-def doctor(
-    name: Annotated[str | None, typer.Argument(help="A sweep to check for what it needs.")] = None,
-    file: File = DEFAULT_FILE,
-) -> None:
-    """Show versions, resources and caches, and what a sweep needs and what is present."""
-    from sweep.doctor import report as lines
-
-    for line in lines(_sweep(name, file, []) if name else None):
-        typer.echo(line)
-
-
-@app.command()
-def selfcheck() -> None:
-    """Recompute every published figure that needs no weights, beside the printed value."""
-    from sweep.show import selfcheck as checks
-
-    table, equal = checks()
-    _console(stderr=False).print(table)
-    raise typer.Exit(0 if equal else 1)
-
-
-trace = typer.Typer(help="Traces as files: which units each token used.", no_args_is_help=True)
-app.add_typer(trace, name="trace")
-
-
-@trace.command("export")
-def trace_export(
-    path: Annotated[Path, typer.Argument(help="File to write.")],
-    model: Annotated[str, typer.Option(help="Model.")] = "smollm2-135m",
-    method: Annotated[str, typer.Option(help="Method.")] = "dip",
-    density: Annotated[float, typer.Option(help="MLP density.")] = 0.5,
-    text: Annotated[str, typer.Option(help="Text.")] = "embedded-wiki",
-    windows: Annotated[int, typer.Option(help="Windows.")] = 1,
-    window_tokens: Annotated[int, typer.Option(help="Tokens in a window.")] = 2048,
-) -> None:
-    """Write the masks of a method on a model, for policies to be tried on."""
-    from sweep.traces import export
-
-    entry = {"method": method} if method == "dense" else {"method": method, "density": density}
-    settings = {"models": [model], "methods": [entry], "text": text}
-    settings |= {"windows": windows, "window_tokens": window_tokens}
-    made = export(path, settings, _console().print)
-    groups = ", ".join(f"{group} of {units} units" for group, units in made.units.items())
-    typer.echo(f"{path}: {made.tokens:,} tokens, {made.layers} layers, {groups}")
-
-
-@app.command()
-def simulate(
-    path: Annotated[Path, typer.Argument(help="Trace file.")],
-    policy: Annotated[
-        list[str], typer.Option("--policy", "-p", help="Policy (default: lru, lfu, belady, min).")
-    ] = [],  # noqa: B006
-    fraction: Annotated[
-        list[float], typer.Option("--fraction", help="Cached share of the units (repeatable).")
-    ] = [],  # noqa: B006
-    scope: Annotated[str, typer.Option(help="window or carry.")] = "window",
-    plugin: Annotated[
-        list[Path], typer.Option("--plugin", help="File with policies of your own (repeatable).")
-    ] = [],  # noqa: B006
-) -> None:
-    """Try cache policies on a trace file: hit rates by policy, group and cache size."""
-    from simulator import load_policies
-    from sweep.show import hit_rates
-    from sweep.traces import FRACTIONS
-    from sweep.traces import simulate as on_trace
-
-    own = [name for file in plugin for name in load_policies(file)]
-    chosen = policy or ["lru", "lfu", "belady", "min"]
-    rates = on_trace(path, [*chosen, *own], fraction or FRACTIONS, scope)
-    _console(stderr=False).print(hit_rates(rates))
-
-
-def _sweep(name: str, file: Path, set_: list[str]) -> Sweep:
-    from sweep.spec import load, select
-
-    return select(load(file, set_), name)
-
-
-def _options(name: str, out: Path | None, store: Path | None) -> Options:
-    from sweep.api import Options
-
-    return Options(out=out or Path("runs") / name, store=store)
-
-
-def _console(stderr: bool = True) -> Console:
-    from rich.console import Console
-
-    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)
 
 
 def _print_outcome(console: Console, done: Any, name: str) -> None:
@@ -466,6 +305,9 @@ def _is_input(error: Exception) -> bool:
     from simulator import SimulatorError
 
     return isinstance(error, MethodError | SimulatorError | ReportError)
+
+
+app.add_typer(tools)
 
 
 def main() -> None:

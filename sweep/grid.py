@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -15,12 +15,12 @@ from simulator.device import Device
 from simulator.geometry import Geometry, Storage
 from simulator.policies import CACHE_AWARE
 from sweep.errors import InputError
+from sweep.exclude import excluded_by
 from sweep.keys import digest
 from sweep.recipes import is_static, quantiser, refusal
 from sweep.shape import (
     ALIASES,
     DeviceEntry,
-    ExcludeRule,
     MethodEntry,
     ModelEntry,
     QuantEntry,
@@ -146,7 +146,7 @@ def expand(sweep: Sweep) -> Grid:
         text = f"{count:,} points; at most {MAX_POINTS:,} are allowed"
         raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {text}")
     left_out: Counter[str] = Counter()
-    rules = [_rule(i, rule) for i, rule in enumerate(sweep.exclude)]
+    rules = [excluded_by(i, rule) for i, rule in enumerate(sweep.exclude)]
     left_out.update({name: 0 for name, _ in rules})
     found: dict[Point, None] = {}
     for point in _points(sweep, sweep.methods, left_out):
@@ -311,46 +311,6 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         threads=sweep.resources.evaluate.cpu,
         seed=sweep.seed,
     )
-
-
-def _rule(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:
-    """The rule as text and as a test of a point."""
-    given = {key: frozenset(getattr(rule, key)) for key in rule.model_fields_set & set(_READ)}
-    own = {key: frozenset(values) for key, values in rule.parameters.items()}
-
-    def matches(point: Point) -> bool:
-        parameters: Mapping[str, object] = dict(point.parameters) if own else {}
-        return (
-            all(_READ[key](point) in values for key, values in given.items())
-            and (not rule.method or any(_is_method(point, name) for name in rule.method))
-            and all(parameters.get(key) in values for key, values in own.items())
-        )
-
-    asked = [(key, getattr(rule, key)) for key in ExcludeRule.model_fields]
-    asked += rule.parameters.items()
-    text = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in asked if values)
-    return f"exclude[{index}]: {text}", matches
-
-
-_READ: Mapping[str, Callable[[Point], object]] = {
-    "model": lambda point: point.model,
-    "density": lambda point: point.density,
-    "gamma": lambda point: point.gamma,
-    "policy": lambda point: point.policy,
-    "device": lambda point: point.device.name,
-    "dram_gb": lambda point: point.device.dram_gb,
-    "flash_gbps": lambda point: point.device.flash_gbps,
-    "dram_gbps": lambda point: point.device.dram_gbps,
-    "timing": lambda point: point.timing,
-    "quant": lambda point: point.quant.method,
-    "bits": lambda point: point.quant.bits,
-}
-
-
-def _is_method(point: Point, name: str) -> bool:
-    """Whether the point is of that method; `dip-ca` is `dip` with any gamma below 1."""
-    method, gamma = ALIASES.get(name, (name, 1.0))
-    return point.method == method and (gamma == 1 or point.gamma < 1)
 
 
 def _plain(number: float) -> float:

@@ -6,8 +6,13 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sweep.errors import ResourceError
+from sweep.errors import InputError, ResourceError
+
+if TYPE_CHECKING:
+    from sweep.shape import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +64,29 @@ def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> 
                 f"tasks of kind {', '.join(kinds)} ask for {need} each, but {where} has {have}"
                 for need, kinds in too_much.items()
             )
+        )
+
+
+def needs_of(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
+    """What each kind asks for. `gpu: auto` is one where there is one (none until that is known)."""
+    asked = sweep.resources
+    gpu = asked.evaluate.gpu
+    if gpu is None:
+        gpu = 1.0 if gpus else 0.0
+    model = Resources(cpus=asked.evaluate.cpu, gpus=gpu)
+    return {
+        "calibrate": model,
+        "transform": model,
+        "train": model,
+        "evaluate": model,
+        "simulate": Resources(cpus=asked.simulate.cpu),
+    }
+
+
+def check_out(out: Path) -> None:
+    """A relative folder of a Ray job would be lost with the job's copy of the code."""
+    if "runtime_resources" in Path.cwd().parts and out.resolve().is_relative_to(Path.cwd()):
+        raise InputError(
+            f"--out {out} lies in the job's temporary copy of the working directory and would be"
+            " lost; give an absolute folder that outlives the job"
         )

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from sweep import api, table
-from sweep import plan as planning
 from sweep.driver import Run
 from sweep.errors import SweepError
+from sweep.executor import Executor, open_executor
 from sweep.materials import Materials
+from sweep.missing import missing
 from sweep.plan import Plan, PlannedPoint
-from sweep.resources import check_feasible
+from sweep.resources import check_feasible, needs_of
 from sweep.shape import Sweep
 from sweep.store import Store
 from sweep.tasks import Record, Task
@@ -27,8 +28,6 @@ from sweep.tasks import Record, Task
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
-
-    from sweep.executor import Executor
 
 
 class StoppedError(SweepError):
@@ -62,12 +61,12 @@ class Session:
 
     def run(self, plan: Plan) -> None:
         """Run what the store lacks of a plan. Raises StoppedError after SIGINT or SIGTERM."""
-        todo = planning.missing(plan, self.store, self.options.retry_failed)
+        todo = missing(plan, self.store, self.options.retry_failed)
         if not todo:
             return
         executor = self._opened()
         watcher = _Watcher(self.console, self.ran)
-        needs = api._needs(self.sweep, gpus=executor.resources().gpus)
+        needs = needs_of(self.sweep, gpus=executor.resources().gpus)
         run = Run(plan, todo, self.store, executor, needs, watcher)
         run.keep_traces = self.sweep.keep_traces
         run.execute()
@@ -76,10 +75,10 @@ class Session:
 
     def _opened(self) -> Executor:
         if self._executor is None:
-            executor = api._executor(self.options)
+            executor = open_executor(self.options)
             self._executor = executor
             have = executor.resources()
-            check_feasible(api._needs(self.sweep, gpus=have.gpus), have, executor.where)
+            check_feasible(needs_of(self.sweep, gpus=have.gpus), have, executor.where)
         return self._executor
 
     def table(self, points: Iterable[PlannedPoint], materials: Materials) -> pa.Table:

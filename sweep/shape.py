@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import core_schema
 
 import methods
@@ -15,6 +15,8 @@ from simulator.device import TIMINGS, Device
 from simulator.geometry import Geometry
 from sweep import fields
 from sweep.fields import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
+from sweep.part import Part
+from sweep.shape_resources import Resources
 from sweep.spaces import Searched
 from sweep.words import show
 
@@ -109,63 +111,12 @@ ModelNames = Annotated[tuple[Words, ...], Axis()]
 Bits = Annotated[float, Number(above=0, at_most=32)]
 
 
-def _method_parameters() -> list[str]:
-    return [p for name in methods.names() for p in methods.parameter_names(name)]
-
-
 def _quantiser_parameters() -> list[str]:
     return [p for name in quantiser.names() for p in quantiser.parameter_names(name)]
 
 
 def _quant_names() -> tuple[str, ...]:
     return ("none", *quantiser.names())
-
-
-class Part(BaseModel):
-    """A mapping of the file. Keys that are not listed are faults; values are not coerced."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    shorthand: ClassVar[str] = ""
-    """The key that a plain text in place of the mapping stands for."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {cls.shorthand: value} if cls.shorthand and isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
-        """For editors: the text that may stand for the mapping, and parameters of methods."""
-        written = handler(schema)
-        body = dict(handler.resolve_ref_schema(written))
-        if body.get("additionalProperties") is True:
-            note = {"description": "A parameter of the method."}
-            body["properties"] = {**body["properties"], **dict.fromkeys(cls.own_keys(), note)}
-            body["additionalProperties"] = False
-        text = cls._text_schema(body["properties"])
-        return {"anyOf": [text, body]} if text else body
-
-    @classmethod
-    def _text_schema(cls, properties: dict[str, Any]) -> dict[str, Any]:
-        """Schema of the text that may stand for this mapping; empty if none may."""
-        value = properties.get(cls.shorthand, {})
-        return value.get("anyOf", [value])[0]
-
-    @classmethod
-    def own_keys(cls) -> list[str]:
-        """Keys beside the listed ones that a mapping with parameters may have."""
-        return _method_parameters()
-
-    def over(self, base: Part) -> Self:
-        """This part with what it leaves out taken from `base`, nested parts alike."""
-        values: dict[str, Any] = {}
-        for key in base.model_fields_set:
-            theirs, ours = getattr(base, key), getattr(self, key)
-            if key not in self.model_fields_set:
-                values[key] = theirs
-            elif isinstance(ours, Part):
-                values[key] = ours.over(theirs)
-        return self.model_copy(update=values)
 
 
 class GeometryEntry(Part):
@@ -303,34 +254,6 @@ class KV(Part):
     tokens: Natural = 2048
 
 
-class EvaluateResources(Part):
-    """What an accuracy task asks for; `cpu` is also its number of threads."""
-
-    gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
-    """GPUs, possibly a fraction; None (`auto`) is one where there is one, else none."""
-    cpu: Annotated[int, Number(at_least=1, at_most=4096, whole=True)] = 1
-
-    @field_validator("gpu")
-    @classmethod
-    def _share_or_whole(cls, value: float | None) -> float | None:
-        if value and value > 1 and value != int(value):
-            raise fields.wrong(f"{value:g} is given; a fraction is of one GPU: up to 1, or whole")
-        return value
-
-
-class SimulateResources(Part):
-    """What a simulation task asks for."""
-
-    cpu: Annotated[float, Number(above=0, at_most=4096)] = 1.0
-
-
-class Resources(Part):
-    """Needs of each kind of task."""
-
-    evaluate: EvaluateResources = EvaluateResources()
-    simulate: SimulateResources = SimulateResources()
-
-
 class TaskEntry(Part):
     """A downstream task of lm-evaluation-harness."""
 
@@ -431,7 +354,7 @@ class FileEntry(Part):
     plugins: Annotated[tuple[Words, ...], Axis(or_none=True)] = ()
     defaults: Settings = Settings()
     sweeps: Annotated[dict[Label, SweepEntry], Field(min_length=1)]
-    studies: dict[Label, StudyEntry] = {}
+    studies: dict[Label, StudyEntry] = Field(default_factory=dict)
 
 
 class Sweep(SweepEntry):

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from sweep import checks, plugins, yamlfile
 from sweep.errors import InputError
 from sweep.overrides import apply
-from sweep.shape import FileEntry, Part, StudyEntry, Sweep
+from sweep.part import Part
+from sweep.shape import FileEntry, StudyEntry, Sweep
 from sweep.words import nearest, show
 from sweep.yamlfile import Document, Route
 

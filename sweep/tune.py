@@ -24,6 +24,8 @@ from sweep import plan as planning
 from sweep.grid import Grid, Point
 from sweep.materials import Materials
 from sweep.plan import Plan
+from sweep.resources import check_out
+from sweep.runfiles import plan_summary, provenance_of
 from sweep.search import Parameters, Trial
 from sweep.session import Session
 from sweep.shape import Sweep
@@ -86,7 +88,7 @@ def tune(study: Study, options: api.Options, console: Console) -> Tuned:
     same call then goes on where it stopped.
     """
     started = time.time()
-    api._check_out(options.out)
+    check_out(options.out)
     done = Tuned(options.out)
     tuning = _materials(study.tuning, study, False, console.print)
     reported = _materials(study.reported, study, True, console.print)
@@ -204,7 +206,7 @@ def _write_run(
     """results.parquet and what a report needs beside it."""
     planned = _write_plan(study.reported, plan, session, materials)
     table.write(session.table(plan.points, materials), out)
-    write_json(out / "provenance.json", api._provenance(planned, session.store, {}, started))
+    write_json(out / "provenance.json", provenance_of(planned, session.store, {}, started))
 
 
 def _write_plan(sweep: Sweep, plan: Plan, session: Session, materials: Materials) -> api.Planned:
@@ -212,7 +214,7 @@ def _write_plan(sweep: Sweep, plan: Plan, session: Session, materials: Materials
     grid = Grid(tuple(planned.point for planned in plan.points), ())
     planned = api.Planned(sweep, grid, plan, materials)
     store = {"store": str(session.options.store_folder.resolve())}
-    write_json(session.options.out / "plan.json", api.plan_summary(planned, {}) | store)
+    write_json(session.options.out / "plan.json", plan_summary(planned, {}) | store)
     return planned
 
 

@@ -16,7 +16,7 @@ import sweep
 from simulator import Geometry, footprint, simulate_trace, throughput
 from simulator.device import Device
 from simulator.geometry import Storage
-from sweep import api, spec
+from sweep import api, runfiles, spec
 from sweep import calibrate as calibrating
 from sweep.calibrate import calibrate
 from sweep.errors import InputError
@@ -211,7 +211,7 @@ def test_a_store_is_shared_by_runs(base: dict[str, Any], tmp_path: Path) -> None
         ran.append(api.run(document.sweeps[name], options, Console(quiet=True)).ran)
     assert ran == [6, 0]
     assert not (tmp_path / "s" / "journal.jsonl").exists()
-    assert api.status(tmp_path / "t")[0] == "t: finished"
+    assert runfiles.status(tmp_path / "t")[0] == "t: finished"
 
 
 def test_a_policy_that_is_added_evaluates_again_unless_traces_were_kept(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from sweep import keys, spec
-from sweep import plan as planning
 from sweep.api import Planned, make_plan
 from sweep.keys import digest
+from sweep.missing import missing
 from sweep.plan import Plan, PlannedPoint
 from sweep.store import Store
 from sweep.tasks import Record, Task
@@ -272,18 +272,18 @@ def own(made: Plan) -> tuple[Task, Task, Task]:
 
 
 def test_at_first_all_is_new(made: Plan, store: Store) -> None:
-    assert planning.missing(made, store) == dict.fromkeys(made.tasks, "new")
+    assert missing(made, store) == dict.fromkeys(made.tasks, "new")
 
 
 def test_what_is_done_is_not_missing(made: Plan, store: Store) -> None:
     finish(store, list(made.tasks.values()))
-    assert planning.missing(made, store) == {}
+    assert missing(made, store) == {}
 
 
 def test_a_trace_is_needed_again(made: Plan, store: Store) -> None:
     dense, evaluate, simulate = own(made)
     finish(store, [dense, evaluate])
-    assert planning.missing(made, store) == {
+    assert missing(made, store) == {
         evaluate.key: "trace needed again",
         simulate.key: "new",
     }
@@ -293,7 +293,7 @@ def test_a_trace_that_was_kept_is_not(made: Plan, store: Store) -> None:
     dense, evaluate, simulate = own(made)
     finish(store, [dense, evaluate])
     store.save(evaluate.key, {"anything": np.zeros(1)})
-    assert planning.missing(made, store) == {simulate.key: "new"}
+    assert missing(made, store) == {simulate.key: "new"}
 
 
 def test_a_damaged_artefact_is_needed_again_all_the_way_up(store: Store) -> None:
@@ -304,7 +304,7 @@ def test_a_damaged_artefact_is_needed_again_all_the_way_up(store: Store) -> None
     path = store.artefact(calibrate.key)
     assert path is not None
     path.write_bytes(b"rubbish")
-    reasons = planning.missing(made, store)
+    reasons = missing(made, store)
     assert reasons[calibrate.key] == "statistics needed again"
     assert reasons[made.points[0].evaluate[0]] == "new"
 
@@ -317,7 +317,7 @@ def test_a_change_of_code_is_named(
     keys._tree_hash.cache_clear()
     changed = plan(windows=1)
     keys._tree_hash.cache_clear()
-    reasons = planning.missing(changed, store)
+    reasons = missing(changed, store)
     assert set(reasons) == set(changed.tasks)
     dense, evaluate, simulate = own(changed)
     assert reasons[dense.key] == reasons[evaluate.key] == "changed since the last run: code"
@@ -326,7 +326,7 @@ def test_a_change_of_code_is_named(
 
 def test_a_change_of_dtype_is_named(made: Plan, store: Store) -> None:
     finish(store, list(made.tasks.values()))
-    reasons = planning.missing(plan(windows=1, dtype="bfloat16"), store)
+    reasons = missing(plan(windows=1, dtype="bfloat16"), store)
     assert Counter(reasons.values()) == {
         "changed since the last run: dtype": 2,
         "changed since the last run: inputs": 1,
@@ -338,8 +338,8 @@ def test_what_failed_stays_failed_until_asked(made: Plan, store: Store) -> None:
     with store:
         store.add(record_of(dense))
         store.add(record_of(evaluate, status="failed", error="ValueError: no"))
-    assert planning.missing(made, store) == {}
-    assert planning.missing(made, store, retry_failed=True) == {
+    assert missing(made, store) == {}
+    assert missing(made, store, retry_failed=True) == {
         evaluate.key: "failed before: ValueError: no",
         simulate.key: "new",
     }
@@ -350,7 +350,7 @@ def test_what_the_machine_lost_runs_again(made: Plan, store: Store) -> None:
     with store:
         store.add(record_of(dense))
         store.add(record_of(evaluate, status="failed", error="node died", infrastructure=True))
-    assert planning.missing(made, store) == {
+    assert missing(made, store) == {
         evaluate.key: "lost before: node died",
         simulate.key: "new",
     }

@@ -1,0 +1,52 @@
+"""What the commands share: options of the same name and meaning, and how they read a sweep."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweep.api import Options
+    from sweep.shape import Sweep
+
+Name = Annotated[str, typer.Argument(help="Name of a sweep in the sweep file.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/demo.")]
+File = Annotated[Path, typer.Option("--file", "-f", help="Sweep file.")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="Override a value: sweeps.demo.windows=1 (repeatable).")
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")]
+StoreDir = Annotated[Path | None, typer.Option("--store", help="Store shared by runs.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to attach to, host:port or auto.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="CPUs of the local Ray; 0 runs in this process.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
+
+DEFAULT_FILE = Path("sweeps.yaml")
+
+
+def sweep_of(name: str, file: Path, set_: list[str]) -> Sweep:
+    """The sweep of that name in a file. Raises InputError."""
+    from sweep.spec import load, select
+
+    return select(load(file, set_), name)
+
+
+def options_of(name: str, out: Path | None, store: Path | None) -> Options:
+    """Where a run of that name goes."""
+    from sweep.api import Options
+
+    return Options(out=out or Path("runs") / name, store=store)
+
+
+def console_on(stderr: bool = True) -> Console:
+    """What people read goes to stderr, what programs may read to stdout."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)
