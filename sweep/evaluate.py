@@ -54,6 +54,8 @@ def evaluate(
         "groups": chosen.groups() if chosen else {},
         "device": device,
     }
+    if chosen and (spread := chosen.spread()):
+        result["spread"] = spread
     return result, chosen.trace() if chosen else None
 
 

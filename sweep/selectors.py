@@ -92,6 +92,12 @@ class Selector:
         """What each group read, as JSON, if the selector counts hits itself."""
         return {}
 
+    def spread(self) -> dict[str, dict[str, list[int]]]:
+        """How the units that a token uses vary from token to token, by group and layer, as JSON:
+        the least, the most and the sum of squares. Empty where every token uses the same number.
+        """
+        return {}
+
     def mlp_density(self) -> float:
         """Realised MLP density: mean over layers and tokens of the weights that were used."""
         return mlp_density({g: self._mean_used(g) / units for g, units in self.units.items()})
@@ -134,6 +140,9 @@ class ThresholdSelector(_Recorder):
         rows = _rows(mask).numpy()
         self._packed.setdefault((group, layer), []).append(pack(rows))
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
+
+    def spread(self) -> dict[str, dict[str, list[int]]]:
+        return {group: _spread(self._by_layer(self._used, group)) for group in self.units}
 
 
 class TopKSelector(_Recorder):
@@ -201,6 +210,14 @@ class CacheAwareSelector(Selector):
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
         hits = np.stack(self._by_layer(self._hits, group))
         return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
+
+
+def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:
+    return {
+        "least": [int(used.min()) for used in layers],
+        "most": [int(used.max()) for used in layers],
+        "squares": [int((used * used).sum()) for used in layers],
+    }
 
 
 def counts_json(counts: GroupCounts) -> dict[str, Any]:

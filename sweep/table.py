@@ -127,6 +127,7 @@ class _Rows:
         )
         tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
         phases = {name: counts["phases"] for name, counts in reads.items()}
+        spread = self._once(("spread", planned.evaluate), self._spread, planned.evaluate)
         geometry = self.materials.geometry(point)
         overhead = overhead_bytes(point, geometry)
         speed = self._speed(point, phases, tokens, overhead)
@@ -154,6 +155,7 @@ class _Rows:
                         "used_by_layer": counts["used_by_layer"],
                         "hits_by_layer": counts["hits_by_layer"],
                         "hits_by_percent": counts["hits_by_percent"],
+                        **spread.get(name, {}),
                     }
                     for name, counts in reads.items()
                 }
@@ -178,6 +180,11 @@ class _Rows:
         shards = [self._result(key)["groups"] for key in keys]
         return {name: _merged([shard[name] for shard in shards]) for name in shards[0]}
 
+    def _spread(self, keys: tuple[str, ...]) -> dict[str, dict[str, list[int]]]:
+        """By group and layer, the least, most and summed squares of units that a token used."""
+        shards = [self._result(key).get("spread", {}) for key in keys]
+        return {name: _merged_spread([shard[name] for shard in shards]) for name in shards[0]}
+
     # -- helpers -----------------------------------------------------------------------------
 
     def _result(self, key: str) -> dict[str, Any]:
@@ -196,6 +203,14 @@ def _merged(shards: list[dict[str, Any]]) -> dict[str, Any]:
         "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
         "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
         "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
+    }
+
+
+def _merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
+    merge: dict[str, Callable[..., Any]] = {"least": np.min, "most": np.max, "squares": np.sum}
+    return {
+        f"used_{name}_by_layer": how([shard[name] for shard in shards], axis=0).tolist()
+        for name, how in merge.items()
     }
 
 
