@@ -1,8 +1,8 @@
 """What a finished sweep means: frontiers, decisions, tables, figures and pages.
 
-`SCHEMA` is the results table that `sweep` writes and this package reads; `build(run_dir)` writes
-`report.md`, `report.html` and `figures/`; `decide(table, budgets)` answers which configuration to
-ship. Names are resolved late, so importing this package loads nothing heavy.
+`SCHEMA` is the results table that `sweep` writes and this package reads; `build(run_dir, formats)`
+writes `report.md`, `report.html`, `figures/` or other formats; `decide(table, budgets)` answers
+which configuration to ship. Names are resolved late, so importing this package loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reports.budgets import Budget
     from reports.decisions import Decision, decide
-    from reports.report import build
+    from reports.report import FORMATS, build
     from reports.results import COLUMNS, SCHEMA, ReportError, empty_table, schema
 
 __all__ = [
     "COLUMNS",
+    "FORMATS",
     "SCHEMA",
     "Budget",
     "Decision",
@@ -37,6 +38,7 @@ _HOMES = {
     "Budget": "reports.budgets",
     "Decision": "reports.decisions",
     "decide": "reports.decisions",
+    "FORMATS": "reports.report",
     "build": "reports.report",
 }
 

@@ -1,4 +1,4 @@
-"""Values as literal text in Markdown: no name, error or YAML value can become markup."""
+"""Values as literal text in Markdown and LaTeX: no name, error or YAML value can become markup."""
 
 from __future__ import annotations
 
@@ -30,6 +30,43 @@ def _escaped(match: re.Match[str]) -> str:
 def _escaped_start(match: re.Match[str]) -> str:
     mark = match[2]
     return f"{match[1]}{mark}\\" if mark.isdigit() else f"{match[1]}\\{mark}"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "{}#$%&_"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\ttfamily\char34}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    **{mark: f"{{{mark}}}" for mark in "[]*"},  # after a row's end these would be its options
+    "Δ": r"$\Delta$",
+    "γ": r"$\gamma$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "–": r"\textendash{}",
+    "…": r"\ldots{}",
+}
+
+_LIGATURE = re.compile(r"([-,])(?=\1)")  # two hyphens would be a dash, two commas a quote
+
+
+def latex(value: object) -> str:
+    """`value` on one line of LaTeX text, read literally; booktabs is all that a document needs.
+
+    Letters of other scripts stay as they are: they need a font, not an escape. What cannot be
+    printed, as control characters, is left out.
+    """
+    text = " ".join(str(value).split())
+    written = "".join(_LATEX.get(mark, mark) for mark in text if mark.isprintable())
+    return _LIGATURE.sub(r"\1{}", written)
 
 
 def fence(text: str) -> str:

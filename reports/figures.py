@@ -1,4 +1,4 @@
-"""Static figures for the Markdown report and for papers: SVG and PNG by matplotlib.
+"""Static figures for the Markdown report and for papers: SVG, PNG and PDF by matplotlib.
 
 Each figure is a grid of small charts, one a device setting, in the colours of the HTML page.
 """
@@ -33,7 +33,7 @@ _DASHES = {
     "longdashdot": (0, (7, 2, 1, 2)),
     "solid": "-",
 }
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -49,6 +49,7 @@ _STYLE: Any = {
     "ytick.color": "#566071",
     "legend.frameon": False,
     "svg.hashsalt": "reports",
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
     "figure.facecolor": "white",
 }
 
@@ -65,16 +66,20 @@ class Figure:
 Painter = Callable[["Axes", list[Point], Run], None]
 
 
-def draw(run: Run, folder: Path) -> list[Figure]:
-    """Draw every figure of `run` into `folder` as SVG and PNG; returns them in page order."""
+def draw(run: Run, folder: Path, suffixes: Sequence[str] = ("svg", "png")) -> list[Figure]:
+    """Draw every figure of `run` into `folder`, in each format; returns them in page order."""
     import matplotlib as mpl
 
     if not any(p.measured for p in run.points):
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         return [
-            _save(_grid(panels, painter, run, y_title), folder, f"{kind}-{number}", kind, alt)
+            Figure(
+                kind,
+                save(_grid(panels, painter, run, y_title), folder, f"{kind}-{number}", suffixes),
+                alt,
+            )
             for kind, number, panels, painter, y_title, alt in _wanted(run)
         ]
 
@@ -281,12 +286,18 @@ def plain(text: str) -> str:
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def _save(figure: MplFigure, folder: Path, name: str, kind: str, alt: str) -> Figure:
+def save(
+    figure: MplFigure, folder: Path, name: str, suffixes: Sequence[str] = ("svg", "png")
+) -> str:
+    """Write `name` in each format, whole or not at all; returns the first, from the run folder."""
     figure.draw_without_rendering()  # lays out once, not for each format
     figure.set_layout_engine("none")
-    for suffix in ("svg", "png"):
+    for suffix in suffixes:
         unfinished = folder / f".{name}.{os.getpid()}.{suffix}"
-        notes = {"Date": None} if suffix == "svg" else {}
-        figure.savefig(unfinished, format=suffix, dpi=144, metadata=notes)
+        figure.savefig(unfinished, format=suffix, dpi=144, metadata=_UNDATED.get(suffix, {}))
         unfinished.replace(folder / f"{name}.{suffix}")
-    return Figure(kind, f"{folder.name}/{name}.svg", alt)
+    return f"{folder.name}/{name}.{suffixes[0]}"
+
+
+_UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""A file is the same for the same run."""

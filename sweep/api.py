@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep import plan as planning
 from sweep.errors import InputError
-from sweep.grid import Grid, expand
+from sweep.grid import Grid, expand, only
 from sweep.materials import Materials
 from sweep.missing import missing
 from sweep.plan import Plan
@@ -38,6 +38,8 @@ class Options:
     retry_failed: bool = False
     fail_fast: bool = False
     report: bool = True
+    points: tuple[str, ...] = ()
+    """Only the points with these keys, or first digits of keys; all if empty."""
 
     @property
     def store_folder(self) -> Path:
@@ -73,15 +75,21 @@ class Finished:
         return 1 if self.failed else 0
 
 
-def make_plan(sweep: Sweep, fetch: bool = False, notify: Callable[[str], None] = print) -> Planned:
+def make_plan(
+    sweep: Sweep,
+    fetch: bool = False,
+    notify: Callable[[str], None] = print,
+    points: tuple[str, ...] = (),
+) -> Planned:
     """Points and tasks of a sweep. With `fetch`, models and texts are made present first.
+    `points` restricts it to some, by key.
 
     Without it nothing heavy is imported, and what is not present is planned under a note.
     """
     if sweep.tasks:
         place = f"{sweep.source}: sweeps.{sweep.name}.tasks"
         raise InputError(f"{place}: downstream tasks are not run by this version; leave it empty")
-    grid = expand(sweep)
+    grid = only(expand(sweep), points)
     materials = Materials(sweep)
     made = planning.plan(grid.points, materials)
     if fetch:
@@ -102,7 +110,7 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     needs = needs_of(sweep)
     if options.address is None and "RAY_ADDRESS" not in os.environ:
         check_feasible(needs, local_resources(options.workers), "this machine")
-    planned = make_plan(sweep, fetch=True, notify=console.print)
+    planned = make_plan(sweep, fetch=True, notify=console.print, points=options.points)
     with Store(options.store_folder) as store:
         todo = missing(planned.plan, store, options.retry_failed)
         options.out.mkdir(parents=True, exist_ok=True)

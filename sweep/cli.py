@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep import cli_report
 from sweep.cli_common import (
     DEFAULT_FILE,
     Address,
@@ -38,6 +39,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+OnlyPoint = Annotated[
+    list[str], typer.Option("--point", help="Only this point, by its key (repeatable).")
+]
+
 
 @app.command()
 def run(
@@ -51,15 +56,16 @@ def run(
     retry_failed: RetryFailed = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at a failure.")] = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    point: OnlyPoint = [],  # noqa: B006
 ) -> None:
     """Run what is missing of a sweep, and write its table and report."""
     from sweep import api
 
     sweep = sweep_of(name, file, set_)
     console = console_on()
-    options = options_of(name, out, store)
+    options = options_of("-".join([name, *(key[:16] for key in point)]), out, store)
     options = api.Options(
-        options.out, options.store, address, workers, retry_failed, fail_fast, report
+        options.out, options.store, address, workers, retry_failed, fail_fast, report, tuple(point)
     )
     done = api.run(sweep, options, console)
     _print_outcome(console, done, name)
@@ -203,13 +209,7 @@ def logs(
                 typer.echo(text.rstrip())
 
 
-@app.command()
-def report(folder: RunFolder) -> None:
-    """Write report.md and report.html of a run again."""
-    import reports
-
-    for path in reports.build(folder).values():
-        typer.echo(str(path))
+cli_report.add_to(app)
 
 
 @app.command()

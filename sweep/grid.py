@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -161,6 +161,23 @@ def expand(sweep: Sweep) -> Grid:
         reasons = "; ".join(f"{s.points} by {s.reason}" for s in skipped if s.points)
         raise InputError(f"{sweep.source}: sweeps.{sweep.name}: no point is left: {reasons}")
     return Grid(tuple(found), skipped)
+
+
+def only(grid: Grid, keys: Sequence[str]) -> Grid:
+    """The points whose key begins with one of `keys`; all of them where none is given.
+
+    Raises InputError for a beginning that no point or more than one has.
+    """
+    if not keys:
+        return grid
+    found: dict[Point, None] = {}
+    for key in keys:
+        matching = [p for p in grid.points if key and p.key.startswith(key)]
+        if len(matching) != 1:
+            many = f"begins the keys of {len(matching)} points" if matching else "is no point's key"
+            raise InputError(f"--point {key!r} {many}; keys are in the column point_key of a run")
+        found[matching[0]] = None
+    return Grid(tuple(found), grid.skipped)
 
 
 def _points(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -90,5 +91,5 @@ def _output(command: list[str]) -> str:
 
 
 def command() -> str:
-    """The command as typed, without the path of the program."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command, quoted so that a shell reads it, without the path of the program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
