@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import words
+from reports.counts import document, packed
 from reports.glossary import TERMS
 from reports.palette import looks
 from reports.payload import payload, script_json
@@ -27,7 +28,7 @@ from reports.results import COLUMNS, EXTRA_COLUMNS
 from reports.run import Run
 from reports.summary import failures, flatten, headlines, policy_table
 
-_SCRIPTS = ("data.js", "charts.js", "table.js", "main.js")
+_SCRIPTS = ("data.js", "price.js", "whatif.js", "charts.js", "table.js", "main.js")
 _ADDRESS = re.compile(r"https?://(?!www\.w3\.org/)")
 
 
@@ -51,6 +52,7 @@ def render(run: Run) -> str:
         columns=(*COLUMNS, *EXTRA_COLUMNS),
         style=Markup(_template_text("style.css")),
         data=Markup(script_json(payload(run))),
+        counts=Markup(packed(document(run))),
         policy=_security_policy(scripts),
         **{name: Markup(source) for name, source in scripts.items()},
     )

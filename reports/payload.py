@@ -1,7 +1,7 @@
 """The data that the page's own script draws from: one JSON document of columns.
 
-Texts are dictionary-coded and numbers carry seven significant digits, so 10,000 points take a few
-megabytes. The document is escaped for a `<script>` element: it cannot end it.
+Texts are dictionary-coded and numbers carry seven significant digits, but for those that budgets
+are held against, so 10,000 points take a few megabytes. The document is escaped for a `<script>` element: it cannot end it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ NUMBER_COLUMNS = (
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     "overhead_bytes",
 )
+_WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high")  # compared with budgets: not shortened
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -31,7 +32,7 @@ def payload(run: Run) -> dict[str, Any]:
     """Columns, settings, series, policies and budgets of a run as JSON values."""
     position = {setting: i for i, setting in enumerate(run.settings)}
     columns: dict[str, Any] = {n: coded(getattr(p, n) for p in run.points) for n in TEXT_COLUMNS}
-    columns |= {n: [short(getattr(p, n)) for p in run.points] for n in NUMBER_COLUMNS}
+    columns |= {n: [_number(n, getattr(p, n)) for p in run.points] for n in NUMBER_COLUMNS}
     columns["key"] = [p.point_key for p in run.points]
     columns["setting"] = [position[p.setting] for p in run.points]
     columns["flags"] = [_flags(p) for p in run.points]
@@ -90,6 +91,12 @@ def coded(values: Iterable[str]) -> dict[str, list[Any]]:
     names: dict[str, int] = {}
     codes = [names.setdefault(value, len(names)) for value in values]
     return {"names": list(names), "codes": codes}
+
+
+def _number(name: str, value: float) -> float | int | None:
+    if name not in _WHOLE:
+        return short(value)
+    return value if math.isfinite(value) else None
 
 
 def short(value: float | None) -> float | int | None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reports.budgets import Budget, parse_all
 from reports.cache_aware import Comparison, Finding, compare, findings, sentences
@@ -18,6 +18,9 @@ from reports.points import Point, Setting, by_setting, points, varying
 from reports.policies import PolicyRow, compare_policies, compared_series, headline
 from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -25,6 +28,7 @@ class Run:
 
     title: str
     rows: Sequence[Row]
+    reads: Sequence[str]  # the counts of each row as JSON, empty where there are none
     points: Sequence[Point]
     settings: Sequence[Setting]
     told_apart: tuple[str, ...]  # fields of a setting that differ within the run
@@ -71,7 +75,8 @@ def load(run_dir: Path) -> Run:
     names = {str(row["sweep"]) for row in found if row.get("sweep")}
     title = str(plan.get("sweep") or ", ".join(sorted(names)) or run_dir.name)
     tasks = accuracy_tasks(table.column_names)
-    return assemble(title, found, budgets, plan, provenance, problems, tasks)
+    reads = _reads(table)
+    return assemble(title, found, budgets, plan, provenance, problems, tasks, reads)
 
 
 def assemble(
@@ -82,6 +87,7 @@ def assemble(
     provenance: Mapping[str, Any],
     problems: tuple[str, ...] = (),
     tasks: tuple[str, ...] = (),
+    reads: Sequence[str] = (),
 ) -> Run:
     """A Run from rows and documents that are in memory."""
     members = points(found)
@@ -93,6 +99,7 @@ def assemble(
     return Run(
         title=title,
         rows=found,
+        reads=reads or [""] * len(found),
         points=members,
         settings=settings,
         told_apart=varying(settings),
@@ -108,6 +115,13 @@ def assemble(
         provenance=provenance,
         problems=problems,
     )
+
+
+def _reads(table: pa.Table) -> list[str]:
+    """The bulky column of counts, which `rows` leaves out."""
+    if "reads" not in table.column_names:
+        return [""] * table.num_rows
+    return [written or "" for written in table.column("reads").to_pylist()]
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], str]:

@@ -1,15 +1,16 @@
 // The three charts. They share one set of filters and are drawn again whenever one changes.
-const state = { setting: 0, policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "", paper: false };
+const state = { setting: 0, method: "", policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "", paper: false };
 const narrow = () => window.innerWidth < 760;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shade = (look) => (window.sweepTheme.isDark() ? look.dark : look.light);
 const CONFIG = { responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 
 function chosenPoints({ policies = true } = {}) {
-  return everyPoint.filter((i) => {
-    if (columns.setting[i] !== state.setting || !has(i, MEASURED)) return false;
+  const here = live.on ? live.points : everyPoint.filter((i) => columns.setting[i] === state.setting && has(i, MEASURED));
+  return here.filter((i) => {
     if (has(i, BOUND) && !state.bounds) return false;
     if (coded("method", i) === "dense") return true;
+    if (state.method && coded("series", i) !== state.method) return false;
     if (policies && state.policy && coded("policy", i) !== state.policy) return false;
     return !(state.gamma && has(i, CACHE_AWARE) && String(columns.gamma[i]) !== state.gamma);
   });
@@ -19,13 +20,13 @@ function hoverText(i) {
   const lines = [
     `<b>${literal(coded("series", i))}</b>  density ${plainNumber(columns.density[i])} (realised ${figure(columns.mlp_density[i])})`,
     [has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("allocation", i), `policy ${coded("policy", i)}`].filter(Boolean).map(literal).join(" · "),
-    `<b>${figure(columns.tokens_per_s[i])} tok/s</b>  ${times(gain(i))} dense`,
+    `<b>${written(i)} tok/s</b>  ${times(gain(i))} dense${isBound(i) ? `, at most ${figure(live.of.get(i).most)}` : ""}`,
     `ΔPPL <b>${signed(columns.delta_ppl[i])}</b> ${interval(i)}  PPL ${fixed(columns.ppl[i], 3)}`,
-    `hit rate ${percent(columns.hit_rate[i])}, cache holds ${percent(columns.cache_fraction[i])}`,
-    `Flash ${megabytes(columns.flash_bytes_per_token[i])} MB, DRAM ${megabytes(columns.dram_bytes_per_token[i])} MB a token`,
+    `hit rate ${percent(now("hit_rate", i))}, cache holds ${percent(now("cache_fraction", i))}`,
+    `Flash ${megabytes(now("flash_bytes_per_token", i))} MB, DRAM ${megabytes(now("dram_bytes_per_token", i))} MB a token`,
   ];
   const plain = columns.plain_flash[i];
-  if (known(plain) && plain > 0) lines.push(`Flash ${signed(100 * (columns.flash_bytes_per_token[i] / plain - 1), 1)} % against plain at this ΔPPL`);
+  if (known(plain) && plain > 0) lines.push(`Flash ${signed(100 * (now("flash_bytes_per_token", i) / plain - 1), 1)} % against plain at this ΔPPL`);
   for (const task of data.accuracyTasks) {
     if (known(columns[`acc_${task}`][i])) lines.push(`${literal(task)} ${fixed(columns[`acc_${task}`][i], 4)}`);
   }
@@ -110,8 +111,8 @@ const policyOrder = (a, b) => (policyLook(a[1][0]).offline || false) - (policyLo
 const bounded = (i) => (policyLook(i).offline ? " (bound)" : "");
 const pick = (indices, of) => indices.map(of);
 const delta = (i) => columns.delta_ppl[i];
-const speed = (i) => columns.tokens_per_s[i];
-const flash = (i) => (known(columns.flash_bytes_per_token[i]) ? columns.flash_bytes_per_token[i] / 1e6 : null);
+const speed = (i) => now("tokens_per_s", i);
+const flash = (i) => { const bytes = now("flash_bytes_per_token", i); return known(bytes) ? bytes / 1e6 : null; };
 const spread = (indices, height) => ({ x: pick(indices, delta), y: pick(indices, height), text: pick(indices, hoverText), customdata: indices, hovertemplate: "%{text}<extra></extra>" });
 const lineOf = (indices, height, look, more) => ({ type: "scatter", mode: "lines", x: pick(indices, delta), y: pick(indices, height), hoverinfo: "skip", showlegend: false, line: { color: look, width: 2 }, ...more });
 
@@ -204,13 +205,20 @@ function drawPolicies() {
   Plotly.react("policy", traces, layout(axes, "tok/s"), CONFIG);
 }
 
+// Where the figures of the charts are from: the device as simulated, or as the sliders have it.
+function placeName() {
+  if (!live.on) return data.settings[state.setting].label;
+  const d = live.device;
+  return `what if: ${figure(d.flash / 1e9)} GB/s Flash, ${figure(d.dram / 1e9)} GB/s DRAM, ${d.gb} GB DRAM`;
+}
+
 // --- the same figures as tables -------------------------------------------------------------------
 const TABLES = {
-  scatter: (box) => box.replaceChildren(pointTable(FIGURES, frontiers().flatMap((f) => f.line), data.settings[state.setting].label)),
+  scatter: (box) => box.replaceChildren(pointTable(figuresBy(now), frontiers().flatMap((f) => f.line), placeName())),
   flash: (box) => {
     const against = { title: "Against plain", numeric: true, text: (i) => known(columns.plain_flash[i]) && columns.plain_flash[i] > 0 ? `${signed(100 * (columns.flash_bytes_per_token[i] / columns.plain_flash[i] - 1), 1)} %` : "outside its range" };
     const shown = awarePoints().sort((a, b) => delta(a) - delta(b));
-    box.replaceChildren(pointTable([...FIGURES, against], shown, data.settings[state.setting].label));
+    box.replaceChildren(pointTable([...figuresBy(now), against], shown, placeName()));
   },
 };
 

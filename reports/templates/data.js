@@ -7,7 +7,7 @@ const MEASURED = 1, CACHE_AWARE = 2, BOUND = 4;
 const has = (i, flag) => (columns.flags[i] & flag) !== 0;
 const seriesByName = new Map(data.series.map((s) => [s.name, s]));
 const policyByName = new Map(data.policies.map((p) => [p.name, p]));
-const gain = (i) => columns.tokens_per_s[i] / columns.tokens_per_s_dense[i];
+const gain = (i) => now("tokens_per_s", i) / now("tokens_per_s_dense", i);
 
 // Words: the same rules as words.py.
 const ABSENT = "–";
@@ -78,22 +78,30 @@ function fillRow(row, definitions, i) {
   }
 }
 
-const number = (title, name, write) => ({ title, numeric: true, value: (i) => columns[name][i], text: (i) => write(columns[name][i]) });
+const number = (title, name, write, read = (i) => columns[name][i]) => ({ title, numeric: true, value: read, text: (i) => write(read(i)) });
 const words = (title, name) => ({ title, value: (i) => coded(name, i), text: (i) => coded(name, i) });
 const plainNumber = (x) => (known(x) ? String(x) : ABSENT);
 const settingOf = (i) => data.settings[columns.setting[i]];
 const severalWeights = new Set(data.settings.map((s) => s.weights)).size > 1;
-const FIGURES = [
-  words("Method", "series"),
-  number("Density", "density", plainNumber),
-  number("γ", "gamma", plainNumber),
-  words("Allocation", "allocation"),
-  words("Policy", "policy"),
-  number("tok/s", "tokens_per_s", figure),
-  { title: "Gain", numeric: true, value: gain, text: (i) => times(gain(i)) },
-  number("ΔPPL", "delta_ppl", signed),
-  { title: "Interval", numeric: true, value: (i) => columns.delta_ppl_high[i], text: interval },
-  number("Hit rate", "hit_rate", percent),
-  number("Flash MB/token", "flash_bytes_per_token", megabytes),
-  number("DRAM MB/token", "dram_bytes_per_token", megabytes),
-];
+
+// The columns of every table of points; `read` gives a figure as stored, or as it is now.
+const stored = (name, i) => columns[name][i];
+function figuresBy(read) {
+  const live = (title, name, write) => number(title, name, write, (i) => read(name, i));
+  const ratio = (i) => read("tokens_per_s", i) / read("tokens_per_s_dense", i);
+  return [
+    words("Method", "series"),
+    number("Density", "density", plainNumber),
+    number("γ", "gamma", plainNumber),
+    words("Allocation", "allocation"),
+    words("Policy", "policy"),
+    live("tok/s", "tokens_per_s", figure),
+    { title: "Gain", numeric: true, value: ratio, text: (i) => times(ratio(i)) },
+    number("ΔPPL", "delta_ppl", signed),
+    { title: "Interval", numeric: true, value: (i) => columns.delta_ppl_high[i], text: interval },
+    live("Hit rate", "hit_rate", percent),
+    live("Flash MB/token", "flash_bytes_per_token", megabytes),
+    live("DRAM MB/token", "dram_bytes_per_token", megabytes),
+  ];
+}
+const FIGURES = figuresBy(stored);

@@ -3,14 +3,34 @@ function options(select, entries, chosen) {
   for (const [value, label] of entries) select.add(new Option(label, value, false, value === chosen));
 }
 
+// Models in one list, the device settings of the chosen model in the other.
+function startSettings() {
+  const model = document.getElementById("f-model"), setting = document.getElementById("f-setting");
+  const models = [...new Set(data.settings.map((s) => s.weights))];
+  const fill = () => {
+    setting.replaceChildren();
+    options(setting, data.settings.flatMap((s, k) => (s.weights === model.value ? [[String(k), s.label]] : [])), String(state.setting));
+  };
+  options(model, models.map((m) => [m, m]), models[0]);
+  model.closest("label").hidden = models.length < 2;
+  fill();
+  model.addEventListener("change", () => {
+    state.setting = data.settings.findIndex((s) => s.weights === model.value);
+    fill();
+    resetDevice();
+    drawAll();
+  });
+}
+
 function startFilters() {
-  const setting = document.getElementById("f-setting");
-  options(setting, data.settings.map((s, k) => [String(k), severalWeights ? `${s.weights} · ${s.label}` : s.label]), "0");
+  startSettings();
+  options(document.getElementById("f-method"), [["", "all"], ...data.series.filter((s) => s.name !== "dense").map((s) => [s.name, s.name])], "");
   options(document.getElementById("f-policy"), [["", "all"], ...data.policies.map((p) => [p.name, p.offline ? `${p.name} (bound)` : p.name])], "");
   const gammas = [...new Set(everyPoint.filter((i) => has(i, CACHE_AWARE)).map((i) => columns.gamma[i]))].filter(known).sort((a, b) => a - b);
   options(document.getElementById("f-gamma"), [["", gammas.length ? "all" : "none in this run"], ...gammas.map((g) => [String(g), String(g)])], "");
   const listen = (id, then) => document.getElementById(id).addEventListener("change", (event) => { then(event.target); drawAll(); });
-  listen("f-setting", (t) => { state.setting = Number(t.value); });
+  listen("f-setting", (t) => { state.setting = Number(t.value); resetDevice(); });
+  listen("f-method", (t) => { state.method = t.value; });
   listen("f-policy", (t) => { state.policy = t.value; });
   listen("f-gamma", (t) => { state.gamma = t.value; });
   listen("f-bounds", (t) => { state.bounds = t.checked; });
@@ -81,8 +101,9 @@ startTheme();
 startFolds();
 startFilters();
 startPolicies();
+startWhatIf();
 startSwitch("range");
 startSwitch("scale");
 startTable();
 watchCharts();
-requestAnimationFrame(() => setTimeout(drawAll)); // the decision is readable before the charts are drawn
+requestAnimationFrame(() => setTimeout(() => { drawAll(); setTimeout(enableWhatIf); })); // the decision is readable before the charts are drawn

@@ -142,7 +142,7 @@ def test_crafted_values_appear_literally(tmp_path: Path) -> None:
     page = written["html"].read_text(encoding="utf-8")
     assert f"device {nasty}" in shown(page)
     assert f"up {nasty}" in shown(page)
-    assert len(Parsed(page).scripts) == 4
+    assert len(Parsed(page).scripts) == 5
     assert not {name for _, name, _ in Parsed(page).attributes if name.startswith("on")}
     document = next(t for a, t in Parsed(page).scripts if a.get("id") == "data")
     assert json.loads(document)["settings"][0]["device"] == f"device {nasty}"

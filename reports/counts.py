@@ -1,0 +1,109 @@
+"""The page's second document: counts of reads, from which it prices points anew.
+
+It is deflated and base64-coded, because the counts of 10,000 points take tens of megabytes as
+text, and it is read only when a chart or a slider first asks for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from reports.points import Point, Setting, number
+from reports.reads import Group, Reads, parse, tokens_per_s
+from reports.run import Run
+
+_EQUAL = 1e-6  # how near a speed must come to the stored one for its counts to be trusted
+
+
+def document(run: Run) -> dict[str, Any]:
+    """Counts of a run as JSON values.
+
+    `of[i]` is the place in `reads` of the counts of point `i`, or -1 where it has none or where
+    they do not give the speed in the table; `static[i]` its static bytes; `dense[k]` the static
+    bytes of the dense model in setting `k`.
+    """
+    places: dict[str, int] = {}
+    parsed: list[Reads | None] = []
+    of: list[int] = []
+    static: list[float | None] = []
+    for point, row, written in zip(run.points, run.rows, run.reads, strict=True):
+        key = written or ""
+        if key not in places:
+            places[key] = len(parsed)
+            parsed.append(parse(key))
+        size = number(row.get("static_bytes"))
+        of.append(places[key] if _agrees(point, parsed[places[key]], size) else -1)
+        static.append(size if math.isfinite(size) else None)
+    return {
+        "of": of,
+        "static": static,
+        "reads": [None if groups is None else [_written(g) for g in groups] for groups in parsed],
+        "dense": _dense(run, of, static, parsed),
+    }
+
+
+def packed(document: dict[str, Any]) -> str:
+    """The document as base64 of deflated JSON, which needs no escaping anywhere."""
+    written = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return base64.b64encode(deflate.compress(written) + deflate.flush()).decode()
+
+
+def _agrees(point: Point, groups: Reads | None, static: float) -> bool:
+    """Whether the counts give the speed of the table: only then may they give another."""
+    if groups is None or not point.measured or not math.isfinite(static):
+        return False
+    s = point.setting
+    if not min(s.dram_gb, s.flash_gbps, s.dram_gbps) > 0:
+        return False
+    found = tokens_per_s(
+        groups, static, s.dram_gb * 1e9, s.flash_gbps * 1e9, s.dram_gbps * 1e9, s.timing
+    )
+    return math.isclose(found, point.tokens_per_s, rel_tol=_EQUAL)
+
+
+def _dense(
+    run: Run, of: Sequence[int], static: Sequence[float | None], parsed: Sequence[Reads | None]
+) -> list[float | None]:
+    """Static bytes of the dense model of each setting, if they give its speed in the table."""
+    found: dict[Setting, float] = {}
+    for i, point in enumerate(run.points):
+        size = static[i]
+        if of[i] < 0 or size is None:
+            continue
+        pruned = sum(g.total_bytes for g in parsed[of[i]] or ())
+        overhead = point.overhead_bytes if math.isfinite(point.overhead_bytes) else 0.0
+        whole = size - overhead + pruned
+        s = point.setting
+        speed = tokens_per_s(
+            (), whole, s.dram_gb * 1e9, s.flash_gbps * 1e9, s.dram_gbps * 1e9, s.timing
+        )
+        if math.isclose(speed, point.tokens_per_s_dense, rel_tol=_EQUAL):
+            found[s] = max(whole, found.get(s, 0.0)) if not point.dense else whole
+    return [found.get(setting) for setting in run.settings]
+
+
+def _written(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "units": group.units,
+        "layers": group.layers,
+        "bytes": group.unit_bytes,
+        "slots": group.slots,
+        "used": _plain(group.used),
+        "missed": group.missed,
+        "count": group.count,
+        "usedByLayer": _plain(group.used_by_layer),
+        "hitsByLayer": _plain(group.hits_by_layer),
+        "curve": group.hits_by_percent,
+    }
+
+
+def _plain(values: Sequence[int]) -> int | Sequence[int]:
+    """One number where all are equal, as with a top-k."""
+    return values[0] if values and all(v == values[0] for v in values) else values
