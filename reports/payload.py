@@ -1,7 +1,8 @@
 """The data that the page's own script draws from: one JSON document of columns.
 
 Texts are dictionary-coded and numbers carry seven significant digits, but for those that budgets
-are held against, so 10,000 points take a few megabytes. The document is escaped for a `<script>` element: it cannot end it.
+are held against, so 10,000 points take a few megabytes. The document is escaped for a `<script>`
+element: it cannot end it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +115,7 @@ def test_another_dram_size_is_exact_or_between_two_bounds(opened: Page, run: Run
 def test_the_sliders_move_charts_and_decisions(opened: Page, run: Run) -> None:
     before = opened.js("frontiers().flatMap((f) => f.line.map(speed))")
     opened.choose("w-flash", "1.37", "input")
-    opened.wait("live.on")
-    time.sleep(0.2)
+    opened.wait("live.on && document.querySelectorAll('#w-cards .card').length > 0")
     assert before != opened.js("frontiers().flatMap((f) => f.line.map(speed))")
     expected = _decided_at(run, 1.37)
     for number, decision in enumerate(expected):
@@ -164,10 +162,10 @@ def test_a_slider_reaches_every_simulated_size(opened: Page) -> None:
             "r.value = toStep('size', arguments[0]); r.dispatchEvent(new Event('input'));",
             gb,
         )
-        time.sleep(0.1)
-        assert opened.js("Number(document.getElementById('w-size').value)") == gb
-        assert "exact" in opened.js("document.getElementById('w-note').textContent")
+        opened.wait("Number(document.getElementById('w-size').value) === " + repr(gb), 5)
+        opened.wait(f"live.on === {str(gb != counted.dram_sizes()[0]).lower()}", 5)
         assert opened.js("live.hidden") == 0
+        assert opened.js("live.points.every((i) => live.of.get(i).exact)")
 
 
 def test_counts_that_do_not_give_the_speed_price_nothing(page: Page, tmp_path: Path) -> None:
