@@ -35,11 +35,20 @@ def applied(
     before = {view.layer: view.module.__dict__.get("forward") for view in views}
     try:
         for view in views:
-            view.module.forward = partial(_forward, method, view, partial(select, view.layer))
+            view.module.forward = partial(_forward, method, view, _of_layer(select, view.layer))
         yield views
     finally:
         for view in views:
             _restore(view.module, before[view.layer])
+
+
+def _of_layer(select: LayerSelect, layer: int) -> Callable[..., Tensor]:
+    """What a method calls: `select`, and `pruned` if the selector has it, for one layer."""
+    bound = partial(select, layer)
+    in_one_pass = getattr(select, "pruned", None)
+    if in_one_pass is not None:
+        vars(bound)["pruned"] = partial(in_one_pass, layer)
+    return bound
 
 
 def _forward(method: Method, view: GatedMLP, select: Callable[..., Tensor], x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from methods import allocation
-from methods.base import Method
+from methods.base import Method, pruned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,6 @@ class DIP(Method):
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         density = self.group_densities()
-        x = x * select("input", x.abs(), density["input"])  # eq. 7
+        x = pruned(select, "input", x, density["input"])  # eq. 7
         glu = mlp.glu(x)  # GLU~(x): from the pruned W_up and W_gate
-        return mlp.down(glu * select("intermediate", glu.abs(), density["intermediate"]))  # eq. 8
+        return mlp.down(pruned(select, "intermediate", glu, density["intermediate"]))  # eq. 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Method
+from methods.base import Method, pruned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,4 +25,4 @@ class Gate(Method):
         gate, up = mlp.gate_up(x)
         gate = mlp.act(gate)  # [..., intermediate]
         density = self.group_densities()["up-neuron"]
-        return mlp.down(up * gate * select("up-neuron", gate.abs(), density))
+        return mlp.down(up * pruned(select, "up-neuron", gate, density))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Method
+from methods.base import Method, pruned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,4 +24,4 @@ class GLU(Method):
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         glu = mlp.glu(x)  # [..., intermediate]
         density = self.group_densities()["intermediate"]
-        return mlp.down(glu * select("intermediate", glu.abs(), density))
+        return mlp.down(pruned(select, "intermediate", glu, density))

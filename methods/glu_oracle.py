@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Method
+from methods.base import Method, pruned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,4 +26,4 @@ class GLUOracle(Method):
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         glu = mlp.glu(x)  # [..., intermediate]
-        return mlp.down(glu * select("neuron", glu.abs(), self.density))
+        return mlp.down(pruned(select, "neuron", glu, self.density))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _SEPARATE = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))  # Llama; LFM2
@@ -36,7 +37,9 @@ class GatedMLP:
     def glu(self, x: Tensor) -> Tensor:
         """GLU(x) of eq. 2, [..., hidden] -> [..., intermediate]."""
         gate, up = self.gate_up(x)
-        return self.act(gate) * up
+        gate = self.act(gate)
+        # in place where no gradient needs the factors: memory is what these sizes wait for
+        return gate * up if torch.is_grad_enabled() else gate.mul_(up)
 
 
 def gated_mlps(model: nn.Module) -> list[GatedMLP]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from methods.base import Method
+from methods.base import Method, pruned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,4 +24,4 @@ class Up(Method):
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         gate, up = mlp.gate_up(x)  # [..., intermediate] each
         density = self.group_densities()["gate-neuron"]
-        return mlp.down(up * mlp.act(gate) * select("gate-neuron", up.abs(), density))
+        return mlp.down(pruned(select, "gate-neuron", up, density) * mlp.act(gate))

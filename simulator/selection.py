@@ -83,15 +83,16 @@ def select(
     gamma: float = 1.0,
     state: CacheState | Sequence[CacheState] | None = None,
     target: NDArray[np.float32] | None = None,
+    ones: bool = False,
     threads: int = 1,
 ) -> Selected:
     """All that an evaluation needs, in one pass over `values [..., tokens, units]`.
 
     Without a `state`: top-k of `abs(values)`, or of the values if not `magnitude`. With one (for
     `[sequences, tokens, units]` a list of them): the cache-aware scan with `gamma`. `target`, an
-    array of the shape of `values` and possibly the same one, is set to zero in place where a unit
-    is not selected. After an error, `target` and `state` are partly updated: drop them. Results do
-    not depend on `threads`.
+    array of the shape of `values` and possibly the same one, gets the values of the selected units
+    (or 1, with `ones`) and 0 for the others. After an error, `target` and `state` are partly
+    updated: drop them. Results do not depend on `threads`.
     """
     values = scores_of(values, (2, 3))
     units = values.shape[-1]
@@ -99,9 +100,10 @@ def select(
     gamma = gamma_of(gamma)
     rows = values if values.ndim == 3 else values[None]
     masked = _target(target, values)
+    write = kernels.NOTHING if target is None else kernels.ONES if ones else kernels.VALUES
     packed = np.empty((*rows.shape[:2], words_for(units)), np.uint64)
     if state is None:
-        _top_k(rows, k, magnitude, packed, masked, threads)
+        _top_k(rows, k, magnitude, packed, masked, write, threads)
         return Selected(packed.reshape(*values.shape[:-1], packed.shape[-1]), None)
     states = [state] if isinstance(state, CacheState) else list(state)
     if not magnitude or len(states) != len(rows):
@@ -113,7 +115,7 @@ def select(
 
     def scan(i: int) -> None:
         target = _NOTHING if masked is None else masked[i]
-        _scan(rows[i], k, gamma, states[i], packed[i], hits[i], target, masked is not None)
+        _scan(rows[i], k, gamma, states[i], packed[i], hits[i], target, write)
 
     _spread(scan, len(rows), threads)
     shape = values.shape[:-1]
@@ -140,6 +142,7 @@ def _top_k(
     magnitude: bool,
     packed: NDArray[np.uint64],
     masked: NDArray[np.float32] | None,
+    write: int,
     threads: int,
 ) -> None:
     units = rows.shape[-1]
@@ -150,9 +153,7 @@ def _top_k(
 
     def scan(i: int) -> None:
         part = slice(bounds[i], bounds[i + 1])
-        bad = kernels.top_k_scan(
-            flat[part], magnitude, k, words[part], target[part], masked is not None
-        )
+        bad = kernels.top_k_scan(flat[part], magnitude, k, words[part], target[part], write)
         _refuse(int(bounds[i] + bad) if bad >= 0 else -1, flat)
 
     _spread(scan, len(bounds) - 1, threads)
@@ -166,7 +167,7 @@ def _scan(
     packed: NDArray[np.uint64],
     hits: NDArray[np.int64],
     target: NDArray[np.float32],
-    apply: bool,
+    write: int,
 ) -> None:
     if state.policy not in CACHE_AWARE:
         raise unknown("policy for cache-aware selection", state.policy, CACHE_AWARE)
@@ -187,7 +188,7 @@ def _scan(
         packed,
         hits,
         target,
-        apply,
+        write,
     )
     _refuse(int(bad), values)
     state.seen, state.tokens = int(counters[0]), int(counters[1])

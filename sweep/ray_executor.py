@@ -104,7 +104,7 @@ def _run(task: Task, device: str, *inputs: Any) -> tuple[Record, Any]:
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         return
     environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else _own_code()
     try:

@@ -47,7 +47,6 @@ class Selector:
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.units: dict[str, int] = {}
-        self._scratch: dict[str, NDArray[np.float32]] = {}
         self._used: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
     def begin_window(self, tokens: int) -> None:
@@ -55,34 +54,33 @@ class Selector:
 
     def __call__(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
         """Mask [1, tokens, units] of 0 and 1 in the type of `scores`; one sequence at a time."""
-        if scores.dim() == 3 and scores.shape[0] != 1:
-            raise ValueError(f"one sequence at a time is evaluated, not {scores.shape[0]}")
-        self.units[group] = scores.shape[-1]
-        used, mask = self._select(layer, group, scores, density)
+        return self._answer(layer, group, scores, density, False)
+
+    def pruned(self, layer: int, group: str, values: Tensor, density: float) -> Tensor:
+        """`values` with zeros where abs(values) is not selected (`methods.base.pruned`)."""
+        return self._answer(layer, group, values, density, True)
+
+    def _answer(
+        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+    ) -> Tensor:
+        if values.dim() == 3 and values.shape[0] != 1:
+            raise ValueError(f"one sequence at a time is evaluated, not {values.shape[0]}")
+        self.units[group] = values.shape[-1]
+        used, answer = self._select(layer, group, values, density, prune)
         self._used.setdefault((group, layer), []).append(used)
-        return mask
+        return answer
 
     def _select(
+        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        """Units that each token uses [tokens], and the mask, or with `prune` pruned values."""
+        used, mask = self._mask(layer, group, values.abs() if prune else values, density)
+        return used, values * mask if prune else mask
+
+    def _mask(
         self, layer: int, group: str, scores: Tensor, density: float
     ) -> tuple[NDArray[np.int64], Tensor]:
-        """Units that each token uses [tokens], and the mask: here the same number for all."""
-        k = kept_units(density, scores.shape[-1])
-        tokens = scores.numel() // scores.shape[-1]
-        return np.full(tokens, k, np.int64), self._mask(layer, group, scores, k)
-
-    def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
         raise NotImplementedError
-
-    def _ones(self, group: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Ones in the shape of `values`. Without gradients a layer's masks are done with when the
-        next layer's are made, and filling memory costs less than asking for new."""
-        if not torch.is_inference_mode_enabled():
-            return np.ones_like(values)
-        kept = self._scratch.get(group)
-        if kept is None or kept.shape != values.shape:
-            kept = self._scratch[group] = np.empty_like(values)
-        kept.fill(1)
-        return kept
 
     def trace(self) -> Trace | None:
         """The masks of all windows, if they may be simulated later."""
@@ -133,7 +131,7 @@ class ThresholdSelector(_Recorder):
         super().__init__()
         self._threshold = select
 
-    def _select(
+    def _mask(
         self, layer: int, group: str, scores: Tensor, density: float
     ) -> tuple[NDArray[np.int64], Tensor]:
         mask = self._threshold.mask(layer, group, scores, density)
@@ -145,24 +143,87 @@ class ThresholdSelector(_Recorder):
         return {group: _spread(self._by_layer(self._used, group)) for group in self.units}
 
 
-class TopKSelector(_Recorder):
+class _KernelSelector(Selector):
+    """The same number of units for each token, chosen on the CPU by a kernel of the simulator.
+
+    Where no gradient is asked for, the kernel writes the pruned values itself: one pass, no mask.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scratch: dict[str, NDArray[np.float32]] = {}
+
+    def _select(
+        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        if values.is_cuda or torch.is_grad_enabled():
+            return super()._select(layer, group, values, density, prune)
+        return self._choose(layer, group, values, density, prune)
+
+    def _mask(
+        self, layer: int, group: str, scores: Tensor, density: float
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        return self._choose(layer, group, scores, density, False)
+
+    def _choose(
+        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        rows = _floats(values)
+        target, k = self._target(group, rows), kept_units(density, rows.shape[-1])
+        self._scan(layer, group, rows, k, target, prune)
+        return np.full(len(rows), k, np.int64), _like(target, values)
+
+    def _scan(
+        self,
+        layer: int,
+        group: str,
+        rows: NDArray[np.float32],
+        k: int,
+        target: NDArray[np.float32],
+        prune: bool,
+    ) -> None:
+        """Choose k of the units of each row; `target` gets the mask, or with `prune` the values."""
+        raise NotImplementedError
+
+    def _target(self, group: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Memory of the shape of `values`. Without gradients a layer's masks are done with when
+        the next layer's are made, and using memory again costs less than asking for new."""
+        if not torch.is_inference_mode_enabled():
+            return np.empty_like(values)
+        kept = self._scratch.get(group)
+        if kept is None or kept.shape != values.shape:
+            kept = self._scratch[group] = np.empty_like(values)
+        return kept
+
+
+class TopKSelector(_KernelSelector, _Recorder):
     """The k largest of each token; ties go to the lower unit."""
 
-    def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
-        if scores.is_cuda:
-            mask = topk_mask(scores, k)
-            packed = pack(_rows(mask).numpy())
-            answer = mask.to(scores.dtype)
-        else:
-            values = _floats(scores)
-            kept, threads = self._ones(group, values), torch.get_num_threads()
-            packed = select(values, k, magnitude=False, target=kept, threads=threads).packed
-            answer = _like(kept, scores)
-        self._packed.setdefault((group, layer), []).append(packed)
-        return answer
+    def _mask(
+        self, layer: int, group: str, scores: Tensor, density: float
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        if not scores.is_cuda:
+            return super()._mask(layer, group, scores, density)
+        mask = topk_mask(scores, kept_units(density, scores.shape[-1]))
+        rows = _rows(mask).numpy()
+        self._packed.setdefault((group, layer), []).append(pack(rows))
+        return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
+
+    def _scan(
+        self,
+        layer: int,
+        group: str,
+        rows: NDArray[np.float32],
+        k: int,
+        target: NDArray[np.float32],
+        prune: bool,
+    ) -> None:
+        threads = torch.get_num_threads()
+        chosen = select(rows, k, magnitude=prune, target=target, ones=not prune, threads=threads)
+        self._packed.setdefault((group, layer), []).append(chosen.packed)
 
 
-class CacheAwareSelector(Selector):
+class CacheAwareSelector(_KernelSelector):
     """Algorithm 1 of the paper: top-k after the re-weighting of eq. 10, token after token.
 
     Exact and teacher-forced: a token's mask depends on earlier tokens of its own layer only. The
@@ -188,14 +249,19 @@ class CacheAwareSelector(Selector):
         if self.scope == "window":
             self._states.clear()
 
-    def _mask(self, layer: int, group: str, scores: Tensor, k: int) -> Tensor:
-        values = _floats(scores)
-        kept = self._ones(group, values)
-        state = self._state(layer, group, values.shape[-1])
-        chosen = select(values, k, gamma=self.gamma, state=state, target=kept)
+    def _scan(
+        self,
+        layer: int,
+        group: str,
+        rows: NDArray[np.float32],
+        k: int,
+        target: NDArray[np.float32],
+        prune: bool,
+    ) -> None:
+        state = self._state(layer, group, rows.shape[-1])
+        chosen = select(rows, k, gamma=self.gamma, state=state, target=target, ones=not prune)
         assert chosen.hits is not None
         self._hits.setdefault((group, layer), []).append(chosen.hits)
-        return _like(kept, scores)
 
     def _state(self, layer: int, group: str, units: int) -> CacheState:
         if (group, layer) not in self._states:

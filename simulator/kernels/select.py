@@ -18,6 +18,7 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 _LOWEST = np.int64(-0x80000000)
 _MEAN = 2 * MEMORY
 LRU, LFU = 0, 1
+NOTHING, VALUES, ONES = 0, 1, 2
 
 
 @njit(cache=True, nogil=True)
@@ -91,16 +92,20 @@ def choose(
 
 
 @njit(cache=True, nogil=True)
-def keep(chosen: Bytes, row: Floats) -> None:
-    """Set the values of a row that are not chosen to zero."""
-    for i in range(row.size):
-        value = row[i]
-        row[i] = value if chosen[i] != 0 else np.float32(0)
+def keep(chosen: Bytes, row: Floats, target: Floats, write: Int) -> None:
+    """Write what is chosen of a row, or ones for it, and zeros for the rest."""
+    if write == VALUES:
+        for i in range(row.size):
+            value = row[i]
+            target[i] = value if chosen[i] != 0 else np.float32(0)
+    elif write == ONES:
+        for i in range(row.size):
+            target[i] = np.float32(chosen[i])
 
 
 @njit(cache=True, nogil=True)
 def top_k_scan(
-    values: Floats, magnitude: bool, k: Int, packed: Words, target: Floats, apply: bool
+    values: Floats, magnitude: bool, k: Int, packed: Words, target: Floats, write: Int
 ) -> Int:
     """Mask bits of each token; returns the first token with a value that is not finite, or -1."""
     units = values.shape[1]
@@ -116,8 +121,8 @@ def top_k_scan(
             return token
         choose(keys, k, low, top, total, chosen, memory)
         gather(row, octets[token])
-        if apply:
-            keep(chosen, target[token])
+        if write != NOTHING:
+            keep(chosen, values[token], target[token], write)
     return -1
 
 
@@ -136,7 +141,7 @@ def cache_aware_scan(
     packed: Words,
     hits: Counts,
     target: Floats,
-    apply: bool,
+    write: Int,
 ) -> Int:
     """Algorithm 1, token by token, for one session; the state of its cache is updated in place.
 
@@ -153,8 +158,8 @@ def cache_aware_scan(
             return token
         choose(keys[:units], k, np.int64(0), top, total, used, memory)
         gather(row, octets[token])
-        if apply:
-            keep(used, target[token])
+        if write != NOTHING:
+            keep(used, values[token], target[token], write)
         if policy == LFU:
             for i in range(used.size):
                 uses[i] += used[i]

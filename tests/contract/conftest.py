@@ -23,7 +23,7 @@ def ray_of_two() -> Iterator[None]:
 
         hook = {"worker_process_setup_hook": "tests.contract.tasks.install"}
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-        ray.init(num_cpus=2, runtime_env=hook, **quiet)
+        ray.init(address="local", num_cpus=2, runtime_env=hook, **quiet)
         try:
             yield
         finally:

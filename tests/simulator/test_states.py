@@ -79,7 +79,7 @@ def test_masks_do_not_depend_on_what_came_before() -> None:
 
 
 @pytest.mark.parametrize("gamma", [None, 0.2])
-def test_values_are_masked_in_place(gamma: float | None) -> None:
+def test_selected_values_or_ones_are_written(gamma: float | None) -> None:
     values, other = SCORES[0].copy(), RNG.standard_normal((30, 150)).astype(np.float32)
 
     def state() -> CacheState | None:
@@ -88,12 +88,13 @@ def test_values_are_masked_in_place(gamma: float | None) -> None:
     chosen = simulator.select(values, 60, gamma=gamma or 1, state=state())
     np.testing.assert_array_equal(values, SCORES[0])
     masks = simulator.unpack(chosen.packed, 150)
-    for target in (values, other):
-        expected = np.where(masks, target, np.float32(0))
-        again = simulator.select(SCORES[0], 60, gamma=gamma or 1, state=state(), target=target)
+    for target, ones in ((values, False), (other, False), (other, True)):
+        expected = masks.astype(np.float32) if ones else np.where(masks, SCORES[0], np.float32(0))
+        again = simulator.select(
+            SCORES[0], 60, gamma=gamma or 1, state=state(), target=target, ones=ones
+        )
         np.testing.assert_array_equal(again.packed, chosen.packed)
         np.testing.assert_array_equal(target, expected)
-    simulator.select(values_again := SCORES[0].copy(), 60, state=state(), target=values_again)
 
 
 def test_values_may_be_their_own_target() -> None:
