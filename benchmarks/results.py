@@ -10,16 +10,16 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = "# Measurements\n\nWritten by `make bench`. Measure again before you rely on a figure.\n"
 
 
-def write_part(name: str, text: str) -> Path:
+def write_part(name: str, text: str, path: Path = RESULTS, head: str = _HEAD) -> Path:
     """Put the text of a part in its place, between its two comments; other parts stay."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-    page = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else _HEAD
+    page = path.read_text(encoding="utf-8") if path.exists() else head
     before, found, rest = page.partition(begin)
     after = rest.partition(end)[2] if found else ""
     if not found:
         before = before.rstrip("\n") + "\n\n"
-    RESULTS.write_text(f"{before}{begin}{text.strip()}\n{end}{after}", encoding="utf-8")
-    return RESULTS
+    path.write_text(f"{before}{begin}{text.strip()}\n{end}{after}", encoding="utf-8")
+    return path
 
 
 def machine() -> str:
