@@ -55,6 +55,14 @@ class Tally:
         left = sum(self._left(kind) * self._mean(kind) for kind in self.totals)
         return left * self.elapsed / work
 
+    def time_left(self) -> str:
+        """`remaining_seconds` in words: a lower bound while a kind of task was never timed."""
+        seconds = self.remaining_seconds()
+        if seconds is None:
+            return "time left: not known yet"
+        untimed = any(self._left(kind) and not self._mean(kind) for kind in self.totals)
+        return f"{'more than' if untimed else 'about'} {duration(seconds)} left"
+
     def _left(self, kind: str) -> int:
         return self.totals[kind] - self.done[kind] - self.failed[kind]
 
@@ -67,11 +75,7 @@ class Tally:
         failed = sum(self.failed.values())
         if failed:
             parts.append(f"{failed} failed")
-        return ", ".join(parts) + f", {_eta(self.remaining_seconds())}"
-
-
-def _eta(seconds: float | None) -> str:
-    return "time left: not known yet" if seconds is None else f"about {duration(seconds)} left"
+        return ", ".join(parts) + f", {self.time_left()}"
 
 
 def duration(seconds: float) -> str:
@@ -145,7 +149,7 @@ class Progress:
                     count.append(f"  {tally.failed[kind]} failed", style="red")
                 grid.add_row(Text(kind), ProgressBar(total, ended, width=30), count)
         speed = tally.tokens / max(tally.elapsed, 1e-9)
-        status = f"{duration(tally.elapsed)}, {_eta(tally.remaining_seconds())}"
+        status = f"{duration(tally.elapsed)}, {tally.time_left()}"
         grid.add_row("", Text(status), Text(f"{speed:,.0f} tokens evaluated/s", style="dim"))
         for label in list(tally.running.values())[:4]:
             grid.add_row("", Text(label, style="dim", overflow="ellipsis", no_wrap=True), "")

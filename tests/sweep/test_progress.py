@@ -45,7 +45,7 @@ def test_the_time_left_is_work_over_speed() -> None:
     tally.started = time.monotonic() - 4.0
     tally.end(record(seconds=2.0))
     assert tally.remaining_seconds() == pytest.approx(12.0, rel=0.01)
-    assert tally.line() == "evaluate 1/4, simulate 0/4, about 12 s left"
+    assert tally.line() == "evaluate 1/4, simulate 0/4, more than 12 s left"
 
 
 def test_kinds_not_met_yet_count_as_in_earlier_runs() -> None:
