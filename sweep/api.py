@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -15,9 +16,11 @@ from sweep.errors import InputError
 from sweep.grid import Grid, expand, only
 from sweep.materials import Materials
 from sweep.missing import missing
+from sweep.only import selected
 from sweep.plan import Plan
 from sweep.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.runfiles import LIVE, plan_summary, provenance_of
+from sweep.schedule import ranks
 from sweep.shape import Sweep
 from sweep.store import Store, write_json
 
@@ -40,10 +43,19 @@ class Options:
     report: bool = True
     points: tuple[str, ...] = ()
     """Only the points with these keys, or first digits of keys; all if empty."""
+    max_hours: float | None = None
+    """After this time nothing that runs a model is begun; the run ends as if interrupted."""
+    only: tuple[str, ...] = ()
+    """Patterns of `sweep.only`; what they do not name stays missing."""
 
     @property
     def store_folder(self) -> Path:
         return self.store or self.out
+
+    @property
+    def deadline(self) -> float:
+        """On the clock of `time.monotonic`."""
+        return math.inf if self.max_hours is None else time.monotonic() + 3600 * self.max_hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,8 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     planned = make_plan(sweep, fetch=True, notify=console.print, points=options.points)
     with Store(options.store_folder) as store:
         todo = missing(planned.plan, store, options.retry_failed)
+        if options.only:
+            todo = selected(planned.plan, todo, options.only)
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(
             options.out / "plan.json",
@@ -139,7 +153,7 @@ def _execute(
     from sweep.live import Live
     from sweep.progress import Progress, Tally, past_seconds
 
-    sweep = planned.sweep
+    sweep, deadline = planned.sweep, options.deadline
     executor = open_executor(options)
     try:
         have = executor.resources()
@@ -152,7 +166,9 @@ def _execute(
                 progress, options.out / LIVE, lambda: _write_table(planned, store, options.out)
             )
             run = Run(planned.plan, todo, store, executor, needs, watcher)
-            run.keep_traces, run.fail_fast = sweep.keep_traces, options.fail_fast
+            run.keep_traces = sweep.keep_traces or bool(options.only)  # others may need them
+            run.fail_fast, run.deadline = options.fail_fast, deadline
+            run.ranks = ranks(planned.plan, todo, sweep.priority)
             run.execute()
         return run.stop_signal
     finally:

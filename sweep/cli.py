@@ -13,6 +13,7 @@ from sweep.cli_common import (
     DEFAULT_FILE,
     Address,
     File,
+    MaxHours,
     Name,
     Out,
     RetryFailed,
@@ -55,6 +56,11 @@ def run(
     workers: Workers = None,
     retry_failed: RetryFailed = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at a failure.")] = False,
+    only: Annotated[
+        list[str],
+        typer.Option("--only", help="Part of it: dip, kind=calibrate, model=phi* (repeatable)."),
+    ] = [],  # noqa: B006
+    max_hours: MaxHours = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     point: OnlyPoint = [],  # noqa: B006
 ) -> None:
@@ -65,7 +71,16 @@ def run(
     console = console_on()
     options = options_of("-".join([name, *(key[:16] for key in point)]), out, store)
     options = api.Options(
-        options.out, options.store, address, workers, retry_failed, fail_fast, report, tuple(point)
+        out=options.out,
+        store=options.store,
+        address=address,
+        workers=workers,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        report=report,
+        points=tuple(point),
+        max_hours=max_hours,
+        only=tuple(only),
     )
     done = api.run(sweep, options, console)
     _print_outcome(console, done, name)

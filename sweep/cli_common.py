@@ -27,6 +27,10 @@ Workers = Annotated[
     int | None, typer.Option(min=0, help="CPUs of the local Ray; 0 runs in this process.")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
+MaxHours = Annotated[
+    float | None,
+    typer.Option("--max-hours", min=0, help="Stop after this time as Ctrl-C would; resumable."),
+]
 
 DEFAULT_FILE = Path("sweeps.yaml")
 

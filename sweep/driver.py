@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterator
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -14,12 +17,17 @@ from typing import Protocol
 from sweep.executor import Executor, Handle, Outcome
 from sweep.plan import Plan
 from sweep.resources import Resources
+from sweep.schedule import Rank
 from sweep.store import Store
 from sweep.tasks import PERSISTED, Record, Task
 
 POLL_SECONDS = 0.5
-_LONG = ("transform", "train", "evaluate")
-"""Kinds that run a model; they wait for those that count."""
+GRACE_SECONDS = 60.0
+"""How long tasks in flight may go on after the time that a run was given."""
+BACKLOG = 8
+"""Simulations that may wait for each CPU before GPUs make no more traces."""
+_SHORT = ("simulate",)
+"""Kinds that go before those that run a model."""
 
 
 class Watcher(Protocol):
@@ -50,10 +58,18 @@ class Run:
     watcher: Watcher
     keep_traces: bool = False
     fail_fast: bool = False
+    ranks: Mapping[str, Rank] = field(default_factory=dict)
+    """The order of what runs a model; that of the plan where none is given."""
+    deadline: float = math.inf
+    """On the clock of `time.monotonic`: no task that runs a model starts after it."""
     stop_signal: str = ""
-    _queues: dict[bool, deque[Task]] = field(
-        default_factory=lambda: {False: deque(), True: deque()}
-    )
+    """What ended the run early: a signal, --fail-fast or --max-hours."""
+    _short: deque[Task] = field(default_factory=deque)
+    _long: list[tuple[tuple[float, ...], Task]] = field(default_factory=list)
+    """A heap. What was set free comes before the rest, the last first."""
+    _entered: int = 0
+    _slots: Mapping[str, int] = field(default_factory=dict)
+    _in_flight: Counter[str] = field(default_factory=Counter)
     _unmet: dict[str, int] = field(default_factory=dict)
     _dependants: dict[str, list[Task]] = field(default_factory=dict)
     _takers: dict[str, int] = field(default_factory=dict)
@@ -65,16 +81,25 @@ class Run:
     def execute(self) -> None:
         for key in self.todo:
             self._enqueue(self.plan.tasks[key])
-        slots = self._slots()
+        self._slots = self._counted_slots()
         with stop_on_signals(self):
             while (self._queued or self._running) and not self.stop_signal:
-                while self._queued and len(self._running) < slots:
-                    self._start(self._next())
+                while (task := self._next()) is not None:
+                    self._start(task)
+                if self._is_over():
+                    break
                 for outcome in self.executor.wait(POLL_SECONDS):
                     self._take(outcome)
                 self.watcher.tick()
                 if self.fail_fast and self._failures:
                     self.stop_signal = "--fail-fast"
+
+    def _is_over(self) -> bool:
+        """Whether the time is up and nothing is worth waiting for: some tasks were not begun."""
+        late = time.monotonic() - self.deadline
+        if late >= GRACE_SECONDS or (late >= 0 and not self._running):
+            self.stop_signal = "--max-hours"
+        return bool(self.stop_signal)
 
     def _enqueue(self, task: Task) -> None:
         unmet = [needed for needed in task.needs if needed in self.todo]
@@ -87,29 +112,58 @@ class Run:
         else:
             self._queue(task)
 
-    def _queue(self, task: Task) -> None:
-        self._queues[task.kind in _LONG].append(task)
+    def _queue(self, task: Task, freed: bool = False) -> None:
+        if task.kind in _SHORT:
+            (self._short.appendleft if freed else self._short.append)(task)
+            return
+        rank = self.ranks.get(task.key, Rank())
+        self._entered += 1
+        order = (0, -self._entered) if freed else (1, rank.model, rank.effort, self._entered)
+        heapq.heappush(self._long, ((rank.priority, *order), task))
 
     @property
     def _queued(self) -> bool:
-        return bool(self._queues[False] or self._queues[True])
+        return bool(self._short or self._long)
 
-    def _next(self) -> Task:
-        """Simulations before evaluations, for they set traces free; else in plan order.
+    def _next(self) -> Task | None:
+        """Simulations before what runs a model, for they set traces free; then by rank.
 
-        What a task has just set free comes first, so that few hand-overs are held at a time.
+        What a task has just set free comes first, so that few hand-overs are held at a time. Where
+        models run on GPUs, these go on while simulations wait for CPUs, unless too many wait.
         """
-        return (self._queues[False] or self._queues[True]).popleft()
+        if self._short and self._has_room(self._short[0]):
+            return self._short.popleft()
+        if not self._long or time.monotonic() >= self.deadline:
+            return None
+        task = self._long[0][1]
+        apart = self._lane(task) != "cpu"
+        waiting = BACKLOG * self._slots["cpu"] if apart else 0
+        if len(self._short) > waiting or not self._has_room(task):
+            return None
+        return heapq.heappop(self._long)[1]
 
-    def _slots(self) -> int:
+    def _lane(self, task: Task) -> str:
+        """Which of the machine's parts a task waits for."""
+        return "gpu" if self.needs[task.kind].gpus else "cpu"
+
+    def _has_room(self, task: Task) -> bool:
+        lane = self._lane(task)
+        return self._in_flight[lane] < self._slots[lane]
+
+    def _counted_slots(self) -> dict[str, int]:
         """Tasks in flight: all that fit, and a few more so that no worker waits for the driver."""
         have = self.executor.resources()
-        least = min((need.cpus for need in self.needs.values()), default=1.0)
-        return int(have.cpus / max(least, 0.1)) + 2
+        on_cpu = [need.cpus for need in self.needs.values() if not need.gpus]
+        on_gpu = [need.gpus for need in self.needs.values() if need.gpus]
+        return {
+            "cpu": int(have.cpus / max(min(on_cpu, default=1.0), 0.1)) + 2,
+            "gpu": int(have.gpus / max(min(on_gpu, default=1.0), 0.01)) + 2,
+        }
 
     def _start(self, task: Task) -> None:
         inputs = tuple(self._handle(needed) for needed in task.needs)
         self._running[task.key] = task
+        self._in_flight[self._lane(task)] += 1
         self.watcher.started(task)
         self.executor.submit(task, self.needs[task.kind], inputs)
 
@@ -122,6 +176,7 @@ class Run:
     def _take(self, outcome: Outcome) -> None:
         record = outcome.record
         task = self._running.pop(record.key)
+        self._in_flight[self._lane(task)] -= 1
         if record.status == "done":
             if self._takers.get(record.key):
                 self._handles[record.key] = outcome.handle
@@ -146,7 +201,7 @@ class Run:
                 self._unmet[dependant.key] -= 1
                 if self._unmet[dependant.key] == 0:
                     del self._unmet[dependant.key]
-                    self._queues[dependant.kind in _LONG].appendleft(dependant)
+                    self._queue(dependant, freed=True)
 
     def _drop_dependants(self, task: Task) -> None:
         """What needs a failed task cannot run; it has no record, so it is missing, not failed."""

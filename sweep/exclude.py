@@ -20,7 +20,7 @@ def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], b
         parameters: Mapping[str, object] = dict(point.parameters) if own else {}
         return (
             all(_READ[key](point) in values for key, values in given.items())
-            and (not rule.method or any(_is_method(point, name) for name in rule.method))
+            and (not rule.method or any(is_method(point, name) for name in rule.method))
             and all(parameters.get(key) in values for key, values in own.items())
         )
 
@@ -45,7 +45,12 @@ _READ: Mapping[str, Callable[[Point], object]] = {
 }
 
 
-def _is_method(point: Point, name: str) -> bool:
+def is_method(point: Point, name: str) -> bool:
     """Whether the point is of that method; `dip-ca` is `dip` with any gamma below 1."""
     method, gamma = ALIASES.get(name, (name, 1.0))
     return point.method == method and (gamma == 1 or point.gamma < 1)
+
+
+def aliases_of(point: Point) -> list[str]:
+    """All names of the point's method."""
+    return [point.method, *(name for name in ALIASES if is_method(point, name))]

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sweep.resources import local_resources
+from sweep.resources import local_resources, memory_bytes
 
 PACKAGES = (
     "flash-sweep",
@@ -44,7 +44,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "cores": int(have.cpus),
-        "memory_gb": round(_memory_bytes() / 1e9, 1),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
         "gpus": _gpu_names() if have.gpus else [],
         "system": f"{platform.system()} {platform.release()}",
     }
@@ -57,13 +57,6 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 0
 
 
 def _gpu_names() -> list[str]:

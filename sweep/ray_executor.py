@@ -19,6 +19,9 @@ RETRIES = 2
 """How often a task is run again when its worker or node is lost; never after an exception."""
 
 
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+
+
 class RayExecutor:
     """Runs tasks as Ray tasks; hand-overs stay in Ray's object store.
 
@@ -45,8 +48,8 @@ class RayExecutor:
         self._running: dict[Any, tuple[Task, Any]] = {}
 
     def resources(self) -> Resources:
-        have = self._ray.cluster_resources()
-        return Resources(cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return _node(self._ray.cluster_resources(), tuple(_node(node) for node in nodes))
 
     def submit(self, task: Task, needs: Resources, inputs: tuple[Handle, ...]) -> None:
         call: Any = self._remote.options(**self._options(task, needs))
@@ -55,6 +58,10 @@ class RayExecutor:
 
     def _options(self, task: Task, needs: Resources) -> dict[str, Any]:
         options: dict[str, Any] = {"num_cpus": needs.cpus, "name": task.kind}
+        if needs.memory_gb:
+            options["memory"] = int(needs.memory_gb * 1e9)
+        if needs.custom:
+            options["resources"] = dict(needs.custom)
         if needs.gpus:
             return options | {"num_gpus": needs.gpus}
         if self._has_gpus:  # Ray leaves the variable unset for CPU tasks, so they would see GPUs
@@ -95,6 +102,18 @@ class RayExecutor:
         self._running.clear()
         if self._started:
             self._ray.shutdown()
+
+
+def _node(have: dict[str, float], nodes: tuple[Resources, ...] = ()) -> Resources:
+    """Ray's resources of a node or of all; those that name a node or Ray's own are left out."""
+    own = {k: v for k, v in have.items() if not k.startswith("node:") and k not in _RAYS_OWN}
+    return Resources(
+        cpus=have.get("CPU", 0.0),
+        gpus=have.get("GPU", 0.0),
+        memory_gb=have.get("memory", 0.0) / 1e9,
+        custom=tuple(sorted(own.items())),
+        nodes=nodes,
+    )
 
 
 def _run(task: Task, device: str, *inputs: Any) -> tuple[Record, Any]:

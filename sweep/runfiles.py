@@ -13,6 +13,7 @@ from sweep import provenance
 from sweep.errors import InputError
 from sweep.plan import KINDS
 from sweep.store import Store
+from sweep.tasks import NO_CUDA, Record
 
 if TYPE_CHECKING:
     from sweep.api import Planned
@@ -105,6 +106,7 @@ def provenance_of(
             *planned.plan.notes,
             *planned.materials.caveats(),
             *_training_notes(planned, store),
+            *_device_notes(done),
         ],
     }
 
@@ -117,6 +119,12 @@ def _training_notes(planned: Planned, store: Store) -> list[str]:
         for record in trained
         if record is not None and (text := _training_note(record.result))
     ]
+
+
+def _device_notes(records: list[Record]) -> list[str]:
+    """Tasks that were to run on a GPU and did not."""
+    count = sum(NO_CUDA in record.log for record in records)
+    return [f"{count} tasks: {NO_CUDA}"] if count else []
 
 
 def _training_note(result: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from sweep.materials import Materials
 from sweep.missing import missing
 from sweep.plan import Plan, PlannedPoint
 from sweep.resources import check_feasible, needs_of
+from sweep.schedule import ranks
 from sweep.shape import Sweep
 from sweep.store import Store
 from sweep.tasks import Record, Task
@@ -44,6 +45,7 @@ class Session:
         self.options = options
         self.console = console
         self.store = Store(options.store_folder)
+        self.deadline = options.deadline
         self.ran: Counter[str] = Counter()
         """Tasks that were run, by kind, and the tokens of the evaluations among them."""
         self._executor: Executor | None = None
@@ -68,7 +70,8 @@ class Session:
         watcher = _Watcher(self.console, self.ran)
         needs = needs_of(self.sweep, gpus=executor.resources().gpus)
         run = Run(plan, todo, self.store, executor, needs, watcher)
-        run.keep_traces = self.sweep.keep_traces
+        run.keep_traces, run.deadline = self.sweep.keep_traces, self.deadline
+        run.ranks = ranks(plan, todo, self.sweep.priority)
         run.execute()
         if run.stop_signal:
             raise StoppedError(f"stopped by {run.stop_signal}; run the same command again to go on")

@@ -285,6 +285,10 @@ class Settings(Part):
     budgets: Annotated[tuple[Annotated[str, _Budget()], ...], Axis(or_none=True)] = BUDGETS
     tasks: Annotated[tuple[TaskEntry, ...], Axis(or_none=True)] = ()
     resources: Resources = Resources()
+    priority: dict[MethodName, Annotated[float, Number(at_least=-1e9, at_most=1e9)]] = Field(
+        default_factory=dict
+    )
+    """Methods whose tasks run before (above 0) or after (below 0) those of others."""
     keep_traces: bool = False
 
 

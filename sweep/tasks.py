@@ -19,6 +19,10 @@ PERSISTED = frozenset({"calibrate", "transform", "train"})
 """Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
 
 
+NO_CUDA = "a GPU was assigned, but torch sees none: this ran on the CPU"
+"""In the log of a task whose GPU was only a number: a CPU build of torch, or a logical GPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One unit of work. `payload` is JSON and holds all that can change the result.
@@ -72,6 +76,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
     with _captured() as log:
         try:
             plugins.ensure(task.where)
+            device = _usable(device)
             given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
             result, handover = _functions()[task.kind](task.payload | task.where, given, device)
             status, error = "done", ""
@@ -93,6 +98,18 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
         log=_text(log.getvalue()),
     )
     return record, handover
+
+
+def _usable(device: str) -> str:
+    """The device, or the CPU where torch cannot use the GPU that the task was given."""
+    if device != "cuda":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return device
+    print(NO_CUDA)
+    return "cpu"
 
 
 def _text(written: str) -> str:

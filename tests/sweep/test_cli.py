@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep import api, cli, resources
+from sweep import api, cli, resources, spec
 from sweep.errors import ResourceError
 from sweep.resources import Resources
 
@@ -237,6 +237,58 @@ def test_what_could_run_passes() -> None:
     resources.check_feasible(needs, Resources(cpus=2, gpus=1), "here")
     with pytest.raises(ResourceError, match="kind simulate ask for 2 CPU and 0 GPU each, but here"):
         resources.check_feasible(needs, Resources(cpus=1, gpus=1), "here")
+
+
+def test_a_task_runs_on_one_machine() -> None:
+    """Two machines of four cores have no eight cores for a task."""
+    four = Resources(cpus=4, memory_gb=8)
+    cluster = Resources(cpus=8, memory_gb=16, nodes=(four, four))
+    resources.check_feasible({"evaluate": four}, cluster, "the cluster")
+    for need in (Resources(cpus=8), Resources(cpus=1, memory_gb=9)):
+        with pytest.raises(ResourceError, match="no machine of the cluster has that: 4 CPU and 0"):
+            resources.check_feasible({"evaluate": need}, cluster, "the cluster")
+
+
+def test_needs_of_a_kind_are_those_of_evaluate_but_for_its_own(tmp_path: Path) -> None:
+    asked = {
+        "evaluate": {"gpu": 0.25, "cpu": 2, "memory_gb": 8, "accelerator": "A100"},
+        "train": {"gpu": 1, "custom": {"big": 2}},
+        "simulate": {"cpu": 0.5, "memory_gb": 1},
+    }
+    sweep = spec.select(spec.load(write(tmp_path, resources=asked)), "s")
+    needs = resources.needs_of(sweep)
+    a100 = ("accelerator_type:A100", 0.001)
+    assert needs["evaluate"] == Resources(2, 0.25, 8, (a100,))
+    assert needs["transform"] == needs["calibrate"] == needs["evaluate"]
+    assert needs["train"] == Resources(2, 1, 8, (a100, ("big", 2)))
+    assert needs["simulate"] == Resources(0.5, 0, 1)
+    with pytest.raises(ResourceError) as caught:
+        resources.check_feasible(needs, Resources(8, 2, 64, (("accelerator_type:H100", 1),)), "it")
+    first, second = str(caught.value).splitlines()
+    assert "calibrate, transform, evaluate" in first
+    assert "2 CPU and 0.25 GPU, 8 GB memory, A100 each, but it has 8 CPU and 2 GPU" in first
+    assert first.endswith("64 GB memory, H100")
+    assert "train ask for 2 CPU and 1 GPU, 8 GB memory, A100, 2 big each" in second
+
+
+@pytest.mark.parametrize(
+    ("listed", "types"),
+    [
+        ("GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)", ["H100"]),
+        ("GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-1)\nGPU 1: Tesla V100-SXM2 (UUID: x)", None),
+        ("GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-1)", []),
+        ("", []),
+    ],
+)
+def test_types_of_gpus(
+    monkeypatch: pytest.MonkeyPatch, listed: str, types: list[str] | None
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(resources, "_nvidia_smi", lambda: listed.splitlines())
+    have = resources.local_resources()
+    assert have.gpus == len(listed.splitlines())
+    wanted = ["A100", "V100"] if types is None else types
+    assert [name.removeprefix("accelerator_type:") for name, _ in have.custom] == wanted
 
 
 @pytest.mark.parametrize(
