@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from reports.payload import coded
 from reports.points import Point, Setting, number
 from reports.reads import Group, Reads, parse, tokens_per_s
 from reports.run import Run
@@ -25,7 +26,7 @@ def document(run: Run) -> dict[str, Any]:
 
     `of[i]` is the place in `reads` of the counts of point `i`, or -1 where it has none or where
     they do not give the speed in the table; `static[i]` its static bytes; `dense[k]` the static
-    bytes of the dense model in setting `k`.
+    bytes of the dense model in setting `k`. `tasks` and `seed` are the point's, dictionary-coded.
     """
     places: dict[str, int] = {}
     parsed: list[Reads | None] = []
@@ -44,6 +45,8 @@ def document(run: Run) -> dict[str, Any]:
         "static": static,
         "reads": [None if groups is None else [_written(g) for g in groups] for groups in parsed],
         "dense": _dense(run, of, static, parsed),
+        "tasks": coded(str(row.get("task_keys") or "[]") for row in run.rows),
+        "seed": coded("" if row.get("seed") is None else str(row["seed"]) for row in run.rows),
     }
 
 

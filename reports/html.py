@@ -27,8 +27,12 @@ from reports.points import OFFLINE_POLICIES, configuration, device_label, weight
 from reports.results import COLUMNS, EXTRA_COLUMNS
 from reports.run import Run
 from reports.summary import failures, flatten, headlines, policy_table
+from reports.timeline import MOST
 
-_SCRIPTS = ("data.js", "price.js", "whatif.js", "charts.js", "table.js", "main.js")
+_SCRIPTS = (
+    *("data.js", "price.js", "whatif.js", "charts.js", "memory.js", "record.js"),
+    *("detail.js", "table.js", "main.js"),
+)
 _ADDRESS = re.compile(r"https?://(?!www\.w3\.org/)")
 
 
@@ -49,6 +53,7 @@ def render(run: Run) -> str:
         provenance=flatten({k: v for k, v in run.provenance.items() if k != "notes"}),
         terms=TERMS,
         offline=OFFLINE_POLICIES,
+        most_tasks=MOST,
         columns=(*COLUMNS, *EXTRA_COLUMNS),
         style=Markup(_template_text("style.css")),
         data=Markup(script_json(payload(run))),

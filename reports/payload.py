@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from reports import timeline
+from reports.command import recompute
 from reports.palette import looks, policy_looks
 from reports.points import OFFLINE_POLICIES, Point, device_label, weights_label
 from reports.policies import policy_names
@@ -25,6 +27,7 @@ NUMBER_COLUMNS = (
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     "overhead_bytes",
 )
+KEY = "@@@"  # stands for a point's key in the command that computes it again
 _WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high")  # compared with budgets: not shortened
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -47,8 +50,21 @@ def payload(run: Run) -> dict[str, Any]:
         "settings": _settings(run),
         "series": _series(run.points),
         "policies": _policies(run.points),
+        "timeline": timeline.document(run.tasks),
+        "study": run.study,
+        "versions": _versions(run),
+        "command": recompute(run.provenance, run.title, KEY),
         "budgets": [{"label": b.label, **asdict(b)} for b in run.budgets],
     }
+
+
+def _versions(run: Run) -> dict[str, str]:
+    """Versions, the state of the code and the machine's processor, as the run recorded them."""
+    given, git = run.provenance.get("versions"), run.provenance.get("git")
+    found = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
+    if isinstance(git, dict) and git.get("sha"):
+        found["git"] = f"{git['sha']}{' with changes' if git.get('dirty') else ''}"
+    return found
 
 
 def _settings(run: Run) -> list[dict[str, Any]]:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports import study, timeline
 from reports.budgets import Budget, parse_all
 from reports.cache_aware import Comparison, Finding, compare, findings, sentences
 from reports.decisions import Decision, decide_points
 from reports.points import Point, Setting, by_setting, points, varying
 from reports.policies import PolicyRow, compare_policies, compared_series, headline
 from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
+from reports.timeline import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +45,8 @@ class Run:
     plan: Mapping[str, Any]
     provenance: Mapping[str, Any]
     problems: tuple[str, ...]
+    tasks: Sequence[Span] = ()
+    study: Mapping[str, Any] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -76,7 +80,8 @@ def load(run_dir: Path) -> Run:
     title = str(plan.get("sweep") or ", ".join(sorted(names)) or run_dir.name)
     tasks = accuracy_tasks(table.column_names)
     reads = _reads(table)
-    return assemble(title, found, budgets, plan, provenance, problems, tasks, reads)
+    run = assemble(title, found, budgets, plan, provenance, problems, tasks, reads)
+    return replace(run, tasks=timeline.read(run_dir, plan), study=study.read(run_dir))
 
 
 def assemble(

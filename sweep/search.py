@@ -188,6 +188,36 @@ class Search:
                 front.setdefault(json.dumps(trial.parameters, sort_keys=True), trial)
         return list(front.values())
 
+    def importance(self) -> dict[str, dict[str, float]]:
+        """Share of each parameter in what varies of each objective, by PED-ANOVA.
+
+        By position of the objective, as text. Empty where trials are too few or too alike to tell.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for k in range(len(self.study.directions)):
+            shares = self._importance(k)
+            if shares:
+                found[str(k)] = shares
+        return found
+
+    def _importance(self, objective: int) -> dict[str, float]:
+        names = [n for n, d in self.distributions.items() if not d.single()]
+        if not names:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                shares = optuna.importance.get_param_importances(
+                    self.study,
+                    evaluator=evaluator,
+                    params=names,
+                    target=lambda trial: trial.values[objective],
+                )
+            except (ValueError, RuntimeError):  # fewer than two whole trials, or all alike
+                return {}
+        return {name: float(shares[name]) for name in sorted(shares)}
+
     def _counted(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)
         return [t for t in trials if t.state.is_finished() and not _interrupted(t)]

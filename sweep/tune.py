@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ JOURNAL = "study.journal"
 TRIALS = "trials.csv"
 SUMMARY = "study.md"
 ALLOCATION = "allocation.json"
+STUDY = "study.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Tuned:
     trials: dict[str, list[Trial]] = field(default_factory=dict)
     fit: Fit | None = None
     ran: Counter[str] = field(default_factory=Counter)
+    importance: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """Of each setting and objective: the share of each searched name (`Search.importance`)."""
     failed: int = 0
     seconds: float = 0.0
 
@@ -99,6 +102,7 @@ def tune(study: Study, options: api.Options, console: Console) -> Tuned:
         while batches.run():
             console.print(_progress(study, batches.settings))
         done.trials = {s.label: s.search.trials() for s in batches.settings}
+        done.importance = {s.label: s.search.importance() for s in batches.settings}
         done.failed = sum(t.state == "failed" for ts in done.trials.values() for t in ts)
         done.fit = _fitted(study, batches.settings)
         _measure(study, batches.settings, session, reported, done, started)
@@ -257,7 +261,7 @@ def _logit(share: float) -> float:
 
 
 def _write_trials(study: Study, done: Tuned) -> None:
-    """trials.csv: every trial with its parameters and figures; allocation.json for a fit."""
+    """trials.csv: every trial with its figures; study.json; allocation.json for a fit."""
     text = io.StringIO()
     names = list(study.space)
     notes = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
@@ -270,8 +274,32 @@ def _write_trials(study: Study, done: Tuned) -> None:
             given = {**trial.notes, **trial.parameters, "feasible": trial.feasible}
             writer.writerow({**given, **own})
     write_whole(done.out / TRIALS, text.getvalue().encode())
+    write_json(done.out / STUDY, study_mapping(study, done))
     if done.fit is not None:
         write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
+
+
+def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
+    """What study.json holds: what the study asked, and what mattered."""
+    objective = study.entry.objective
+    return {
+        "name": study.name,
+        "description": study.entry.description,
+        "objective": dict(objective.metrics),
+        "within": str(objective.within) if objective.within else None,
+        "searched": list(study.space),
+        "sampler": study.entry.sampler,
+        "seed": study.tuning.seed,
+        "tuned_on": study.tuning.text,
+        "reported_on": study.reported.text,
+        "importance": done.importance,
+        "winners": {name: sorted(w.trial.ordinal for w in won) for name, won in _won(done)},
+    }
+
+
+def _won(done: Tuned) -> Iterable[tuple[str, list[Winner]]]:
+    for name in dict.fromkeys(winner.setting for winner in done.winners):
+        yield name, [winner for winner in done.winners if winner.setting == name]
 
 
 def fit_mapping(study: Study, fit: Fit) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-// The three charts. They share one set of filters and are drawn again whenever one changes.
-const state = { setting: 0, method: "", policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "", paper: false };
+// The charts of points. They share one set of filters and are drawn again whenever one changes.
+const state = { setting: 0, method: "", policy: "", gamma: "", bounds: true, range: "budget", scale: "linear", series: "", masks: "", layers: "hits", study: "", paper: false };
 const narrow = () => window.innerWidth < 760;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shade = (look) => (window.sweepTheme.isDark() ? look.dark : look.light);
@@ -84,7 +84,7 @@ function layout(axes, yTitle) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: css("--accent") },
     legend: narrow() ? { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11.5 } } : { y: 1, font: { size: 13, color: css("--text") }, tracegroupgap: 2 },
     hoverlabel: { bgcolor: css("--surface"), bordercolor: css("--strong"), align: "left", font: { color: css("--text"), size: 12.5 } },
-    ...budgetLines(axes),
+    ...(axes.x ? budgetLines(axes) : {}),
   };
 }
 
@@ -220,6 +220,11 @@ const TABLES = {
     const shown = awarePoints().sort((a, b) => delta(a) - delta(b));
     box.replaceChildren(pointTable([...figuresBy(now), against], shown, placeName()));
   },
+  curve: (box) => counts.doc && curveTable(box),
+  layers: (box) => counts.doc && layersTable(box),
+  time: (box) => counts.doc && timeTable(box),
+  study: (box) => studyTable(box),
+  timeline: (box) => timelineTable(box),
 };
 
 function fillTables() {
@@ -229,7 +234,7 @@ function fillTables() {
 }
 
 // The lower charts are drawn when they come near the screen, and before printing.
-const LOWER = { flash: drawFlash, policy: drawPolicies };
+const LOWER = { flash: drawFlash, policy: drawPolicies, curve: drawCurve, layers: drawLayers, time: drawTime, history: drawStudy, timeline: drawTimeline };
 const near = new Set(), stale = new Set();
 
 function drawStale(all = false) {
@@ -237,6 +242,7 @@ function drawStale(all = false) {
     if (!all && !near.has(name)) continue;
     stale.delete(name);
     LOWER[name]();
+    listenTo(name);
   }
 }
 
@@ -254,6 +260,7 @@ function watchCharts() {
 function drawAll() {
   if (data.settings.length) {
     drawScatter();
+    listenTo("scatter");
     fillTables();
     Object.keys(LOWER).forEach((name) => stale.add(name));
     drawStale();

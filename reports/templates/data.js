@@ -71,11 +71,20 @@ function pointTable(definitions, indices, caption) {
 function fillRow(row, definitions, i) {
   for (const d of definitions) {
     const cell = row.insertCell();
-    cell.textContent = d.text(i);
+    if (d.open) cell.append(keyButton(d, i));
+    else cell.textContent = d.text(i);
     if (d.numeric) cell.className = "num";
     if (d.kind) cell.className = d.kind;
     if (d.hint) cell.title = d.hint(i);
   }
+}
+
+function keyButton(definition, i) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = definition.text(i);
+  button.addEventListener("click", () => definition.open(i));
+  return button;
 }
 
 const number = (title, name, write, read = (i) => columns[name][i]) => ({ title, numeric: true, value: read, text: (i) => write(read(i)) });

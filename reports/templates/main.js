@@ -102,8 +102,11 @@ startFolds();
 startFilters();
 startPolicies();
 startWhatIf();
+startDetail();
+startStudy();
 startSwitch("range");
 startSwitch("scale");
+startSwitch("layers");
 startTable();
 watchCharts();
 requestAnimationFrame(() => setTimeout(() => { drawAll(); setTimeout(enableWhatIf); })); // the decision is readable before the charts are drawn

@@ -16,7 +16,7 @@ const POINT_COLUMNS = [
   number("Cache holds", "cache_fraction", percent),
   ...data.accuracyTasks.map((task) => number(task, `acc_${task}`, (x) => fixed(x, 4))),
   words("Status", "status"),
-  { title: "Point", value: (i) => columns.key[i], text: (i) => columns.key[i] },
+  { title: "Point", kind: "key", value: (i) => columns.key[i], text: (i) => columns.key[i], open: showPoint },
   { title: "Error", kind: "error", value: (i) => coded("error", i), text: (i) => coded("error", i), hint: (i) => coded("error", i) },
 ];
 

@@ -187,15 +187,18 @@ function resetDevice() {
 
 async function enableWhatIf() {
   const form = document.getElementById("what");
-  if (!form) return;
+  if (!form) { document.documentElement.dataset.counts = "yes"; return; }
   try {
     await loadCounts();
+    startCurve();
   } catch {
     document.getElementById("w-note").textContent = "This browser cannot unpack the counts, so nothing can be priced anew.";
     return;
   }
   if (!counts.doc.of.some((r) => r >= 0)) {
     document.getElementById("w-note").textContent = "The run has no counts of reads that give the speeds of its table, so nothing can be priced anew.";
+    drawAll();
+    document.documentElement.dataset.counts = "yes";
     return;
   }
   form.querySelector("fieldset").disabled = false;

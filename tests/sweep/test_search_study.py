@@ -64,6 +64,18 @@ def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line)["record"] for line in lines]
 
 
+def test_a_study_tells_what_mattered(tmp_path: Path):
+    done = run(SPEED | {"trials": 16}, tmp_path)
+    told = json.loads((tmp_path / "study.json").read_text())
+    assert told["objective"] == {"tokens_per_s": "maximize"}
+    assert told["searched"] == ["gamma", "density"]
+    assert told["winners"] == {w.setting: [w.trial.ordinal] for w in done.winners}
+    for shares in told["importance"].values():
+        assert set(shares) == {"0"}
+        assert set(shares["0"]) == {"gamma", "density"}
+        assert sum(shares["0"].values()) == pytest.approx(1)
+
+
 # -- searching -------------------------------------------------------------------------------------
 
 
