@@ -20,9 +20,10 @@ from sweep.only import selected
 from sweep.plan import Plan
 from sweep.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.runfiles import LIVE, plan_summary, provenance_of
+from sweep.safefile import write_json
 from sweep.schedule import ranks
 from sweep.shape import Sweep
-from sweep.store import Store, write_json
+from sweep.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +77,8 @@ class Finished:
     out: Path
     stop_signal: str = ""
     failed: list[str] = field(default_factory=list)
+    lost: int = 0
+    """How many of the failed the machine failed, not an error of their own."""
     ran: int = 0
     seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
@@ -189,7 +192,8 @@ def _finish(planned: Planned, store: Store, options: Options) -> Finished:
     failed = [r for r in records if r is not None and r.status == "failed"]
     _write_logs(failed, options.out)
     errors = [f"{record.label}: {record.error} (log: {record.key})" for record in failed]
-    return Finished(made, options.out, failed=errors, damaged=store.damaged)
+    lost = sum(record.infrastructure for record in failed)
+    return Finished(made, options.out, failed=errors, lost=lost, damaged=store.damaged)
 
 
 def _write_logs(failed: list[Any], out: Path) -> None:

@@ -14,10 +14,10 @@ from sweep import plan as planning
 from sweep.adaptive import Adaptive
 from sweep.errors import InputError
 from sweep.plan import Plan
+from sweep.safefile import write_json
 from sweep.series import Found, evaluated_tokens
 from sweep.session import Session
 from sweep.shape import Sweep
-from sweep.store import write_json
 from sweep.trials import label
 from sweep.words import nearest
 

@@ -27,6 +27,7 @@ from sweep.cli_common import (
 )
 from sweep.cli_tools import tools
 from sweep.errors import InputError, SweepError
+from sweep.safefile import FULL, write_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -301,7 +302,9 @@ def _print_outcome(console: Console, done: Any, name: str) -> None:
         console.print(f"damaged and made again: {text}", markup=False)
     for text in done.failed:
         console.print(f"failed: {text}", markup=False)
-    if done.failed:
+    if done.lost:
+        console.print(f"{done.lost} of them the machine failed; the same command tries them again")
+    if len(done.failed) > done.lost:
         console.print("failed tasks stay failed; --retry-failed runs them again")
     if done.stop_signal:
         console.print(f"stopped by {done.stop_signal}; run the same command again to go on")
@@ -332,6 +335,12 @@ def main() -> None:
     except SweepError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        failed = write_error(error.filename or "to the disk", error)
+        sys.stderr.write(f"{failed}\n")
+        sys.exit(failed.exit_code)
     except Exception as error:
         if not _is_input(error):
             raise

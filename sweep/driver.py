@@ -10,11 +10,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
 
-from sweep.executor import Executor, Handle, Outcome
+from sweep.executor import RETRIES, Executor, ExecutorLostError, Handle, HandoverLostError, Outcome
 from sweep.plan import Plan
 from sweep.resources import Resources
 from sweep.schedule import Rank
@@ -76,6 +76,7 @@ class Run:
     _running: dict[str, Task] = field(default_factory=dict)
     _handles: dict[str, Handle] = field(default_factory=dict)
     _held: dict[str, Record] = field(default_factory=dict)
+    _tries: dict[str, int] = field(default_factory=dict)
     _failures: int = 0
 
     def execute(self) -> None:
@@ -88,8 +89,7 @@ class Run:
                     self._start(task)
                 if self._is_over():
                     break
-                for outcome in self.executor.wait(POLL_SECONDS):
-                    self._take(outcome)
+                self._take_all()
                 self.watcher.tick()
                 if self.fail_fast and self._failures:
                     self.stop_signal = "--fail-fast"
@@ -100,6 +100,13 @@ class Run:
         if late >= GRACE_SECONDS or (late >= 0 and not self._running):
             self.stop_signal = "--max-hours"
         return bool(self.stop_signal)
+
+    def _take_all(self) -> None:
+        try:
+            for outcome in self.executor.wait(POLL_SECONDS):
+                self._take(outcome)
+        except ExecutorLostError as lost:
+            self.stop_signal = str(lost)
 
     def _enqueue(self, task: Task) -> None:
         unmet = [needed for needed in task.needs if needed in self.todo]
@@ -174,14 +181,15 @@ class Run:
         return self._handles[key]
 
     def _take(self, outcome: Outcome) -> None:
-        record = outcome.record
-        task = self._running.pop(record.key)
+        task = self._running.pop(outcome.record.key)
         self._in_flight[self._lane(task)] -= 1
+        if self._again(outcome.record):
+            self._queue(task)
+            return
+        record = self._kept(task, outcome)
         if record.status == "done":
             if self._takers.get(record.key):
                 self._handles[record.key] = outcome.handle
-            if task.kind in PERSISTED or (task.kind == "evaluate" and self.keep_traces):
-                self._keep_handover(record.key, outcome.handle)
             self._free_dependants(task)
         else:
             self._failures += 1
@@ -190,10 +198,29 @@ class Run:
         self._let_go(task)
         self.watcher.ended(record)
 
-    def _keep_handover(self, key: str, handle: Handle) -> None:
-        value = self.executor.get(handle)
+    def _again(self, record: Record) -> bool:
+        """Whether to run a task once more: its worker lived, but lacked memory or disk.
+
+        An executor itself repeats what was lost with a worker; such a record names none.
+        """
+        if not (record.infrastructure and record.worker):
+            return False
+        self._tries[record.key] = self._tries.get(record.key, 0) + 1
+        return self._tries[record.key] <= RETRIES
+
+    def _kept(self, task: Task, outcome: Outcome) -> Record:
+        """The record, after its hand-over is in the store where it has to be."""
+        record = outcome.record
+        keep = task.kind in PERSISTED or (task.kind == "evaluate" and self.keep_traces)
+        if record.status != "done" or not keep:
+            return record
+        try:
+            value = self.executor.get(outcome.handle)
+        except HandoverLostError as lost:
+            return replace(record, status="failed", infrastructure=True, error=str(lost))
         if value is not None:
-            self.store.save(key, value)
+            self.store.save(record.key, value)
+        return record
 
     def _free_dependants(self, task: Task) -> None:
         for dependant in reversed(self._dependants.get(task.key, [])):

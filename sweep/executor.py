@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweep import tasks
+from sweep.errors import SweepError
 from sweep.resources import Resources, local_resources
 from sweep.tasks import Record, Task
 
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
 
 Handle = Any
 """A value that an executor keeps: an object in this process, or a reference to one elsewhere."""
+
+
+RETRIES = 2
+"""How often a task is run again when the machine failed it; never after an error of its own."""
+
+
+class ExecutorLostError(SweepError):
+    """What runs the tasks is gone; the text says what became of it."""
+
+
+class HandoverLostError(SweepError):
+    """What a task handed over is gone, and could not be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,8 @@ class Executor(Protocol):
     """Runs tasks somewhere. Every implementation passes one contract suite.
 
     `submit` returns at once. `wait` returns the tasks that ended since, at least one unless the
-    timeout passed. Failures are records, never exceptions. `close` drops what has not ended.
+    timeout passed. Failures are records, never exceptions; ExecutorLostError alone is raised, when
+    nothing more can run. `get` raises HandoverLostError. `close` drops what has not ended.
     """
 
     where: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sweep.progress import Progress, duration
-from sweep.store import write_json
+from sweep.safefile import WriteError, write_json
 from sweep.tasks import Record, Task
 
 LIVE_SECONDS = 2.0
@@ -35,13 +36,18 @@ class Live:
 
     def tick(self) -> None:
         self._progress.tick()
+        with suppress(WriteError):  # a run goes on without them; the journal says when it cannot
+            self._write()
+
+    def _write(self) -> None:
         now = time.monotonic()
         if now >= self._next_state:
             tally = self._progress.tally
             line = f"{duration(tally.elapsed)}: {tally.line()}"
-            write_json(self._state, {"line": line, "running": [*tally.running.values()]})
             self._next_state = now + LIVE_SECONDS
+            write_json(self._state, {"line": line, "running": [*tally.running.values()]})
         if now >= self._next_table:
+            self._next_table = now + TABLE_SECONDS
             self._write_table()
             took = time.monotonic() - now
             self._next_table = now + max(TABLE_SECONDS, TABLE_SHARE * took)

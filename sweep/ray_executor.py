@@ -10,14 +10,11 @@ from typing import Any
 
 from sweep import tasks
 from sweep.errors import ResourceError
-from sweep.executor import Handle, Outcome
+from sweep.executor import RETRIES, ExecutorLostError, Handle, HandoverLostError, Outcome
+from sweep.head import HeadWatch
 from sweep.resources import Resources
 from sweep.submit import EXCLUDES, PACKAGES
 from sweep.tasks import Record, Task, lost_record
-
-RETRIES = 2
-"""How often a task is run again when its worker or node is lost; never after an exception."""
-
 
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
@@ -33,6 +30,8 @@ class RayExecutor:
         # Read when ray is imported: no usage report, and no restart of workers through uv.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        # Without this, a task that needs more memory than there is would be tried for ever.
+        os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
         address = address or os.environ.get("RAY_ADDRESS")
         if address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a cluster of this process alone
@@ -46,6 +45,8 @@ class RayExecutor:
         self._remote = ray.remote(num_returns=2, max_retries=RETRIES)(_run)
         self._has_gpus = self.resources().gpus > 0
         self._running: dict[Any, tuple[Task, Any]] = {}
+        self._head = _head_watch(ray)
+        self._lost = False
 
     def resources(self) -> Resources:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -71,6 +72,9 @@ class RayExecutor:
     def wait(self, timeout: float) -> list[Outcome]:
         if not self._running:
             return []
+        if self._head is not None and (what := self._head.lost()):
+            self._lost = True
+            raise ExecutorLostError(f"the loss of the Ray head at {self._head.address} ({what})")
         waiting = list(self._running)
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout, fetch_local=False)
         if ready:  # whatever else has ended by now
@@ -84,19 +88,33 @@ class RayExecutor:
         try:
             return Outcome(self._ray.get(reference), handover)
         except (self._ray.exceptions.RayError, OSError) as error:
-            text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            lost = lost_record(task, text)
-            if isinstance(error, self._ray.exceptions.RayTaskError):  # not the machine's fault
-                lost = replace(lost, infrastructure=False)
-            return Outcome(lost, None)
+            return Outcome(self._failed(task, error), None)
+
+    def _failed(self, task: Task, error: Exception) -> Record:
+        """An exception on a worker is the task's own, unless it is that an input was lost."""
+        errors = self._ray.exceptions
+        own = isinstance(error, errors.RayTaskError) and not isinstance(
+            error, errors.ObjectLostError | errors.OutOfMemoryError | errors.OutOfDiskError
+        )
+        lines = str(error).strip().splitlines() or ["lost"]
+        text = f"{_name(error)}: {lines[-1 if own else 0]}"
+        return replace(lost_record(task, text), infrastructure=not own, log="\n".join(lines))
 
     def put(self, value: Any) -> Handle:
         return self._ray.put(value)
 
     def get(self, handle: Handle) -> Any:
-        return self._ray.get(handle)
+        try:
+            return self._ray.get(handle)
+        except self._ray.exceptions.RayError as error:
+            raise HandoverLostError(f"{_name(error)}: what it handed over is lost") from error
 
     def close(self) -> None:
+        if self._head is not None:
+            self._head.close()
+        if self._lost:  # Ray would wait a minute for its head, and then end this process
+            self._running.clear()
+            return
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
@@ -114,6 +132,22 @@ def _node(have: dict[str, float], nodes: tuple[Resources, ...] = ()) -> Resource
         custom=tuple(sorted(own.items())),
         nodes=nodes,
     )
+
+
+def _name(error: Exception) -> str:
+    """The name of a Ray error; RayTaskError(X), as Ray calls what is raised on a worker, is X."""
+    name = type(error).__name__
+    return name.removeprefix("RayTaskError(").removesuffix(")")
+
+
+def _head_watch(ray: Any) -> HeadWatch | None:
+    """A watch on the head, where Ray tells its address and identity; not through `ray://`."""
+    try:
+        client: Any = importlib.import_module("ray._raylet").GcsClient
+        address = ray.get_runtime_context().gcs_address
+        return HeadWatch(address, lambda: client(address=address).cluster_id.hex())
+    except Exception:
+        return None
 
 
 def _run(task: Task, device: str, *inputs: Any) -> tuple[Record, Any]:

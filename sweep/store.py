@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,6 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import InputError, SweepError
+from sweep.safefile import (
+    FULL,
+    WriteError,
+    append,
+    replace,
+    set_aside,
+    stray,
+    sync_folder,
+    write_error,
+    writing,
+)
 from sweep.tasks import Record
 
 if TYPE_CHECKING:
@@ -29,6 +41,8 @@ if TYPE_CHECKING:
 _ARRAYS, _TRACE = ".npz", ".trace"
 _NAMES = "__names__"
 """Among the arrays of a file, the names of the others."""
+_KEY = "__key__"
+"""Among the arrays of a file, the key that it was written under."""
 _SUFFIXES = (_ARRAYS, _TRACE)
 _HEAD = '{"sum":"%s","record":'
 _HEAD_CHARS = len(_HEAD % ("0" * 8))
@@ -56,7 +70,7 @@ class Store:
         self.damaged: list[str] = []
         self.records: dict[str, Record] = {}
         self._latest: dict[tuple[str, str], Record] = {}
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
         self._lock = filelock.FileLock(folder / ".lock")
         self._read()
 
@@ -67,11 +81,14 @@ class Store:
         self.records.clear()
         self._latest.clear()
         try:
-            text = self.journal.read_bytes()
+            wrong = stray(self.journal)
+            text = b"" if wrong else self.journal.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
             raise InputError(f"cannot read {self.journal}: {error.strerror}") from None
+        if wrong:
+            self.damaged.append(f"{self.journal.name} {wrong}")
         for number, line in enumerate(text.split(b"\n"), start=1):
             if line.strip():
                 self._read_line(number, line)
@@ -101,14 +118,33 @@ class Store:
     def __enter__(self) -> Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            in_place = self._clear(self.folder / ".lock", self.folder / ".holder")
             self._acquire()
-            self._read()
-            if self.damaged or self._unfinished_line():
-                self._set_damage_aside()
-            self._file = self.journal.open("a", encoding="utf-8")
+            self._open(in_place)
         except OSError as error:
+            self._lock.release()
+            if error.errno in FULL:
+                raise write_error(self.folder, error) from None
             raise InputError(f"cannot write to {self.folder}: {error.strerror or error}") from None
+        except WriteError:
+            self._lock.release()
+            raise
         return self
+
+    def _open(self, damaged: list[str]) -> None:
+        self._read()
+        cleared = self._clear(self.journal)
+        self.damaged += damaged + [text for text in cleared if text not in self.damaged]
+        if not cleared and (self.damaged or self._unfinished_line()):
+            self._set_damage_aside()
+        self._file = self.journal.open("ab", buffering=0)
+
+    def _clear(self, *paths: Path) -> list[str]:
+        """Move out of the way what is no file where one belongs; returns what it was."""
+        found = [(path, wrong) for path in paths if (wrong := stray(path))]
+        for path, _ in found:
+            set_aside(path)
+        return [f"{path.name} {wrong}" for path, wrong in found]
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
@@ -152,12 +188,11 @@ class Store:
         replace(self.journal, b"".join(line + b"\n" for line in good))
 
     def add(self, record: Record) -> None:
-        """Keep a record for good: on return it is on the disk."""
+        """Keep a record for good: on return it is on the disk. Raises WriteError."""
         if self._file is None:
             raise RuntimeError("the store is not open for writing")
-        self._file.write(_line(record))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self.journal):
+            append(self._file.fileno(), _line(record).encode())
         self._keep(record)
 
     def lines(self) -> int:
@@ -171,26 +206,38 @@ class Store:
         self.records = {key: record for key, record in self.records.items() if key in keep}
         replace(self.journal, "".join(map(_line, self.records.values())).encode())
         self._file.close()
-        self._file = self.journal.open("a", encoding="utf-8")
+        self._file = self.journal.open("ab", buffering=0)
 
     # -- artefacts ---------------------------------------------------------------------------
 
     def artefact(self, key: str) -> Path | None:
         """Where what a task handed over is kept, if it is."""
         paths = (self.folder / "artefacts" / f"{key}{suffix}" for suffix in _SUFFIXES)
-        return next((path for path in paths if path.exists()), None)
+        return next((path for path in paths if os.path.lexists(path)), None)
 
     def save(self, key: str, value: Any) -> None:
-        """Keep what a task hands over, a trace or arrays by name, whole or not at all."""
+        """Keep what a task hands over, a trace or arrays by name, whole or not at all.
+
+        Raises WriteError, and then what was kept before is still there.
+        """
         arrays = isinstance(value, dict)
         path = self.folder / "artefacts" / f"{key}{_ARRAYS if arrays else _TRACE}"
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            (_write_arrays if arrays else _write_trace)(temporary, value)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with writing(path):
+            self._make_room(path.parent)
+            try:
+                (_write_arrays if arrays else _write_trace)(temporary, value, key)
+                temporary.replace(path)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+            sync_folder(path.parent)
+
+    def _make_room(self, folder: Path) -> None:
+        if wrong := stray(folder, folder=True):
+            set_aside(folder)
+            self.damaged.append(f"{folder.name} {wrong}")
+        folder.mkdir(parents=True, exist_ok=True)
 
     def keeps(self, key: str) -> bool:
         """Whether `load` will answer: a file that is damaged is set aside by this."""
@@ -208,38 +255,51 @@ class Store:
         if path is None:
             raise DamagedError(f"nothing is kept under {key}")
         try:
-            return _read_trace(path) if path.suffix == _TRACE else _read_arrays(path)
+            if wrong := stray(path):
+                raise ValueError(f"it {wrong}")
+            return _read_trace(path, key) if path.suffix == _TRACE else _read_arrays(path, key)
         except Exception as error:
-            path.replace(path.with_suffix(".damaged"))
+            set_aside(path)
             self.damaged.append(f"artefacts/{path.name}")
             raise DamagedError(f"artefact {path.name} is damaged: {error}") from error
 
 
-def _write_trace(path: Path, trace: Trace) -> None:
+def _write_trace(path: Path, trace: Trace, key: str) -> None:
     from simulator.tracefile import write_trace
 
-    write_trace(trace, path)
+    write_trace(trace, path, {"key": key})
 
 
-def _read_trace(path: Path) -> Trace:
-    from simulator.tracefile import read_trace
+def _read_trace(path: Path, key: str) -> Trace:
+    from simulator.tracefile import TraceFile
 
-    return read_trace(path)
+    with TraceFile(path) as file:
+        _check_key(str(file.about.get("key")), key)
+        return file.load()
 
 
-def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    names = np.array(sorted(arrays), dtype=np.str_)
+def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> None:
+    own = {_NAMES: np.array(sorted(arrays), dtype=np.str_), _KEY: np.array(key)}
     with path.open("wb") as file:
-        np.savez(file, **arrays, **{_NAMES: names})  # type: ignore[arg-type]
+        np.savez(file, **arrays, **own)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, key: str) -> dict[str, NDArray[Any]]:
     """The arrays; zip checks the bytes of each, but would not notice one that is gone."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
+    _check_key(str(arrays.pop(_KEY)), key)
     if arrays.pop(_NAMES).tolist() != sorted(arrays):
         raise ValueError("it does not hold the arrays that were written")
     return arrays
+
+
+def _check_key(written: str, key: str) -> None:
+    """A whole file may still be that of another task, under a wrong name."""
+    if written != key:
+        raise ValueError(f"it is what task {written} handed over")
 
 
 def _line(record: Record) -> str:
@@ -259,24 +319,17 @@ def _parse(line: bytes) -> Record | None:
     if head != (_HEAD % _checksum(body)).encode() or line[-1:] != b"}":
         return None
     try:
-        return Record(**json.loads(body))
+        record = Record(**json.loads(body))
     except (ValueError, TypeError):
         return None
+    return record if _sound(record) else None
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """`replace` with indented JSON."""
-    replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+def _sound(record: Record) -> bool:
+    texts = (record.key, record.kind, record.label, record.error, record.log, record.worker)
+    return (
+        record.status in ("done", "failed")
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(record.payload, dict)
+        and isinstance(record.result, dict)
+    )

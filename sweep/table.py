@@ -24,9 +24,9 @@ from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
 from sweep.plan import Plan, PlannedPoint
 from sweep.recipes import is_static, quant_label
+from sweep.safefile import replace as write_whole
 from sweep.stats import Losses, delta_interval
 from sweep.store import Store
-from sweep.store import replace as write_whole
 from sweep.tasks import Record
 
 Row = dict[str, Any]

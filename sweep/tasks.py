@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep import plugins
+from sweep.safefile import FULL
 
 PERSISTED = frozenset({"calibrate", "transform", "train"})
 """Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
@@ -73,6 +74,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
     """
     started = time.perf_counter()
     handover: Any = None
+    infrastructure = False
     with _captured() as log:
         try:
             plugins.ensure(task.where)
@@ -83,6 +85,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
         except Exception as failure:
             traceback.print_exc()
             result, status, error = {}, "failed", _text(f"{type(failure).__name__}: {failure}")
+            infrastructure = _of_the_machine(failure)
     record = Record(
         key=task.key,
         kind=task.kind,
@@ -91,7 +94,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
         payload=task.payload,
         result=result,
         error=error,
-        infrastructure=error.startswith("MemoryError"),
+        infrastructure=infrastructure,
         seconds=round(time.perf_counter() - started, 4),
         ended=round(time.time(), 3),
         worker=f"{socket.gethostname()}:{os.getpid()}",
@@ -110,6 +113,15 @@ def _usable(device: str) -> str:
         return device
     print(NO_CUDA)
     return "cpu"
+
+
+def _of_the_machine(failure: Exception) -> bool:
+    """Whether memory or disk ran out: torch has errors of its own for that."""
+    if isinstance(failure, OSError):
+        return failure.errno in FULL
+    short = ("MemoryError", "OutOfMemoryError")
+    allocator = isinstance(failure, RuntimeError) and "can't allocate memory" in str(failure)
+    return allocator or any(kind.__name__ in short for kind in type(failure).__mro__)
 
 
 def _text(written: str) -> str:

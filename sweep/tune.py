@@ -26,12 +26,12 @@ from sweep.materials import Materials
 from sweep.plan import Plan
 from sweep.resources import check_out
 from sweep.runfiles import plan_summary, provenance_of
+from sweep.safefile import replace as write_whole
+from sweep.safefile import write_json
 from sweep.search import Parameters, Trial
 from sweep.session import Session
 from sweep.shape import Sweep
 from sweep.spaces import bounds
-from sweep.store import replace as write_whole
-from sweep.store import write_json
 from sweep.study import TARGETS, ImpossibleError, Study
 from sweep.trials import Batches, Setting
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from simulator import Trace
 from sweep import store as storing
 from sweep.errors import InputError
+from sweep.safefile import WriteError
 from sweep.store import DamagedError, Store, StoreLockedError
 from sweep.tasks import Record
 
@@ -321,12 +322,12 @@ def test_a_save_that_fails_leaves_what_was_there(
     store = Store(tmp_path)
     store.save("k", arrays())
 
-    def full(path: Path, value: Any) -> None:
+    def full(path: Path, value: Any, key: str) -> None:
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(storing, "_write_arrays", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(WriteError, match="no space"):
         store.save("k", {"input": np.zeros(2)})
     assert same(store.load("k"), arrays())
     assert len(os.listdir(tmp_path / "artefacts")) == 1
