@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep import kept_table
 from sweep import plan as planning
 from sweep.errors import InputError
 from sweep.grid import Grid, expand, only
@@ -137,8 +138,10 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         )
         stopped = _execute(planned, todo, store, options, console) if todo else ""
         (options.out / LIVE).unlink(missing_ok=True)
-        done = _finish(planned, store, options)
-        write_json(options.out / "provenance.json", provenance_of(planned, store, todo, started))
+        done = _finish(planned, store, options, changed=bool(todo))
+        about = provenance_of(planned, store, todo, started)
+        about["table"] = kept_table.seal(planned, store, options.out)
+        write_json(options.out / "provenance.json", about)
     done.stop_signal, done.ran, done.seconds = stopped, len(todo), time.time() - started
     if options.report and not done.stop_signal:
         import reports
@@ -186,8 +189,10 @@ def _write_table(planned: Planned, store: Store, out: Path) -> pa.Table:
     return made
 
 
-def _finish(planned: Planned, store: Store, options: Options) -> Finished:
-    made = _write_table(planned, store, options.out)
+def _finish(planned: Planned, store: Store, options: Options, changed: bool) -> Finished:
+    made = None if changed else kept_table.kept(planned, store, options.out)
+    if made is None:
+        made = _write_table(planned, store, options.out)
     records = (store.records.get(key) for key in planned.plan.tasks)
     failed = [r for r in records if r is not None and r.status == "failed"]
     _write_logs(failed, options.out)

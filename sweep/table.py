@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pyarrow import csv, parquet
 
 from methods.registry import method_class
 from reports.results import schema
-from simulator import PhaseCounts, Throughput, allocate, footprint, throughput
+from simulator import Footprint, PhaseCounts, Throughput, allocate, footprint, throughput
 from sweep.grid import Point
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
@@ -31,12 +31,18 @@ from sweep.tasks import Record
 
 Row = dict[str, Any]
 
+ROWS = 2000
+"""Rows that are held as Python objects at a time."""
+
 
 def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
     """One row for each planned point: done, failed (with its error) or missing."""
     maker = _Rows(plan, store, materials)
-    rows = [maker.row(planned) for planned in plan.points]
-    return pa.Table.from_pylist(rows, schema=schema())
+    parts = [
+        pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=schema())
+        for i in range(0, len(plan.points), ROWS)
+    ]
+    return pa.concat_tables(parts).combine_chunks() if parts else schema().empty_table()
 
 
 def write(table: pa.Table, folder: Path) -> None:
@@ -127,40 +133,69 @@ class _Rows:
         )
         tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
         phases = {name: counts["phases"] for name, counts in reads.items()}
-        spread = self._once(("spread", planned.evaluate), self._spread, planned.evaluate)
-        geometry = self.materials.geometry(point)
-        overhead = overhead_bytes(point, geometry)
+        stored = (point.model, point.geometry, point.quant, point.kv_bits, point.kv_tokens)
+        pruned = (*stored, point.method, point.density, point.parameters)
+        sizes, overhead = self._once(("sizes", *pruned), self._sizes, point)
         speed = self._speed(point, phases, tokens, overhead)
-        sizes = footprint(geometry, phases, point.storage, overhead)
-        room = allocate(sizes, point.device.dram_gb * 1e9)
+        device = point.device
+        room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
+        slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
+        text = (counted, planned.evaluate, *pruned, *slots.values())
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
             "flash_bytes_per_token": speed.flash_bytes_per_token,
             "dram_bytes_per_token": speed.dram_bytes_per_token,
             "tokens_per_s": speed.tokens_per_s,
-            "tokens_per_s_dense": self._speed(_dense(point), {}, tokens).tokens_per_s,
+            "tokens_per_s_dense": self._once(
+                ("dense", *stored, device, point.timing), self._dense_speed, point
+            ),
             "overhead_bytes": overhead,
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
             "excess_bytes": room.excess_bytes,
-            "reads": json.dumps(
-                {
-                    name: {
-                        "units": sizes.groups[name].units,
-                        "layers": sizes.groups[name].layers,
-                        "unit_bytes": sizes.groups[name].unit_bytes,
-                        "slots": 0 if point.policy == "none" else room.slots[name],
-                        "phases": counts["phases"].to_json(),
-                        "used_by_layer": counts["used_by_layer"],
-                        "hits_by_layer": counts["hits_by_layer"],
-                        "hits_by_percent": counts["hits_by_percent"],
-                        **spread.get(name, {}),
-                    }
-                    for name, counts in reads.items()
-                }
+            "reads": self._once(
+                ("text", *text), self._reads_text, reads, planned.evaluate, sizes, slots
             ),
         }
+
+    def _sizes(self, point: Point) -> tuple[Footprint, float]:
+        """Bytes of the model and of what the method needs beside it."""
+        geometry = self.materials.geometry(point)
+        overhead = overhead_bytes(point, geometry)
+        return footprint(geometry, method_class(point.method).groups, point.storage, overhead), (
+            overhead
+        )
+
+    def _reads_text(
+        self,
+        reads: dict[str, dict[str, Any]],
+        evaluate: tuple[str, ...],
+        sizes: Footprint,
+        slots: Mapping[str, int],
+    ) -> str:
+        """The counts as JSON, from which a report prices other devices."""
+        spread = self._spread(evaluate) if reads else {}
+        return json.dumps(
+            {
+                name: {
+                    "units": sizes.groups[name].units,
+                    "layers": sizes.groups[name].layers,
+                    "unit_bytes": sizes.groups[name].unit_bytes,
+                    "slots": slots[name],
+                    "phases": counts["phases"].to_json(),
+                    "used_by_layer": counts["used_by_layer"],
+                    "hits_by_layer": counts["hits_by_layer"],
+                    "hits_by_percent": counts["hits_by_percent"],
+                    **spread.get(name, {}),
+                }
+                for name, counts in reads.items()
+            }
+        )
+
+    def _dense_speed(self, point: Point) -> float:
+        """Of the dense model of the same weights on the same device, whatever the tokens."""
+        return self._speed(_dense(point), {}, 1).tokens_per_s
 
     def _speed(
         self, point: Point, phases: dict[str, PhaseCounts], tokens: int, overhead: float = 0.0
