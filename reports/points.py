@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Point:
     method: str
     selector: str
     allocation: str
+    pattern: str  # of static pruning: unstructured, 2:4, 4:8
     policy: str
     density: float
     mlp_density: float
@@ -114,8 +116,20 @@ def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
         plain=method.removesuffix("-ca"),
         cache_aware=selector == "cache-aware",
         bound=text(row.get("policy")) in OFFLINE_POLICIES or "oracle" in method,
+        pattern=_pattern(text(row.get("parameters"))),
         **figures,
     )
+
+
+def _pattern(parameters: str) -> str:
+    """The pattern of static pruning among a method's parameters; empty for other methods."""
+    if "pattern" not in parameters:
+        return ""
+    try:
+        found = json.loads(parameters)
+    except ValueError:
+        return ""
+    return text(found.get("pattern")) if isinstance(found, dict) else ""
 
 
 def _setting(row: Row) -> Setting:
@@ -213,6 +227,7 @@ def configuration(point: Point) -> str:
         return "dense"
     parts = [point.series, f"density {point.density:g}"]
     parts += [f"γ {point.gamma:g}"] if point.cache_aware else []
+    parts += [point.pattern] if point.pattern else []
     parts += [point.allocation] if point.allocation not in ("", "none") else []
     parts += [point.policy] if point.policy not in ("", "none") else ["no cache"]
     return " · ".join(parts)

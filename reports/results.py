@@ -91,6 +91,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("excess_bytes", "number", "B", "static bytes streamed from Flash for each token"),
     Column("reads", "text", "", "JSON of the counts behind the speed; for lru, hits by % cached"),
     Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
+    Column("parameters", "text", "", "JSON of the method's own parameters, defaults included"),
     Column("ppl_full", "number", "", "perplexity of the dense model before quantisation"),
 )
 

@@ -279,6 +279,7 @@ def _identity(planned: PlannedPoint) -> Row:
         "density": point.density,
         "gamma": point.gamma,
         "allocation": dict(point.parameters).get("allocation"),
+        "parameters": json.dumps(dict(point.parameters)),
         "policy": point.policy,
         "device": point.device.name,
         "dram_gb": point.device.dram_gb,
