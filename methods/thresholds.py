@@ -54,8 +54,8 @@ def _bins(scores: Tensor) -> Tensor:
     return (ordered >> 16) + BINS // 2
 
 
-def _lower_edge(bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The smallest score of a bin: the inverse of `_bins`."""
+def bin_edges(bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The smallest score of each bin: the inverse of the binning."""
     ordered = (bins - BINS // 2) << 16
     bits = np.where(ordered >= 0, ordered, 0x80000000 - ordered).astype(np.uint32)
     return bits.view(np.float32).astype(np.float64)
@@ -75,7 +75,7 @@ def threshold(bins: NDArray[np.int32], counts: NDArray[np.int64], share: float) 
     above = np.cumsum(counts[::-1], dtype=np.int64)[::-1]  # scores in this bin or a higher one
     wanted = share * total
     index = int(np.searchsorted(-above, -wanted, side="right")) - 1  # last with above >= wanted
-    low, high = _lower_edge(np.array([bins[index], int(bins[index]) + 1], np.int64))
+    low, high = bin_edges(np.array([bins[index], int(bins[index]) + 1], np.int64))
     inside = (float(above[index]) - wanted) / float(counts[index])
     found = np.float32(low + inside * (min(high, float(np.finfo(np.float32).max)) - low))
     rounded_down = inside > 0 and found == low

@@ -64,6 +64,17 @@ _DIP_CA = (
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """Which cell of the paper's tables a figure is: `method` is `size` for the size of a model."""
+
+    table: str
+    model: str
+    method: str
+    dram_gb: float = 0
+    flash_gbps: float = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One published figure beside ours; `equal` when they agree in the digits printed."""
 
@@ -72,6 +83,7 @@ class Check:
     computed: float
     published: float
     printed_digits: int
+    cell: Cell
 
     @property
     def equal(self) -> bool:
@@ -98,20 +110,23 @@ def _sizes() -> Iterable[Check]:
     for where, digits, cells in (("stated to 2 digits", 2, _SIZES), ("Table 2", 1, _SIZES_TABLE_2)):
         for model, gigabytes in cells:
             total = footprint(Geometry.load(model), []).total_bytes / 1e9
-            yield Check(f"{_TITLES[model]}: size, GB", where, total, gigabytes, digits)
+            cell = Cell(where, model, "size")
+            yield Check(f"{_TITLES[model]}: size, GB", where, total, gigabytes, digits, cell)
 
 
 def _dense() -> Iterable[Check]:
     for where, model, dram, flash, published in _DENSE:
         speed = _speed(model, dram, flash, {})
-        yield Check(_what(model, "dense", dram, flash), where, speed, published, 2)
+        cell = Cell(where, model, "dense", dram, flash)
+        yield Check(_what(model, "dense", dram, flash), where, speed, published, 2, cell)
 
 
 def _glu() -> Iterable[Check]:
     reads = {"intermediate": uniform_reads(0.366, 0, 17920, 40)}
     for where, dram, flash, published in _GLU:
         what = _what("phi-3-medium", "GLU pruning, 36.6 % of W_down, no cache", dram, flash)
-        yield Check(what, where, _speed("phi-3-medium", dram, flash, reads), published, 2)
+        speed, cell = _speed("phi-3-medium", dram, flash, reads), _cell(where, "glu", dram, flash)
+        yield Check(what, where, speed, published, 2, cell)
 
 
 def _dip_ca() -> Iterable[Check]:
@@ -120,7 +135,12 @@ def _dip_ca() -> Iterable[Check]:
         reads = {g: uniform_reads(density, hit_rate, units, 40) for g, units in sizes.items()}
         method = f"DIP-CA, density {density:g}, hit rate {hit_rate:.0%}"
         speed = _speed("phi-3-medium", dram, 1, reads)
-        yield Check(_what("phi-3-medium", method, dram, 1), where, speed, published, 2)
+        cell = _cell(where, "dip-ca", dram, 1)
+        yield Check(_what("phi-3-medium", method, dram, 1), where, speed, published, 2, cell)
+
+
+def _cell(table: str, method: str, dram: float, flash: float) -> Cell:
+    return Cell(table, "phi-3-medium", method, dram, flash)
 
 
 def _speed(model: str, dram: float, flash: float, reads: dict[str, PhaseCounts]) -> float:

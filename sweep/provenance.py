@@ -85,4 +85,6 @@ def _output(command: list[str]) -> str:
 
 def command() -> str:
     """The command, quoted so that a shell reads it, without the path of the program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    program = ["python", "-m", "sweep"] if name == "__main__.py" else [name]
+    return shlex.join([*program, *sys.argv[1:]])

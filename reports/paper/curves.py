@@ -1,0 +1,239 @@
+"""Figures 6, 8, 9, 10 (right), 11 and 14: perplexity, accuracy and throughput as curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from reports.decisions import frontier_of, interpolated_at
+from reports.paper.exhibit import Curve, Made, Panel
+from reports.paper.lookup import (
+    accuracy,
+    how_of,
+    middle,
+    models_shown,
+    of_model,
+    row_name,
+    text_notes,
+    title_of,
+    unchanged,
+)
+from reports.paper.published import METHODS, MODELS, published
+from reports.paper.source import Source
+from reports.points import Point
+
+PPL = "perplexity ↓"
+DENSITY = "MLP density"
+_OF_TABLES = ("table1", "table3", "table4")  # the printed values at 50, 60 and 40 %
+
+
+def density_figure(source: Source, paper_models: Sequence[str], names: Sequence[str]) -> Made:
+    """Figures 8 and 14: perplexity (and 5-shot MMLU, where measured) over MLP density.
+
+    The printed values of Tables 1, 3 and 4 are drawn as marks: the figures' own have no numbers.
+    """
+    points = [p for p in source.points if unchanged(p) and p.allocation in ("", "paper")]
+    panels, used = [], []
+    for model in models_shown(points, paper_models):
+        own = [p for p in of_model(points, model) if row_name(p) in names]
+        if len({p.density for p in own if not p.dense}) < 2:
+            continue
+        used += own
+        for metric, title in (("ppl", PPL), ("mmlu", "MMLU accuracy ↑")):
+            curves = [*_by_density(source, own, names, metric), *_printed(model, names, metric)]
+            if any(c.how != "printed" for c in curves):
+                logs = "y" if metric == "ppl" else ""
+                panels.append(Panel(title_of(model), DENSITY, title, curves, logs))
+    return Made(panels=panels, notes=text_notes(used))
+
+
+def _by_density(
+    source: Source, points: Sequence[Point], names: Sequence[str], metric: str
+) -> Iterator[Curve]:
+    for name in names:
+        found = {p.density: p for p in points if row_name(p) == name}
+        xs, ys = [], []
+        for density in sorted(found):
+            p = found[density]
+            y = p.ppl if metric == "ppl" else accuracy(source, p, metric)
+            if y is not None and math.isfinite(y) and math.isfinite(p.mlp_density):
+                xs.append(p.mlp_density)
+                ys.append(y)
+        if xs:
+            style = "marks" if len(xs) == 1 else "line"
+            how = how_of(points[0].setting.model)
+            yield Curve(METHODS[name], xs, ys, how, style, name.partition(" ")[0])
+
+
+def _printed(model: str, names: Sequence[str], metric: str) -> Iterator[Curve]:
+    for name in names:
+        values = [
+            p
+            for p in published()
+            if (p.model, p.method, p.metric) == (model, name, metric)
+            and p.exhibit in _OF_TABLES
+            and not p.bound
+        ]
+        spots = sorted({(p.density or 1.0, p.value) for p in values})
+        if spots:
+            xs, ys = zip(*spots, strict=True)
+            look = name.partition(" ")[0]
+            yield Curve(f"{METHODS[name]}, printed", xs, ys, "printed", "marks", look)
+
+
+def oracle_figure(source: Source) -> Made:
+    """Figure 6: knowing the activations against predicting them, with SwiGLU and with ReLU."""
+    wanted = {"glu-oracle": "GLU pruning (oracle)", "dejavu": "Predictive GLU pruning"}
+    points = [p for p in source.points if unchanged(p) and row_name(p) in (*wanted, "dense")]
+    panels, used = [], []
+    for model in sorted({p.setting.model for p in points}):
+        own = of_model(points, model)
+        if {row_name(p) for p in own} < set(wanted):
+            continue
+        used += own
+        for metric, title in (("ppl", PPL), ("mmlu", "MMLU accuracy ↑")):
+            curves = [
+                Curve(wanted[c.look], c.xs, c.ys, c.how, c.style, c.look)
+                for c in _by_density(source, own, list(wanted), metric)
+            ]
+            if len(curves) == len(wanted):
+                logs = "y" if metric == "ppl" else ""
+                panels.append(Panel(title_of(model), "activation density", title, curves, logs))
+    return Made(panels=panels, notes=text_notes(used))
+
+
+def memory_figure(source: Source) -> Made:
+    """Figure 9: perplexity over the bytes that a token uses, masks of static pruning included."""
+    groups: dict[str, dict[str, list[Point]]] = {}
+    for p in source.points:
+        if p.policy in ("", "none", "lfu") and math.isfinite(p.ppl):
+            name = _compression(p)
+            if name:
+                groups.setdefault(p.setting.model, {}).setdefault(name, []).append(p)
+    panels, used = [], []
+    for model in sorted(groups, key=lambda m: (m not in MODELS, m)):
+        if len(groups[model]) < 2:
+            continue
+        curves = [
+            _memory_curve(source, name, members, how_of(model))
+            for name, members in sorted(groups[model].items())
+        ]
+        used += [p for members in groups[model].values() for p in members]
+        panels.append(Panel(title_of(model), "memory, GB", PPL, [c for c in curves if c.xs], "y"))
+    return Made(panels=[p for p in panels if p.curves], notes=text_notes(used))
+
+
+def _compression(point: Point) -> str:
+    """`BQ`, `VQ`, `SparseGPT + BQ4`, `BQ4 + DIP`: what is done to the weights; empty for others."""
+    quant = point.setting.quant
+    kind = {"gptq": "BQ", "gptvq": "VQ", "rtn": "RTN"}.get(quant.partition(" ")[0], "")
+    if not kind:
+        return ""
+    bits = next((w for w in quant.split() if w.replace(".", "").isdigit()), "")
+    if point.dense:
+        return kind
+    if point.method == "sparsegpt":
+        return f"SparseGPT ({point.pattern}) + {kind}{bits}"
+    return f"{kind}{bits} + DIP" if point.series == "dip" else ""
+
+
+def _memory_curve(source: Source, name: str, members: Sequence[Point], how: str) -> Curve:
+    spots = {(b, p.ppl) for p in members if (b := used_bytes(source, p)) is not None}
+    ordered = sorted(spots)
+    looks = {"BQ": "up", "VQ": "cats", "RTN": "gate"}
+    look = "dip" if name.endswith("DIP") else looks.get(name, "sparsegpt")
+    style = "marks" if len(ordered) == 1 else "line"
+    return Curve(name, [b / 1e9 for b, _ in ordered], [y for _, y in ordered], how, style, look)
+
+
+def used_bytes(source: Source, point: Point) -> float | None:
+    """Bytes that a token uses, the mean: static ones and those of the pruned groups."""
+    static, reads = source.row(point).get("static_bytes"), source.reads(point)
+    tokens = source.row(point).get("tokens")
+    if static is None or not tokens:
+        return None
+    return static + sum(sum(g["used_by_layer"]) * g["unit_bytes"] / tokens for g in reads.values())
+
+
+def gamma_figure(source: Source) -> tuple[list[Panel], list[Point]]:
+    """Figure 10, right: throughput over gamma, read at the run's budgets of perplexity.
+
+    A value is interpolated on the frontier of one gamma; none lies outside of what was measured.
+    """
+    panels, used = [], []
+    for run in source.runs:
+        done = [p for p in run.run.points if p.measured and row_name(p) in ("dip", "dip-ca")]
+        for model in models_shown(done, MODELS):
+            own = _one_device([p for p in of_model(done, model) if p.policy == "lfu"])
+            gammas = sorted({p.gamma for p in own})
+            if len(gammas) < 4:
+                continue
+            used += own
+            dense = own[0].ppl_dense
+            curves = []
+            for budget in run.run.budgets:
+                found = _at_budget(own, gammas, budget.limit(dense))
+                if len(found) > 1:
+                    xs, ys = zip(*found, strict=True)
+                    name = f"{budget.label} ({dense + budget.limit(dense):.2f})"
+                    curves.append(Curve(name, xs, ys, how_of(model)))
+            if curves:
+                panels.append(Panel(f"{title_of(model)}, DIP-CA", "γ", "tok/s", curves, "x"))
+    return panels, used
+
+
+def _at_budget(
+    points: Sequence[Point], gammas: Sequence[float], limit: float
+) -> list[tuple[float, float]]:
+    found = []
+    for gamma in gammas:
+        value = interpolated_at([p for p in points if p.gamma == gamma], limit)
+        if value is not None:
+            found.append((gamma, value.tokens_per_s))
+    return found
+
+
+def _one_device(points: Sequence[Point]) -> list[Point]:
+    """The points of one device setting and allocation: the middle DRAM, then the middle Flash."""
+    kept = [p for p in points if p.allocation in ("", "paper")]
+    for name in ("dram_gb", "flash_gbps"):
+        if kept:
+            chosen = middle(getattr(p.setting, name) for p in kept)
+            kept = [p for p in kept if getattr(p.setting, name) == chosen]
+    return kept
+
+
+def policy_figure(source: Source) -> Made:
+    """Figure 11: throughput over perplexity of DIP under each cache policy, and of DIP-CA."""
+    titles = {"none": "No cache", "lru": "LRU", "lfu": "LFU", "belady": "Belady (oracle)"}
+    done = [p for p in source.points if p.measured and unchanged(p)]
+    panels, used = [], []
+    for model in models_shown(done, MODELS):
+        own = _one_device([p for p in of_model(done, model) if row_name(p) in ("dip", "dip-ca")])
+        plain = [p for p in own if row_name(p) == "dip"]
+        aware = [p for p in own if row_name(p) == "dip-ca" and p.gamma == 0.2]
+        if len({p.policy for p in plain} & set(titles)) < 3:
+            continue
+        curves = [
+            _speed_curve(f"DIP, {titles[name]}", found, model, name)
+            for name in titles
+            if (found := [p for p in plain if p.policy == name])
+        ]
+        curves += [_speed_curve("DIP-CA, LFU", aware, model, "dip-ca")] if aware else []
+        used += [*plain, *aware]
+        panels.append(Panel(title_of(model), PPL, "tok/s", curves))
+    return Made(panels=panels, notes=text_notes(used))
+
+
+def _speed_curve(name: str, points: Sequence[Point], model: str, look: str) -> Curve:
+    line = frontier_of(points)
+    return Curve(
+        name, [p.ppl for p in line], [p.tokens_per_s for p in line], how_of(model), look=look
+    )
+
+
+def maker(
+    make: Callable[..., Made], *arguments: object, **named: Iterable[str]
+) -> Callable[[Source], Made]:
+    """`make` with everything but the source filled in."""
+    return lambda source: make(source, *arguments, **named)

@@ -1,0 +1,89 @@
+"""Which points of the runs answer to a cell of the paper."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from reports.paper.published import MODELS
+from reports.paper.source import Source
+from reports.points import Point
+
+PAPER_TEXT = "wikitext2"
+_UNCHANGED = re.compile(r"[\d.]+ bit")  # weights as they are, only their bits are counted
+
+
+def row_name(point: Point) -> str:
+    """The paper's row that a point belongs to: its series, with the pattern where it has one."""
+    return f"{point.series} {point.pattern}".strip()
+
+
+def unchanged(point: Point) -> bool:
+    """Whether the weights are those of the model, not quantised before."""
+    return bool(_UNCHANGED.fullmatch(point.setting.quant)) or not point.setting.quant
+
+
+def of_model(points: Iterable[Point], model: str) -> list[Point]:
+    return [p for p in points if p.setting.model == model]
+
+
+def twin_models(points: Iterable[Point]) -> list[str]:
+    """Models of the runs that the paper does not have, by name."""
+    return sorted({p.setting.model for p in points} - set(MODELS))
+
+
+def models_shown(points: Sequence[Point], paper: Iterable[str]) -> list[str]:
+    """The paper's models that were run, in its order, then the twins."""
+    have = {p.setting.model for p in points}
+    return [m for m in paper if m in have] + twin_models(points)
+
+
+def title_of(model: str) -> str:
+    """The model as the paper writes it, or its name with the remark that it is a twin."""
+    return MODELS.get(model, f"{model} (twin)")
+
+
+def how_of(model: str) -> str:
+    return "measured" if model in MODELS else "twin"
+
+
+def at_density(points: Iterable[Point], name: str, density: float) -> Point | None:
+    """The point of a row at an asked density; dense at any. Of several, the first by key."""
+    found = [
+        p
+        for p in points
+        if row_name(p) == name
+        and unchanged(p)
+        and math.isfinite(p.ppl)
+        and (name == "dense" or math.isclose(p.density, density, abs_tol=1e-9))
+        and p.allocation in ("", "paper")
+    ]
+    return min(found, key=lambda p: p.point_key, default=None)
+
+
+def accuracy(source: Source, point: Point, task: str) -> float | None:
+    """Accuracy on a downstream task in per cent; None where it was not measured."""
+    value = source.row(point).get(f"acc_{task}")
+    if value is None or value != value:
+        return None
+    return 100 * float(value)
+
+
+def middle(values: Iterable[float]) -> float:
+    """The middle one of distinct values, the lower of two."""
+    ordered = sorted(set(values))
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def text_notes(points: Iterable[Point]) -> list[str]:
+    """What perplexities were measured on, one sentence a model."""
+    found = {}
+    for p in points:
+        s = p.setting
+        found[s.model, s.text, s.windows, s.window_tokens, s.dtype] = s.text == PAPER_TEXT
+    return [
+        f"{model}: {windows:g} windows of {tokens:g} tokens of {text}, {dtype}"
+        + ("" if same else f"; the paper has all of {PAPER_TEXT}")
+        for (model, text, windows, tokens, dtype), same in sorted(found.items())
+    ]
