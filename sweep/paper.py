@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from methods.thresholds import Quantiles, bin_edges
 from reports.paper.registry import select
-from reports.paper.source import Computed, Magnitudes, Source, read_run
+from reports.paper.source import Computed, Magnitudes, PaperRun, Source, read_run
 from reports.paper.summary import page
 from reports.paper.write import Drawn, build
 from reports.report import write
@@ -32,7 +33,8 @@ def exhibits(
     run's.
     """
     chosen = select(names)
-    source = Source([read_run(folder, magnitudes(folder)) for folder in folders], computed())
+    runs = [read_run(folder) for folder in folders]
+    source = Source([replace(run, magnitudes=magnitudes(run)) for run in runs], computed())
     place = out or folders[0] / "paper"
     drawn = build(chosen, source, place)
     files = [path for one in drawn for path in one.files]
@@ -66,23 +68,28 @@ def computed() -> Computed:
     return found
 
 
-def magnitudes(folder: Path) -> dict[str, Magnitudes]:
-    """Counts of abs(GLU(x)) that calibrations of a run have kept, by model."""
-    try:
-        planned = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # without a plan there are no calibrations to look for
-    if not isinstance(planned, dict):
+def magnitudes(run: PaperRun) -> dict[str, Magnitudes]:
+    """Counts of abs(GLU(x)) that calibrations behind a run's points have kept, by model."""
+    keys = (run.run.plan.get("task_keys") or {}).get("calibrate") or []
+    if not keys:
         return {}
-    store = Store(Path(planned.get("store") or folder))
+    store = Store(Path(run.run.plan.get("store") or run.folder))
     found = {}
-    for key in (planned.get("task_keys") or {}).get("calibrate", []):
+    for model, key in _models(run, keys).items():
         record = store.done(key)
-        if record is None or record.payload.get("method") not in _GLU_METHODS:
-            continue
-        if store.artefact(key) is not None:
-            known = Quantiles.of(store.load(key))
-            found[record.label.split()[-1]] = _counted(known)
+        counted = record is not None and record.payload.get("method") in _GLU_METHODS
+        if counted and store.artefact(key) is not None:
+            found[model] = _counted(Quantiles.of(store.load(key)))
+    return found
+
+
+def _models(run: PaperRun, keys: Sequence[str]) -> dict[str, str]:
+    """The first of the tasks that stands behind a point of each model."""
+    found: dict[str, str] = {}
+    for row in run.rows.values():
+        for key in json.loads(row.get("task_keys") or "[]"):
+            if key in keys and str(row["method"]) in _GLU_METHODS:
+                found.setdefault(str(row["model"]), key)
     return found
 
 

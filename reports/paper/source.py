@@ -72,7 +72,7 @@ class Source:
         return {model: found for r in self.runs for model, found in r.magnitudes.items()}
 
 
-def read_run(folder: Path, magnitudes: Mapping[str, Magnitudes] | None = None) -> PaperRun:
+def read_run(folder: Path) -> PaperRun:
     """A run folder as a source. Raises ReportError without a readable results table."""
     run = load(folder)
     return PaperRun(
@@ -82,7 +82,6 @@ def read_run(folder: Path, magnitudes: Mapping[str, Magnitudes] | None = None) -
         reads=_reads(folder / "results.parquet"),
         trials=_trials(folder / "trials.csv"),
         fit=_fit(folder / "allocation.json"),
-        magnitudes=magnitudes or {},
     )
 
 

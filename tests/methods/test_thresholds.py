@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import methods
-from methods.thresholds import BINS, Histogram, Quantiles, ThresholdSelect, _bins, _lower_edge
+from methods.thresholds import BINS, Histogram, Quantiles, ThresholdSelect, _bins, bin_edges
 
 
 def counted(*layers: Tensor, group: str = "neuron") -> Quantiles:
@@ -32,8 +32,8 @@ def test_bins_are_in_the_order_of_the_numbers(values: list[float]) -> None:
     assert torch.equal(bins, bins.sort().values)
     assert int(bins.min()) >= 0
     assert int(bins.max()) < BINS
-    edges = _lower_edge(bins.numpy())
-    above = _lower_edge(bins.numpy() + 1)
+    edges = bin_edges(bins.numpy())
+    above = bin_edges(bins.numpy() + 1)
     assert (edges <= scores.double().numpy()).all()
     assert (scores.double().numpy() < above).all()
 
