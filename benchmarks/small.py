@@ -109,10 +109,11 @@ def _claims(rows: pd.DataFrame) -> str:
     pairs = []
     for d in PRINTED:
         at = f" at {d:.0%}"
+        pairs += [("the oracle beats the predictor" + at, ppl["glu-oracle", d], ppl["dejavu", d])]
         pairs += [
-            (f"LoRA lowers DIP{at}", ppl["dip+lora", d], ppl["dip", d]),
-            (f"LoRA lowers CATS{at}", ppl["cats+lora", d], ppl["cats", d]),
-            (f"the oracle beats the predictor{at}", ppl["glu-oracle", d], ppl["dejavu", d]),
+            (f"LoRA lowers {name.upper()}{at}", ppl[f"{name}+lora", d], ppl[name, d])
+            for name in ("dip", "cats")
+            if (f"{name}+lora", d) in ppl
         ]
     two = {m: ppl[f"{m} 2:4", 0.5] for m in ("sparsegpt", "wanda", "magnitude")}
     pairs += [
