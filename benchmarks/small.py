@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.parquet as pq
 
 from benchmarks.results import table, write_part
 from reports.paper.published import published
@@ -23,104 +23,105 @@ PAGE = Path(__file__).parents[1] / "docs" / "results-small.md"
 _HEAD = "# Small model, all methods\n"
 PRINTED = {0.5: "table1", 0.7: "table3"}
 """Which table of the paper has the density next to ours: 0.5, and 0.6 for our 0.7."""
+_PAPER_MODELS = ("phi-3-medium", "mistral-7b")
+
+Row = dict[str, Any]
 
 
 def report(run: Path) -> str:
     """The Markdown of a finished run of `small-results`."""
-    rows = pd.read_parquet(run / "results.parquet")
+    rows = [_labelled(row) for row in pq.read_table(run / "results.parquet").to_pylist()]
     about = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    rows["pattern"] = [json.loads(p).get("pattern", "") for p in rows.parameters]
-    rows["label"] = (rows.method + " " + rows.pattern).str.strip()
-    rows["weights"] = rows.quant.str.extract(r"^([a-z]+) ", expand=False).fillna("")
-    full = float(rows[(rows.method == "dense") & (rows.weights == "")].ppl.iloc[0])
-    parts = [_setting(rows, about, full)]
+    pruned = [row for row in rows if row["quant"] == "4 bit"]
+    changed = [row for row in rows if row["quant"] != "4 bit"]
+    parts = [_setting(rows[0], about)]
     for density, exhibit in PRINTED.items():
-        parts += [f"## At {density:.0%} MLP density", _order(rows, density, exhibit)]
-    parts += ["## Weights changed once", _quantised(rows), "## What was to be shown", _claims(rows)]
+        parts += [f"## At {density:.0%} MLP density", _order(pruned, density, exhibit)]
+    parts += ["## Weights changed once", _changed(changed)]
+    parts += ["## What was to be shown", _claims(pruned, changed)]
     return "\n\n".join(parts)
 
 
-def _setting(rows: pd.DataFrame, about: dict[str, Any], full: float) -> str:
+def _labelled(row: Row) -> Row:
+    """The row with the paper's name for its line: the method, and its pattern if it has one."""
+    pattern = json.loads(row["parameters"]).get("pattern", "")
+    return row | {"label": f"{row['method']} {pattern}".strip()}
+
+
+def _setting(row: Row, about: dict[str, Any]) -> str:
     machine, versions = about["machine"], about["versions"]
-    first = rows.iloc[0]
     return (
-        f"{first.model}, {int(first.windows)} windows of {int(first.window_tokens)} tokens of "
-        f"WikiText-2 ({int(first.tokens)} tokens), {first.dtype}, seed {int(first.seed)}; dense "
-        f"perplexity {full:.2f}. Calibrated and trained on embedded web pages. "
+        f"{row['model']}, {row['windows']} windows of {row['window_tokens']} tokens of WikiText-2 "
+        f"({row['tokens']} tokens), {row['dtype']}, seed {row['seed']}; dense perplexity "
+        f"{row['ppl_full']:.2f}. Calibrated and trained on embedded web pages. "
         f"{machine['cpu']}, {machine['cores']} cores; torch {versions['torch']}, transformers "
         f"{versions['transformers']}. Intervals: 95 %, paired bootstrap over windows."
     )
 
 
-def _order(rows: pd.DataFrame, density: float, exhibit: str) -> str:
-    own = rows[(rows.density == density) & (rows.weights == "")].sort_values("ppl")
-    printed = {
-        model: {
-            p.method: p.value
-            for p in published()
-            if (p.exhibit, p.model, p.metric) == (exhibit, model, "ppl") and p.method != "dense"
-        }
-        for model in ("phi-3-medium", "mistral-7b")
-    }
-    columns = ["method", "perplexity", "ΔPPL", "interval", "density used", "extra bytes"]
+def _order(rows: list[Row], density: float, exhibit: str) -> str:
+    """Methods from the best on, and how far the paper's models agree."""
+    own = sorted((r for r in rows if r["density"] == density), key=lambda r: r["ppl"])
+    printed = {model: _printed(exhibit, model) for model in _PAPER_MODELS}
+    columns = ["method", "perplexity", "ΔPPL", "interval", "density used", "extra MB"]
     columns += [f"{exhibit.title()}, {model}" for model in printed]
-    lines = [
-        [
-            row.label,
-            f"{row.ppl:.2f}",
-            f"{row.delta_ppl:.2f}",
-            f"{row.delta_ppl_low:.2f} to {row.delta_ppl_high:.2f}",
-            f"{row.mlp_density:.3f}",
-            f"{row.overhead_bytes / 1e6:.1f} MB" if row.overhead_bytes else "",
-            *(
-                f"{values[row.label]:.2f}" if row.label in values else ""
-                for values in printed.values()
-            ),
-        ]
-        for row in own.itertuples()
-    ]
-    ours = dict(zip(own.label, own.ppl, strict=True))
+    lines = [[*_figures(row), *_beside(row["label"], printed)] for row in own]
+    ours = {row["label"]: row["ppl"] for row in own}
     agreement = [_agreement(ours, model, values) for model, values in printed.items()]
     return "\n\n".join([table(columns, lines), *agreement])
 
 
+def _printed(exhibit: str, model: str) -> dict[str, float]:
+    wanted = (exhibit, model, "ppl")
+    return {p.method: p.value for p in published() if (p.exhibit, p.model, p.metric) == wanted}
+
+
+def _figures(row: Row) -> list[str]:
+    low, high, extra = row["delta_ppl_low"], row["delta_ppl_high"], row["overhead_bytes"] / 1e6
+    return [
+        row["label"],
+        f"{row['ppl']:.2f}",
+        f"{row['delta_ppl']:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        f"{row['mlp_density']:.3f}",
+        f"{extra:.1f}" if extra else "",
+    ]
+
+
+def _beside(label: str, printed: dict[str, dict[str, float]]) -> list[str]:
+    return [f"{values[label]:.2f}" if label in values else "" for values in printed.values()]
+
+
 def _agreement(ours: dict[str, float], model: str, printed: dict[str, float]) -> str:
     """How many pairs of methods order as printed, and which do not."""
-    common = [name for name in ours if name in printed]
-    pairs = list(combinations(common, 2))  # in our order: the first is better here
-    other = [(a, b) for a, b in pairs if printed[a] > printed[b]]
-    named = "; ".join(f"{a} before {b}" for a, b in other)
-    return (
-        f"Against {model}: {len(pairs) - len(other)} of {len(pairs)} pairs of methods order as in "
-        f"the paper." + (f" Here, and not there: {named}." if other else "")
-    )
+    pairs = list(combinations([name for name in ours if name in printed], 2))
+    other = [f"{a} before {b}" for a, b in pairs if printed[a] > printed[b]]
+    text = f"{len(pairs) - len(other)} of {len(pairs)} pairs of methods order as for {model}."
+    return text + (f" Here, and not there: {'; '.join(other)}." if other else "")
 
 
-def _quantised(rows: pd.DataFrame) -> str:
-    own = rows[rows.weights != ""]
-    lines = [[row.quant, f"{row.ppl:.2f}", f"{row.ppl_full:.2f}"] for row in own.itertuples()]
+def _changed(rows: list[Row]) -> str:
+    lines = [[row["quant"], f"{row['ppl']:.2f}", f"{row['ppl_full']:.2f}"] for row in rows]
     return table(["weights", "perplexity", "of the weights as they were"], lines)
 
 
-def _claims(rows: pd.DataFrame) -> str:
-    pruned, changed = rows[rows.weights == ""], rows[rows.weights != ""]
-    ppl = {(row.label, row.density): row.ppl for row in pruned.itertuples()}
-    three = {row.weights: row.ppl for row in changed.itertuples() if " 3 bit" in row.quant}
-    pairs = []
-    for d in PRINTED:
-        at = f" at {d:.0%}"
-        pairs += [("the oracle beats the predictor" + at, ppl["glu-oracle", d], ppl["dejavu", d])]
-        pairs += [
-            (f"LoRA lowers {name.upper()}{at}", ppl[f"{name}+lora", d], ppl[name, d])
-            for name in ("dip", "cats")
-            if (f"{name}+lora", d) in ppl
-        ]
-    two = {m: ppl[f"{m} 2:4", 0.5] for m in ("sparsegpt", "wanda", "magnitude")}
-    pairs += [
-        ("SparseGPT beats Wanda at 2:4", two["sparsegpt"], two["wanda"]),
-        ("SparseGPT beats magnitude at 2:4", two["sparsegpt"], two["magnitude"]),
-        ("GPTQ beats round-to-nearest at 3 bits", three["gptq"], three["rtn"]),
+def _claims(pruned: list[Row], changed: list[Row]) -> str:
+    """Each statement with its two perplexities."""
+    ppl = {(row["label"], row["density"]): row["ppl"] for row in pruned}
+    three = {q["quant"].split()[0]: q["ppl"] for q in changed if " 3 bit" in q["quant"]}
+    pairs = [
+        (f"the oracle beats the predictor at {d:.0%}", ppl["glu-oracle", d], ppl["dejavu", d])
+        for d in PRINTED
     ]
+    pairs += [
+        (f"LoRA lowers {m.upper()} at 50%", ppl[f"{m}+lora", 0.5], ppl[m, 0.5])
+        for m in ("dip", "cats")
+    ]
+    pairs += [
+        (f"SparseGPT beats {m} at 2:4", ppl["sparsegpt 2:4", 0.5], ppl[f"{m} 2:4", 0.5])
+        for m in ("wanda", "magnitude")
+    ]
+    pairs += [("GPTQ beats round-to-nearest at 3 bits", three["gptq"], three["rtn"])]
     lines = [[what, f"{a:.2f}", f"{b:.2f}", "yes" if a < b else "**no**"] for what, a, b in pairs]
     return table(["", "perplexity", "against", "so it is"], lines)
 
