@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import words
+from reports import sure, words
 from reports.counts import document, packed
 from reports.glossary import TERMS
 from reports.palette import looks
@@ -26,7 +26,7 @@ from reports.payload import payload, script_json
 from reports.points import OFFLINE_POLICIES, configuration, device_label, weights_label
 from reports.results import COLUMNS, EXTRA_COLUMNS
 from reports.run import Run
-from reports.summary import failures, flatten, headlines, policy_table
+from reports.summary import failures, flatten, headlines, measured_on, policy_table
 from reports.timeline import MOST
 
 _SCRIPTS = (
@@ -48,6 +48,7 @@ def render(run: Run) -> str:
         run=run,
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),
+        measured_on=measured_on(run),
         policy_table=policy_table(run),
         failures=failures(run.points),
         provenance=flatten({k: v for k, v in run.provenance.items() if k != "notes"}),
@@ -118,4 +119,5 @@ def _filters() -> dict[str, Any]:
         "device_label": device_label,
         "weights_label": weights_label,
         "interval": words.interval,
+        "sure": sure.sentences,
     }

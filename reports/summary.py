@@ -41,6 +41,15 @@ def headlines(run: Run) -> list[str]:
     ]
 
 
+def measured_on(run: Run) -> str:
+    """The text and how much of it, where that is the same for all settings; empty otherwise."""
+    found = {(s.text, s.windows, s.window_tokens) for s in run.settings}
+    if len(found) != 1 or min(next(iter(found))[1:]) <= 0:
+        return ""
+    ((text, windows, tokens),) = found
+    return f"{windows:g} window{'' if windows == 1 else 's'} of {tokens:g} tokens of {text}"
+
+
 def _headline(name: str, decisions: Sequence[Decision]) -> str:
     best = [d.best for d in decisions if d.best is not None]
     if not best:
@@ -53,7 +62,21 @@ def _headline(name: str, decisions: Sequence[Decision]) -> str:
     won = [p for p in best if p.series == winner]
     speeds = _span([p.tokens_per_s for p in won], figure)
     gains = _span([p.gain for p in won], times)
-    return f"{name}: within {budget}, {winner} is fastest {where}: {speeds} tok/s, {gains} dense."
+    return (
+        f"{name}: within {budget}, {winner} is fastest {where}: {speeds} tok/s, {gains} dense."
+        f" {_sure(decisions)}"
+    )
+
+
+def _sure(decisions: Sequence[Decision]) -> str:
+    """In how many settings the choice of any method is surely within the budget."""
+    made = [d for d in decisions if d.best is not None]
+    sure = sum(d.certainty == "within" for d in made)
+    if sure == len(made):
+        return "Every choice is surely within: its whole 95 % interval is."
+    if not sure:
+        return "No choice is surely within: every 95 % interval reaches beyond (±)."
+    return f"{sure} of {len(made)} choices are surely within; ± marks the others."
 
 
 def _where(wins: int, settings: int) -> str:

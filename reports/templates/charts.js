@@ -51,7 +51,8 @@ function ranges(indices, height) {
   let high = state.range === "budget" ? top : Math.max(top, ...xs) * (log ? 1.3 : 1.03);
   if (!log) low -= 0.025 * (high - low);
   const inside = indices.filter((i) => columns.delta_ppl[i] <= high && columns.delta_ppl[i] >= low);
-  const ys = (inside.length ? inside : indices).map(height).filter((y) => known(y) && (!log || y > 0));
+  const shippable = inside.filter((i) => !has(i, BOUND)); // bounds may leave the view at the top
+  const ys = (shippable.length ? shippable : inside.length ? inside : indices).map(height).filter((y) => known(y) && (!log || y > 0));
   const [bottom, ceiling] = [Math.min(...ys), Math.max(...ys)];
   const pad = (ceiling - bottom || ceiling || 1) * 0.07;
   const y = log ? [bottom * 0.93, ceiling * 1.1] : [Math.max(bottom - pad, 0), ceiling + 1.6 * pad];

@@ -63,7 +63,7 @@ function drawCurve() {
     const symbol = aware ? SYMBOLS[traces.length % SYMBOLS.length] : "circle";
     traces.push({ type: "scatter", mode: "markers", name: literal(name), x: members.map((i) => 100 * columns.cache_fraction[i]), y: members.map((i) => 100 * columns.hit_rate[i]), text: members.map(hoverText), customdata: members, hovertemplate: "%{text}<extra></extra>", marker: { color, size: aware ? 11 : 9, symbol: policyLook(members[0]).offline ? "circle-open" : symbol, line: { width: 1.2, color: policyLook(members[0]).offline ? color : css("--surface") } } });
   }
-  Plotly.react("curve", traces, plotLayout({ xaxis: { title: "share of the pruned weights that the caches hold, %", range: [-1, 101] }, yaxis: { title: "hit rate, %", range: [-1, 102] } }), CONFIG);
+  Plotly.react("curve", traces, plotLayout({ xaxis: { title: narrow() ? "cached share, %" : "share of the pruned weights that the caches hold, %", range: [-1, 101] }, yaxis: { title: "hit rate, %", range: [-1, 102] } }), CONFIG);
 }
 
 function curveTable(box) {
@@ -97,8 +97,7 @@ function drawLayers() {
   if (!box || !counts.doc) return;
   const rows = layerRows().reverse();
   const z = rows.map((row) => layerFigures(row).map((x) => (x === null ? null : 100 * x)));
-  const widest = narrow() ? 34 : 70;
-  const cut = (name) => (name.length > widest ? `${name.slice(0, widest - 1)}…` : name);
+  const brief = ({ i, g }) => `${coded("series", i)} ${columns.density[i]}${has(i, CACHE_AWARE) ? ` γ${columns.gamma[i]}` : ""} ${g.name}`;
   const labels = rows.map((row) => row.name);
   box.style.height = `${Math.max(220, 110 + 19 * rows.length)}px`;
   const trace = {
@@ -107,7 +106,7 @@ function drawLayers() {
     colorbar: { thickness: 12, ticksuffix: " %", outlinewidth: 0, tickfont: { color: css("--quiet") }, orientation: narrow() ? "h" : "v", ...(narrow() ? { y: -0.12, yanchor: "top" } : {}) },
   };
   const more = plotLayout({ xaxis: { title: "layer", constrain: "domain" }, yaxis: { title: "" } });
-  Object.assign(more.yaxis, { tickmode: "array", tickvals: labels.map((_, k) => k), ticktext: labels.map((name) => literal(cut(name))), tickfont: { size: narrow() ? 9 : 11 }, zeroline: false });
+  Object.assign(more.yaxis, { tickmode: "array", tickvals: labels.map((_, k) => k), ticktext: rows.map((row) => literal(narrow() ? brief(row) : row.name)), tickfont: { size: narrow() ? 9 : 11 }, zeroline: false });
   Plotly.react("layers", rows.length ? [trace] : [], more, CONFIG);
 }
 

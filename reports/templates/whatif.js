@@ -58,13 +58,25 @@ function configurationOf(i) {
 const speedOf = (i) => `${written(i)} tok/s`;
 const element = (tag, text = "", kind = "") => { const e = document.createElement(tag); e.textContent = text; if (kind) e.className = kind; return e; };
 
+// Where the interval of a choice lies, as on the cards above; nothing for dense.
+function certaintyOf(i, limit) {
+  if (coded("method", i) === "dense") return ["good", ""];
+  const high = columns.delta_ppl_high[i];
+  if (!known(high)) return ["open", "interval unknown"];
+  return high <= limit ? ["good", "interval within"] : ["open", "interval reaches beyond"];
+}
+
 function liveCard(budget) {
   const card = element("article", "", "card"), found = decision(budget.at);
-  card.append(element("h4", budget.label));
+  const head = element("header");
+  head.append(element("h4", budget.label));
+  card.append(head);
   if (found.best === null) {
     card.append(element("p", `No point with a known speed is within ${budget.label}.`, "message"));
     return card;
   }
+  const [kind, certainty] = certaintyOf(found.best, budget.at);
+  if (certainty) head.append(element("span", certainty, `badge ${kind}`));
   const big = element("p", "", "big");
   big.append(element("b", written(found.best)), " tok/s ");
   const ratio = gain(found.best);
