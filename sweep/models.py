@@ -13,6 +13,7 @@ small one, and less than one to load what was made of it.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EMBEDDED",
     "ModelRef",
+    "attention",
     "encode",
     "ensure",
     "fingerprint",
@@ -51,6 +53,7 @@ __all__ = [
     "loaded",
     "locate",
     "names",
+    "packable",
     "prepare",
     "present",
     "resolve",
@@ -141,6 +144,38 @@ def encode(ref: str, text: str) -> list[int]:
     """Token ids of the whole text, special tokens as the tokenizer itself adds them, once."""
     with _quiet():
         return tokenizer(ref)(text, verbose=False)["input_ids"]
+
+
+def packable(model: PreTrainedModel) -> bool:
+    """Whether `attention` can take the place of all that mixes the model's tokens."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    capped = getattr(config, "attn_logit_softcapping", None)
+    return (
+        model._supports_attention_backend
+        and kinds <= {"full_attention", "sliding_attention"}
+        and not capped
+        and "logits_to_keep" in inspect.signature(model.forward).parameters
+    )
+
+
+@contextmanager
+def attention(model: PreTrainedModel, function: Callable[..., Any]) -> Iterator[None]:
+    """Let `function` compute the attention of all layers, as transformers' own would be called.
+
+    No mask is made: the function is given None for it.
+    """
+    from transformers import AttentionInterface
+
+    name = f"sweep-{id(function)}"
+    AttentionInterface.register(name, function)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+        AttentionInterface._global_mapping.pop(name, None)
 
 
 @lru_cache(maxsize=4)

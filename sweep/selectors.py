@@ -7,6 +7,7 @@ mask. It also keeps what the masks cost: a trace for later simulation, or hits c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,14 @@ from simulator.trace import Trace
 
 Start = Mapping[str, NDArray[np.int64]]
 """For a hot start: order of units by group, [layers, units]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Units of a group that each token used and, of a selector that counts them, its hits."""
+
+    used: NDArray[np.int64]  # [layers, tokens]
+    hits: NDArray[np.int64] | None  # [layers, tokens]
 
 
 def selector(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
@@ -82,6 +91,18 @@ class Selector:
     ) -> tuple[NDArray[np.int64], Tensor]:
         raise NotImplementedError
 
+    def drain(self) -> dict[str, Reads]:
+        """What was read since the last call, by group, which is then forgotten, masks and all."""
+        layers = {g: self._by_layer(self._used, g) for g, _ in self._used}
+        found = {g: Reads(np.stack(used), self._hit(g)) for g, used in layers.items()}
+        self._used.clear()
+        self.lengths.clear()
+        return found
+
+    def _hit(self, group: str) -> NDArray[np.int64] | None:
+        """Hits [layers, tokens] of a group; None if the selector counts none."""
+        return None
+
     def trace(self) -> Trace | None:
         """The masks of all windows, if they may be simulated later."""
         return None
@@ -117,6 +138,10 @@ class _Recorder(Selector):
     def __init__(self) -> None:
         super().__init__()
         self._packed: dict[tuple[str, int], list[NDArray[np.uint64]]] = {}
+
+    def drain(self) -> dict[str, Reads]:
+        self._packed.clear()
+        return super().drain()
 
     def trace(self) -> Trace:
         packed = {group: np.stack(self._by_layer(self._packed, group)) for group in self.units}
@@ -268,6 +293,14 @@ class CacheAwareSelector(_KernelSelector):
             order = None if self.start is None else self.start[group][layer]
             self._states[group, layer] = new_state(units, self.slots[group], self.policy, order)
         return self._states[group, layer]
+
+    def drain(self) -> dict[str, Reads]:
+        found = super().drain()
+        self._hits.clear()
+        return found
+
+    def _hit(self, group: str) -> NDArray[np.int64]:
+        return np.stack(self._by_layer(self._hits, group))
 
     def groups(self) -> dict[str, dict[str, Any]]:
         return {group: counts_json(self._counts(group)) for group in self.units}

@@ -259,8 +259,23 @@ class TaskEntry(Part):
 
     shorthand = "task"
     task: Words
-    shots: Natural = 0
+    """A task, group or tag of lm-eval's, or a task file, or a folder of them, of the user's own."""
+    name: Label | None = None
+    """Of the column, where the task's own will not do."""
+    shots: Natural | None = None
+    """Examples before each question; None leaves that to the task."""
     limit: Whole | None = None
+    """Documents of each task, of a group of each of its tasks; None is all."""
+    metric: Words = ""
+    """Empty: acc, else exact_match, else the first mean that the task has."""
+    generation: dict[str, Any] = {}
+    """Over the task's own settings: max_gen_toks, until."""
+    max_length: Whole | None = None
+    """Tokens of a prompt and its answer; None is as many as the model was made for."""
+    data: Words = ""
+    """A folder with the data set of a task of lm-eval's, in place of the hub."""
+    shard: Whole = 256
+    """Documents of one unit of work."""
 
 
 class Settings(Part):
