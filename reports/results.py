@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+STDERR, DENSE = "_stderr", "_dense"
+"""Ends of the names of columns beside that of a downstream task."""
 STATUSES = ("done", "failed", "missing")
 
 _TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int64()}
@@ -98,8 +100,17 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
 
 def schema(tasks: Iterable[str] = ()) -> pa.Schema:
     """Arrow schema of a results table with one `acc_<task>` column for each downstream task."""
-    accuracies = [Column(f"acc_{task}", "number", "", f"accuracy on {task}") for task in tasks]
-    return pa.schema([_field(c) for c in (*COLUMNS, *accuracies, *EXTRA_COLUMNS)])
+    names = tuple(tasks)
+    accuracies = [Column(f"acc_{task}", "number", "", f"accuracy on {task}") for task in names]
+    beside = [column for task in names for column in _beside_accuracy(task)]
+    return pa.schema([_field(c) for c in (*COLUMNS, *accuracies, *EXTRA_COLUMNS, *beside)])
+
+
+def _beside_accuracy(task: str) -> list[Column]:
+    return [
+        Column(f"acc_{task}{STDERR}", "number", "", f"standard error of the accuracy on {task}"),
+        Column(f"acc_{task}{DENSE}", "number", "", f"accuracy of the dense model on {task}"),
+    ]
 
 
 def _field(column: Column) -> pa.Field:
@@ -155,4 +166,6 @@ def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
 
 def accuracy_tasks(names: Iterable[str]) -> tuple[str, ...]:
     """The downstream tasks that have a column among `names`."""
-    return tuple(name.removeprefix("acc_") for name in names if name.startswith("acc_"))
+    own = [name for name in names if name.startswith("acc_")]
+    extra = {name + end for name in own for end in (STDERR, DENSE)}
+    return tuple(name.removeprefix("acc_") for name in own if name not in extra)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep import kept_table
 from sweep import plan as planning
+from sweep.accuracy import FILE as ACCURACY
 from sweep.errors import InputError
 from sweep.grid import Grid, expand, only
 from sweep.materials import Materials
@@ -102,16 +103,13 @@ def make_plan(
 
     Without it nothing heavy is imported, and what is not present is planned under a note.
     """
-    if sweep.tasks:
-        place = f"{sweep.source}: sweeps.{sweep.name}.tasks"
-        raise InputError(f"{place}: downstream tasks are not run by this version; leave it empty")
     grid = only(expand(sweep), points)
-    materials = Materials(sweep)
+    materials = Materials(sweep, downstream=True)
     made = planning.plan(grid.points, materials)
     if fetch:
         materials.fetch(grid.points, made.uses_calibration, notify)
         if not materials.complete:
-            materials = Materials(sweep)
+            materials = Materials(sweep, downstream=True)
             made = planning.plan(grid.points, materials)
     return Planned(sweep, grid, made, materials)
 
@@ -186,6 +184,8 @@ def _write_table(planned: Planned, store: Store, out: Path) -> pa.Table:
 
     made = table.build(planned.plan, store, planned.materials)
     table.write(made, out)
+    if planned.sweep.tasks:
+        write_json(out / ACCURACY, table.accuracies(planned.plan, store, planned.materials))
     return made
 
 

@@ -74,6 +74,7 @@ def search(
     InputError or ResourceError before anything runs, StoppedError after a signal.
     """
     started = time.time()
+    sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
     planned = api.make_plan(sweep, fetch=True, notify=console.print)
     asked = parse_all(budgets or sweep.budgets)
     with Session(sweep, options, console) as session:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from sweep import models, provenance, texts
+from sweep import downstream, models, provenance, texts
 from sweep.cachedir import cache_dir
 from sweep.errors import SweepError
 
@@ -110,6 +110,9 @@ def _needs(sweep: Sweep) -> Iterator[Check]:
     yield _need(section, f"text {sweep.text}", sweep.text, partial(_text_here, sweep.text, False))
     name = sweep.calibration
     yield _need(section, f"text {name}, calibration", name, partial(_text_here, name, True))
+    for one in downstream.asked(sweep):
+        state, what = downstream.need(one)
+        yield Check(section, what, state)
 
 
 def _text_here(text: str, calibration: bool) -> bool:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,59 +18,15 @@ from typing import Any
 import yaml
 
 from sweep import taskdata
+from sweep.asked import Asked, frozen
 from sweep.cachedir import cache_dir, staged
 from sweep.errors import InputError
 from sweep.keys import digest
 from sweep.shape import Sweep, TaskEntry
 
-FEWSHOT_SEED = 1234
-"""lm-eval's own seed for drawing few-shot examples, for seed 0 of a sweep."""
-
-Settings = tuple[tuple[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An entry of `tasks:`, resolved. Equal ones give equal prompts, where the data is equal."""
-
-    name: str
-    """Of its column, `acc_<name>`."""
-    task: str
-    wanted: str
-    """The task, group or tag that lm-eval is asked for."""
-    source: str
-    """`file`: task files of the user's own; `local`: data on this machine; `hub`."""
-    folder: str
-    """Of the user's own task files."""
-    data: str
-    """A folder with the data of a task of lm-eval's, in place of the hub."""
-    shots: int | None
-    limit: int | None
-    shard: int
-    metric: str
-    generation: Settings
-    max_length: int | None
-    seed: int
-    place: str
-    """Where the entry is written, for messages."""
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Asked:
-        generation = {k: v for k, v in value["generation"]}
-        return cls(**{**value, "generation": _frozen(generation)})
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What can change the prompts and how they are answered; not where files lie."""
-        names = ("wanted", "shots", "limit", "shard", "generation", "max_length", "seed")
-        return {name: asdict(self)[name] for name in names}
-
 
 def asked(sweep: Sweep) -> tuple[Asked, ...]:
-    """The tasks of a sweep. Raises InputError for a path that leads nowhere, or a name used twice."""
+    """The tasks of a sweep. Raises InputError for a path to nothing, or a name used twice."""
     found = [_asked(sweep, i, entry) for i, entry in enumerate(sweep.tasks)]
     names = [one.name for one in found]
     for one in found:
@@ -106,17 +61,10 @@ def _asked(sweep: Sweep, index: int, entry: TaskEntry) -> Asked:
         limit=entry.limit,
         shard=entry.shard,
         metric=entry.metric,
-        generation=_frozen(entry.generation),
+        generation=frozen(entry.generation),
         max_length=entry.max_length,
         seed=sweep.seed,
         place=place,
-    )
-
-
-def _frozen(settings: Mapping[str, Any]) -> Settings:
-    return tuple(
-        (key, tuple(value) if isinstance(value, list) else value)
-        for key, value in sorted(settings.items())
     )
 
 
@@ -168,7 +116,7 @@ _Inert.add_multi_constructor("!", lambda _loader, tag, _node: tag)
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        body = yaml.load(file.read_text(encoding="utf-8"), _Inert)  # noqa: S506
+        body = yaml.load(file.read_text(encoding="utf-8"), _Inert)
     except (yaml.YAMLError, UnicodeDecodeError):
         return {}
     return body if isinstance(body, dict) else {}
@@ -181,11 +129,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def version() -> str:
     """Of lm-eval, which is installed with flash-sweep."""
     return metadata.version("lm_eval")
-
-
-def shards_of(documents: int, size: int) -> list[tuple[int, int]]:
-    """Ranges [first, after the last] of documents."""
-    return [(i, min(i + size, documents)) for i in range(0, documents, size)]
 
 
 def card(one: Asked) -> dict[str, Any] | None:
@@ -215,6 +158,11 @@ def _card_file(one: Asked) -> Path:
     return cache_dir() / "tasks" / f"{known}.json"
 
 
+def own_code(one: Asked) -> str:
+    """Hash of the task files of the user's own; empty for tasks of lm-eval's."""
+    return digest(_files(one)) if one.folder else ""
+
+
 def _files(one: Asked) -> list[list[str]]:
     """Hashes of the task files of one's own."""
     if not one.folder:
@@ -223,16 +171,18 @@ def _files(one: Asked) -> list[list[str]]:
     return [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in sorted(files)]
 
 
-def ensure(tasks: Iterable[Asked], notify: Callable[[str], None]) -> None:
+def ensure(tasks: Iterable[Asked], notify: Callable[[str], None]) -> list[dict[str, Any]]:
     """Make the data of tasks present, where it can be fetched, and look at each of them.
 
     Raises InputError or ResourceError.
     """
+    found = []
     for one in tasks:
         if one.source == "local" and not one.data and not taskdata.present():
             notify(f"the data of {one.task} is fetched once")
             taskdata.ensure()
-        look(one)
+        found.append(look(one))
+    return found
 
 
 def need(one: Asked) -> tuple[str, str]:

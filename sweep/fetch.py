@@ -130,7 +130,7 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
 def main(names: Sequence[str] = ()) -> None:
     """`sweep fetch`: have these models and texts here, by default all the embedded ones.
 
-    A name is that of a text, of a downstream task, or anything that `models:` takes in a sweep file.
+    A name is that of a text, a downstream task, or anything that `models:` takes in a sweep file.
     """
     from sweep import models, taskdata, texts
 

@@ -32,9 +32,10 @@ from methods.apply import applied, weights_replaced
 from methods.registry import create
 from methods.training import fitted
 from sweep import models, taskdata
-from sweep.downstream import FEWSHOT_SEED, Asked, shards_of
+from sweep.asked import FEWSHOT_SEED, Asked, shards_of
 from sweep.errors import InputError
 from sweep.keys import digest
+from sweep.localdata import local_data
 from sweep.selectors import selector
 from sweep.sessions import Prompt, Sessions
 from sweep.words import nearest
@@ -71,7 +72,7 @@ def _looked(asked: Asked) -> dict[str, Any]:
             "metrics": _metrics(task),
             "output": task.OUTPUT_TYPE,
             "shots": task.get_config("num_fewshot") or 0,
-            "code": digest(_settings(task)),
+            "settings": digest(_settings(task)),
         }
     groups = {
         name: {
@@ -126,13 +127,15 @@ def _plain(value: Any) -> Any:
 
 @lru_cache(maxsize=4)
 def _load(asked: Asked) -> Any:
-    """lm-eval's tasks and groups of an entry, with its settings; the process keeps the last ones."""
+    """lm-eval's tasks and groups of an entry, with its settings; the last ones are kept."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    with _explained(asked), _local_data(asked):
+    with _explained(asked), local_data(asked.data or None):
         manager = _manager(asked)
         if asked.wanted not in manager.all_tasks:
             known = manager.all_tasks
-            raise InputError(f"{asked.place}: no task {asked.wanted!r}{nearest(asked.wanted, known)}")
+            raise InputError(
+                f"{asked.place}: no task {asked.wanted!r}{nearest(asked.wanted, known)}"
+            )
         loaded = manager.load([asked.wanted])
     for name, task in loaded["tasks"].items():
         if task.OUTPUT_TYPE == "loglikelihood_rolling" or not _metrics(task):
@@ -175,49 +178,6 @@ def _configure(asked: Asked, name: str, task: Any) -> None:
 
 
 @contextmanager
-def _local_data(asked: Asked) -> Iterator[None]:
-    """Let data sets that are on this machine be loaded from there, by their names on the hub."""
-    import datasets
-
-    original = datasets.load_dataset
-
-    def load(path: str, name: str | None = None, **options: Any) -> Any:
-        found = taskdata.splits(path, name, asked.data or None)
-        if found is None:
-            return original(path, name, **options)
-        return _Splits({split: _dataset(file) for split, file in found.items()})
-
-    datasets.load_dataset = load
-    try:
-        yield
-    finally:
-        datasets.load_dataset = original
-
-
-class _Splits(dict[str, Any]):
-    """Splits of a data set; those for training and few-shot examples may be lacking: empty."""
-
-    def __missing__(self, split: str) -> Any:
-        if split != "train":
-            raise KeyError(split)
-        return next(iter(self.values())).select([])
-
-
-def _dataset(file: Path) -> Any:
-    import datasets
-
-    if file.suffix == ".arrow":
-        return datasets.Dataset.from_file(str(file))
-    if file.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        return datasets.Dataset(parquet.read_table(file))
-    import pyarrow.json as lines
-
-    return datasets.Dataset(lines.read_json(file))
-
-
-@contextmanager
 def _explained(asked: Asked) -> Iterator[None]:
     """What lm-eval and the hub raise where a task cannot be had, as one sentence."""
     try:
@@ -228,9 +188,9 @@ def _explained(asked: Asked) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
         known = "" if asked.source == "file" else taskdata.advice(asked.task)
-        raise InputError(f"{asked.place}: task {asked.task} cannot be loaded: {reason}{known}") from (
-            error
-        )
+        raise InputError(
+            f"{asked.place}: task {asked.task} cannot be loaded: {reason}{known}"
+        ) from (error)
 
 
 # -- requests --------------------------------------------------------------------------------
@@ -348,7 +308,10 @@ def _handover(instances: Sequence[Any]) -> dict[str, Any]:
     return arrays
 
 
-class SparseLM(HFLM):
+_Adapter: Any = HFLM  # its registration hides its type
+
+
+class SparseLM(_Adapter):
     """lm-eval's own adapter, for its tokens and truncation, with every pass made by `Sessions`."""
 
     def __init__(

@@ -11,6 +11,8 @@ from typing import Any
 
 from simulator import Geometry
 from sweep import models, texts
+from sweep.asked import Asked
+from sweep.downstream import asked, card, ensure
 from sweep.errors import InputError
 from sweep.grid import Point
 from sweep.keys import digest
@@ -23,8 +25,10 @@ CALIBRATION_WINDOWS = 4
 class Materials:
     """Models and texts of one sweep; each is looked at once."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, downstream: bool = False) -> None:
+        """With `downstream`, the tasks of the sweep are among what it works on."""
         self.sweep = sweep
+        self.asked = asked(sweep) if downstream else ()
         self.notes: list[str] = []
         self.complete = True
         """Whether all that was asked for is present, so that keys and shards are final."""
@@ -48,6 +52,9 @@ class Materials:
             texts.count(self.sweep.text, model, size, make=True)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True)
+        known = [card(one) for one in self.asked]
+        if ensure(self.asked, notify) != known:
+            self.complete = False  # shards are other than planned, or not planned yet
 
     # -- models ------------------------------------------------------------------------------
 
@@ -115,6 +122,22 @@ class Materials:
 
     def _text_name(self, calibration: bool) -> str:
         return self.sweep.calibration if calibration else self.sweep.text
+
+    # -- downstream tasks --------------------------------------------------------------------
+
+    def tasks(self) -> list[tuple[Asked, dict[str, Any]]]:
+        """The tasks of the sweep with what is known of them; without those not looked at yet."""
+        return self._once(("tasks",), self._tasks)
+
+    def _tasks(self) -> list[tuple[Asked, dict[str, Any]]]:
+        found = []
+        for one in self.asked:
+            known = card(one)
+            if known is None:
+                self._note(f"task {one.name} was not looked at yet: its shards are not planned")
+            else:
+                found.append((one, known))
+        return found
 
     # -- for the report ----------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ of its neighbours, so a method, a selector and a count see the tokens of request
 
 The rows of a matrix product are the same bits however many others are computed with them, from
 `ROWS` of them on, and the rows of scaled dot-product attention are if its blocks are cut where a
-single pass over the sequence would cut them. Both hold for MKL and the CPU kernel of torch 2.13 with
-one thread; elsewhere results differ in the last bits, as those of any batch do.
+single pass over the sequence would cut them. Both hold for MKL and the CPU kernel of torch 2.13
+with one thread; elsewhere results differ in the last bits, as those of any batch do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Segment:
 class PackedModel:
     """A causal model whose attention keeps to segments while this is entered."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
         self._segments: Sequence[Segment] = ()
         self._context = models.attention(model, self._attend)
@@ -166,9 +166,7 @@ def _block(rows: int) -> int:
     return 256 if rows >= 768 else 64 if rows >= 192 else 32
 
 
-def _mask(
-    begin: int, end: int, total: int, window: int | None, device: torch.device
-) -> Tensor:
+def _mask(begin: int, end: int, total: int, window: int | None, device: torch.device) -> Tensor:
     """[rows, keys], true where the token at a row may look."""
     rows = torch.arange(begin, end, device=device)[:, None]
     keys = torch.arange(total, device=device)[None]

@@ -19,9 +19,13 @@ from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
 from sweep.recipes import Step, is_static, steps
+from sweep.score_plan import place, shard_label, shards
 from sweep.tasks import Task
 
-KINDS = ("calibrate", "transform", "train", "evaluate", "simulate")
+KINDS = ("calibrate", "transform", "train", "evaluate", "score", "simulate")
+
+Scores = tuple[tuple[str, tuple[str, ...]], ...]
+"""Of each downstream task by name, the keys of its shards."""
 
 _THRESHOLDS = ("layer-threshold", "global-threshold")
 _AS_IT_IS = Quant()
@@ -42,9 +46,17 @@ class PlannedPoint:
     """What these evaluations work with: calibration, changed weights, training."""
     weights: str = ""
     """The task that made the weights which `evaluate` runs on; empty for the model's own."""
+    scores: Scores = ()
+    dense_scores: Scores = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
+        scored = [key for _, keys in (*self.dense_scores, *self.scores) for key in keys]
+        return tuple(dict.fromkeys((*self.measured, *scored)))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Keys of what perplexity and speed come from."""
         answers = (*self.full, *self.dense, *self.evaluate, *self.simulate)
         return tuple(dict.fromkeys((*self.prepare, *answers)))
 
@@ -60,7 +72,8 @@ class Plan:
     @property
     def uses_calibration(self) -> bool:
         """Whether a task reads the calibration text."""
-        return any(task.kind not in ("evaluate", "simulate") for task in self.tasks.values())
+        without = ("evaluate", "score", "simulate")
+        return any(task.kind not in without for task in self.tasks.values())
 
     def counts(self) -> dict[str, int]:
         """Tasks by kind."""
@@ -84,7 +97,7 @@ class _Builder:
     def __init__(self, made: Plan, materials: Materials) -> None:
         self.tasks = made.tasks
         self.materials = materials
-        self._evaluations: dict[Any, tuple[str, ...]] = {}
+        self._evaluations: dict[Any, Any] = {}
         self._simulations: dict[Any, tuple[str, ...]] = {}
         self._all_slots: dict[Any, tuple[tuple[str, int], ...]] = {}
         self._codes: dict[str, str] = {}
@@ -103,6 +116,8 @@ class _Builder:
             full,
             self._prepared((*dense, *evaluate)),
             self.tasks[evaluate[0]].payload["inputs"].get("weights", ""),
+            self._scores(point, dense=point.method == "dense"),
+            self._scores(point, dense=True),
         )
 
     def _prepared(self, keys: Iterable[str]) -> tuple[str, ...]:
@@ -123,7 +138,7 @@ class _Builder:
                 self._task(
                     "evaluate",
                     base | {"windows": list(shard)},
-                    _label(base, self._weights_label(point, base), shard),
+                    f"{_label(base, self._weights_label(point, base))} {_windows(shard)}",
                     where,
                 )
                 for shard in self.materials.shards(point)
@@ -146,6 +161,28 @@ class _Builder:
             | ({} if dense else self._selector_inputs(point) | self._trained(point)),
             "code": self._code("sweep.evaluate", method),
         }
+
+    def _scores(self, point: Point, dense: bool) -> Scores:
+        """Shards of the downstream tasks; of a cache-aware selector, each request is a session."""
+        tasks = self.materials.tasks()
+        identity = ("scores", _evaluation_identity(point, dense, self._slots(point)))
+        if tasks and identity not in self._evaluations:
+            base, where = self._evaluation(point, dense), self._where(point, "text")
+            base["code"] = self._code("sweep.harness", base["method"])
+            label = _label(base, self._weights_label(point, base))
+            self._evaluations[identity] = tuple(
+                (one.name, self._scored(shards(base, one, card), label, where | place(one)))
+                for one, card in tasks
+            )
+        return self._evaluations[identity] if tasks else ()
+
+    def _scored(
+        self, payloads: Iterable[dict[str, Any]], label: str, where: dict[str, str]
+    ) -> tuple[str, ...]:
+        return tuple(
+            self._task("score", payload, f"{shard_label(payload)} {label}", where)
+            for payload in payloads
+        )
 
     def _measured(self, point: Point) -> dict[str, Any]:
         """What every run of the model depends on."""
@@ -355,7 +392,7 @@ def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int]
     return (*own, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
 
 
-def _label(payload: dict[str, Any], model: str, shard: tuple[int, ...]) -> str:
+def _label(payload: dict[str, Any], model: str) -> str:
     density = "" if payload["method"] == "dense" else f" {payload['density']:g}"
     parameters = "".join(f" {v}" for v in payload["parameters"].values())
     selector = payload["selector"]
@@ -366,8 +403,11 @@ def _label(payload: dict[str, Any], model: str, shard: tuple[int, ...]) -> str:
     )
     if selector.get("name") in _THRESHOLDS:
         gamma = f" {selector['name']}"
-    windows = f"{shard[0]}" if len(shard) == 1 else f"{shard[0]}-{shard[-1]}"
-    return f"{payload['method']}{density}{parameters}{gamma} {model} window {windows}"
+    return f"{payload['method']}{density}{parameters}{gamma} {model}"
+
+
+def _windows(shard: tuple[int, ...]) -> str:
+    return f"window {shard[0]}" if len(shard) == 1 else f"window {shard[0]}-{shard[-1]}"
 
 
 def _slots_text(payload: dict[str, Any]) -> str:

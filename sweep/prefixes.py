@@ -41,8 +41,8 @@ class Node:
 def exact_cut(cut: int, total: int) -> bool:
     """Whether rows before `cut` are the same bits in sequences of `cut` and of `total` tokens.
 
-    Of the last block of keys that rows before the cut see, the two sequences have different numbers:
-    the sums are equal if neither is halved, if the halves begin after the cut, or if it is full.
+    Of the last block of keys that rows before the cut see, the two have different numbers: sums are
+    equal if neither is halved, if the second half begins after the cut, or if the block is full.
     """
     if cut % CHUNK:
         return False

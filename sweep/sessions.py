@@ -1,8 +1,8 @@
 """Requests through a sparse model: every request is a session of its own, whatever is shared.
 
-Of a selector without state, requests are packed into passes and common beginnings are computed once;
-of a cache-aware one, each request runs alone from the start state. Either way a request gets the
-logits, and is counted with the tokens and units, that it would alone.
+Of a selector without state, requests are packed into passes and common beginnings are computed
+once; of a cache-aware one, each request runs alone from the start state. Either way a request gets
+the logits, and is counted with the tokens and units, that it would alone.
 """
 
 from __future__ import annotations

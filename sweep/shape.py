@@ -268,7 +268,7 @@ class TaskEntry(Part):
     """Documents of each task, of a group of each of its tasks; None is all."""
     metric: Words = ""
     """Empty: acc, else exact_match, else the first mean that the task has."""
-    generation: dict[str, Any] = {}
+    generation: dict[str, Any] = Field(default_factory=dict)
     """Over the task's own settings: max_gen_toks, until."""
     max_length: Whole | None = None
     """Tokens of a prompt and its answer; None is as many as the model was made for."""

@@ -19,10 +19,11 @@ from pyarrow import csv, parquet
 from methods.registry import method_class
 from reports.results import schema
 from simulator import Footprint, PhaseCounts, Throughput, allocate, footprint, throughput
+from sweep.accuracy import merged
 from sweep.grid import Point
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
-from sweep.plan import Plan, PlannedPoint
+from sweep.plan import Plan, PlannedPoint, Scores
 from sweep.recipes import is_static, quant_label
 from sweep.safefile import replace as write_whole
 from sweep.stats import Losses, delta_interval
@@ -38,11 +39,23 @@ ROWS = 2000
 def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
     """One row for each planned point: done, failed (with its error) or missing."""
     maker = _Rows(plan, store, materials)
+    columns = schema([one.name for one, _ in materials.tasks()])
     parts = [
-        pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=schema())
+        pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=columns)
         for i in range(0, len(plan.points), ROWS)
     ]
-    return pa.concat_tables(parts).combine_chunks() if parts else schema().empty_table()
+    return pa.concat_tables(parts).combine_chunks() if parts else columns.empty_table()
+
+
+def accuracies(plan: Plan, store: Store, materials: Materials) -> list[Row]:
+    """Detail of every downstream task of each point that has been scored whole: groups, tasks,
+    metrics, errors, documents, and what was read before and while tokens were generated."""
+    maker = _Rows(plan, store, materials)
+    return [
+        {"point_key": planned.point.key, "method": planned.point.method, "tasks": detail}
+        for planned in plan.points
+        if (detail := maker.accuracies(planned.scores))
+    ]
 
 
 def write(table: pa.Table, folder: Path) -> None:
@@ -72,12 +85,16 @@ class _Rows:
 
     def row(self, planned: PlannedPoint) -> Row:
         row = _identity(planned)
-        failed = next((r for key in planned.keys if (r := self._failure(key))), None)
+        failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
-        if any(self.store.done(key) is None for key in planned.keys):
+        if any(self.store.done(key) is None for key in planned.measured):
             return row | {"status": "missing"}
-        return row | self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+        row |= self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+        return row | self._downstream(planned)
+
+    def _first_failure(self, keys: Iterable[str]) -> Record | None:
+        return next((r for key in keys if (r := self._failure(key))), None)
 
     def _failure(self, key: str) -> Record | None:
         """The failure of a task, or of one that it needs and waits for."""
@@ -85,6 +102,33 @@ class _Rows:
         if record is not None:
             return record if record.status == "failed" else None
         return next((r for needed in self.tasks[key].needs if (r := self._failure(needed))), None)
+
+    # -- downstream tasks --------------------------------------------------------------------
+
+    def _downstream(self, planned: PlannedPoint) -> Row:
+        """Scores of the tasks that are done; one that failed is named, the point stays measured."""
+        row: Row = {}
+        failed = self._first_failure(planned.keys)
+        if failed is not None:
+            row["error"] = f"{failed.label}: {failed.error}"
+        for name, found in self.accuracies(planned.scores).items():
+            row |= {f"acc_{name}": found["score"], f"acc_{name}_stderr": found["stderr"]}
+        for name, found in self.accuracies(planned.dense_scores).items():
+            row[f"acc_{name}_dense"] = found["score"]
+        return row
+
+    def accuracies(self, scores: Scores) -> dict[str, Any]:
+        """By task, of those whose shards are all done."""
+        return {
+            name: self._once(("score", keys), self._merged_scores, name, keys)
+            for name, keys in scores
+            if all(self.store.done(key) is not None for key in keys)
+        }
+
+    def _merged_scores(self, name: str, keys: tuple[str, ...]) -> Any:
+        one, card = next(known for known in self.materials.tasks() if known[0].name == name)
+        records = [self.store.records[key] for key in keys]
+        return merged(one, card, [(r.payload["task"], r.result) for r in records])
 
     # -- accuracy ----------------------------------------------------------------------------
 

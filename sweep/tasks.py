@@ -16,7 +16,7 @@ from typing import Any
 from sweep import plugins
 from sweep.safefile import FULL
 
-PERSISTED = frozenset({"calibrate", "transform", "train"})
+PERSISTED = frozenset({"calibrate", "transform", "train", "score"})
 """Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
 
 
@@ -136,9 +136,15 @@ def _functions() -> dict[str, Function]:
     from sweep.train import train
     from sweep.transform import transform
 
+    def score(*arguments: Any) -> Any:
+        from sweep import harness  # seconds, which only those who ask for tasks wait
+
+        return harness.score(*arguments)
+
     return {
         "calibrate": calibrate,
         "evaluate": evaluate,
+        "score": score,
         "simulate": simulate,
         "train": train,
         "transform": transform,

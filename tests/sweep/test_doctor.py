@@ -12,7 +12,14 @@ from sweep import doctor
 def sweep(models: list[str], text: str, calibration: str = "wikitext2") -> Any:
     """As much of a sweep as doctor looks at."""
     entries = [SimpleNamespace(model=model) for model in models]
-    return SimpleNamespace(name="mine", models=entries, text=text, calibration=calibration)
+    return SimpleNamespace(
+        name="mine",
+        source="mine.yaml",
+        tasks=(),
+        models=entries,
+        text=text,
+        calibration=calibration,
+    )
 
 
 def test_every_requirement_is_listed_and_met() -> None:

@@ -72,6 +72,7 @@ def test_a_small_grid_becomes_the_tasks_counted_by_hand() -> None:
         # dense, two of glu, two of dip; two γ with two policies and two DRAM sizes
         "evaluate": shards * (1 + 2 + 2 + 2 * 2 * 2),
         # glu and dip: two densities, three policies, two DRAM sizes; no bandwidth
+        "score": 0,
         "simulate": shards * (2 + 2) * 3 * 2,
     }
 
