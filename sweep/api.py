@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from sweep import kept_table
 from sweep import plan as planning
 from sweep.accuracy import FILE as ACCURACY
-from sweep.errors import InputError
 from sweep.grid import Grid, expand, only
 from sweep.materials import Materials
 from sweep.missing import missing

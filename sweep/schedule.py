@@ -11,6 +11,8 @@ from sweep.tasks import Task
 
 _WEIGHT = {"train": 100.0, "transform": 30.0}
 """Passes over the windows that a kind of task takes, roughly; 1 for the others."""
+_DOCUMENT = 400
+"""Tokens of a document of a downstream task with its examples, roughly."""
 _MASKED, _CACHED = 1.2, 1.3
 """Time of an evaluation with masks, and with masks that a cache decides, over a dense one."""
 
@@ -59,6 +61,9 @@ def effort(task: Task) -> float:
     windows = payload.get("windows", ())
     count = windows if isinstance(windows, int) else len(windows)
     tokens = count * payload.get("window_tokens", 1) * _WEIGHT.get(task.kind, 1.0)
+    if "documents" in payload:
+        begin, end = payload["documents"]
+        tokens = float((end - begin) * _DOCUMENT)
     selector = payload.get("selector") or {}
     if not selector:
         return tokens
