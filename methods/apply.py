@@ -32,10 +32,11 @@ def applied(
     views of the MLPs. Raises UnsupportedModelError before anything is changed.
     """
     views = gated_mlps(model)
+    by_layer = [method.at(view.layer) for view in views]
     before = {view.layer: view.module.__dict__.get("forward") for view in views}
     try:
-        for view in views:
-            view.module.forward = partial(_forward, method, view, _of_layer(select, view.layer))
+        for view, own in zip(views, by_layer, strict=True):
+            view.module.forward = partial(_forward, own, view, _of_layer(select, view.layer))
         yield views
     finally:
         for view in views:

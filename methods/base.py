@@ -86,6 +86,10 @@ class Method(ABC):
         (group,) = self.groups
         return {group: group_density(group, self.density)}
 
+    def at(self, layer: int) -> Self:
+        """The method as it is in one layer: itself, unless layers differ in density."""
+        return self
+
     @abstractmethod
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         """The sparse MLP of eq. 3 for x [..., hidden]; returns [..., hidden]."""

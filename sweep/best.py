@@ -194,7 +194,7 @@ def _table(title: str) -> Table:
 def _cells(found: Found) -> list[str]:
     point, row = found.series.point, found.row
     gamma = f" γ {point.gamma:g}" if point.gamma < 1 else ""
-    own = "".join(f" {value}" for _, value in point.parameters)
+    own = planning.shown(dict(point.parameters))
     series = f"{point.method}{own}{gamma} {point.policy}"
     if found.planned is None:
         return [found.budget.label, "", series, "-", "-", "-", "no density is within", ""]

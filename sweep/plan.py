@@ -7,13 +7,14 @@ one that does, the number of slots and the policy enter, never the device. No ba
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from methods.registry import create, method_class, parameter_names
 from simulator import allocate, footprint
 from sweep import plugins
+from sweep.errors import InputError
 from sweep.grid import Point, Quant
 from sweep.keys import code_fingerprint, digest
 from sweep.materials import Materials
@@ -260,7 +261,8 @@ class _Builder:
     def _calibrate(self, point: Point) -> str:
         """Order of units and quantiles of scores; the same for every density of a method."""
         name = method_class(point.method).calibrated_as or point.method
-        parameters = {k: v for k, v in point.parameters if k in parameter_names(name)}
+        known = set(parameter_names(name)) - {"layers"}  # scores are of dense runs
+        parameters = {k: v for k, v in point.parameters if k in known}
         payload = {
             **self._measured(point),
             "text": self.materials.text(point, "calibration"),
@@ -284,7 +286,7 @@ class _Builder:
         where = self._where(point, "calibration")
         where["checkpoint"] = digest(["train", payload])
         density = "" if payload["density"] == 1 else f" {payload['density']:g}"
-        own = "".join(f" {value}" for value in payload["parameters"].values())
+        own = shown(payload["parameters"])
         label = f"train {point.method}{density}{own} {self._weights_label(point, payload)}"
         return {"trained": self._task("train", payload, label, where)}
 
@@ -342,6 +344,7 @@ class _Builder:
     def _allocated(self, point: Point, dram_gb: float) -> tuple[tuple[str, int], ...]:
         groups = method_class(point.method).groups
         geometry = self.materials.geometry(point)
+        _check_layers(point, geometry.layers)
         extra = overhead_bytes(point, geometry)
         sizes = footprint(geometry, groups, point.storage, extra)
         if not dram_gb:
@@ -394,7 +397,7 @@ def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int]
 
 def _label(payload: dict[str, Any], model: str) -> str:
     density = "" if payload["method"] == "dense" else f" {payload['density']:g}"
-    parameters = "".join(f" {v}" for v in payload["parameters"].values())
+    parameters = shown(payload["parameters"])
     selector = payload["selector"]
     gamma = (
         f" γ={selector['gamma']:g} {selector['policy']} {_slots_text(selector)}"
@@ -408,6 +411,20 @@ def _label(payload: dict[str, Any], model: str) -> str:
 
 def _windows(shard: tuple[int, ...]) -> str:
     return f"window {shard[0]}" if len(shard) == 1 else f"window {shard[0]}-{shard[-1]}"
+
+
+def shown(parameters: Mapping[str, Any]) -> str:
+    """Values of parameters for a label, each after a space; densities by layer as a digest."""
+    given = {k: v for k, v in parameters.items() if v != ""}
+    texts = (f"by-layer-{digest(v)[:6]}" if k == "layers" else str(v) for k, v in given.items())
+    return "".join(f" {text}" for text in texts)
+
+
+def _check_layers(point: Point, count: int) -> None:
+    """Raise InputError where densities by layer are not those of the model's layers."""
+    given = len(str(dict(point.parameters).get("layers", "")).split())
+    if given not in (0, count):
+        raise InputError(f"layers: {given} densities for the {count} layers of {point.model}")
 
 
 def _slots_text(payload: dict[str, Any]) -> str:

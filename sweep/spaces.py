@@ -24,7 +24,9 @@ SHARES = ("density", "gamma", "input", "intermediate")
 """What lies above 0 and goes up to 1. `input` and `intermediate` are the densities of dip's two
 groups (appendix B.1); together they make the density and the allocation."""
 NAMES = ("method", "policy")
-LAYERS = ("layers", "layer_densities", "density_by_layer")
+LAYERS = "layers"
+"""A span of logits, the same for each layer: `density` is shared out by their softmax."""
+MOST_LOGIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,6 @@ def _span(low: float, high: float, log: bool = False) -> Span:
 
 def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
     """Why `key` cannot be searched so; empty if it can. `parameters` are the methods' own."""
-    if key in LAYERS:
-        return (
-            "densities by layer cannot be searched: a method has one density for all layers"
-            " (selector global-threshold lets layers differ)"
-        )
     known = (*SHARES, *NAMES, *dict.fromkeys(parameters))
     if key not in known:
         return f"unknown parameter to search{nearest(key, known)}"
@@ -121,6 +118,8 @@ def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
         return error.message()
     if key in SHARES:
         return _share_fault(key, space)
+    if key == LAYERS:
+        return _logits_fault(space)
     if key in NAMES and not all(isinstance(v, str) for v in getattr(space, "values", (0,))):
         return f"a list of names is expected for {key}"
     return ""
@@ -133,6 +132,27 @@ def _share_fault(key: str, space: Space) -> str:
     if not (low > 0 and high <= 1):
         return f"[{low:g}, {high:g}] is not within 0 (excluded) to 1"
     return ""
+
+
+def _logits_fault(space: Space) -> str:
+    """All layers alike, logit 0, must be among what is searched."""
+    if isinstance(space, Choices) and any(isinstance(v, str) for v in space.values):
+        return "[low, high] of logits is expected for layers, as [-1, 1]"
+    low, high = bounds(space)
+    if not -MOST_LOGIT <= low <= 0 <= high <= MOST_LOGIT:
+        return f"[{low:g}, {high:g}] does not hold 0, or goes beyond {MOST_LOGIT:g}"
+    return ""
+
+
+def layer_names(count: int) -> list[str]:
+    """Names of the parameters that `layers` stands for, one a layer."""
+    digits = len(str(count - 1))
+    return [f"layer_{i:0{digits}d}" for i in range(count)]
+
+
+def is_layer(name: str) -> bool:
+    """Whether the parameter is the logit of a layer."""
+    return name.startswith("layer_")
 
 
 def bounds(space: Space) -> tuple[float, float]:

@@ -7,19 +7,30 @@ the setting like those of a grid, only on another text: what is tuned on is neve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from methods import MethodError, allocation
+from methods.layers import spread
 from simulator.policies import CACHE_AWARE
-from sweep import texts
+from sweep import models, texts
 from sweep.errors import InputError
 from sweep.grid import Point, expand
 from sweep.shape import TUNING_TEXTS, MethodEntry, StudyEntry, Sweep
-from sweep.spaces import DIGITS, Choices, Space, Span, bounds, combinations
+from sweep.spaces import (
+    DIGITS,
+    LAYERS,
+    Choices,
+    Space,
+    Span,
+    bounds,
+    combinations,
+    is_layer,
+    layer_names,
+)
 from sweep.spec import SweepFile, select
 from sweep.words import nearest, show
 
@@ -29,6 +40,7 @@ TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Densities at which allocations are tried first and compared in the end (appendix B.1)."""
 
 _GROUPS = ("input", "intermediate")
+_LOGITS = "logits of layers"
 
 
 class ImpossibleError(InputError):
@@ -64,7 +76,9 @@ class Study:
 
     def complete_first(self) -> list[dict[str, Any]]:
         """`first` with a safe value for each parameter that an entry leaves to the sampler."""
-        return [{k: given.get(k, _safe(v)) for k, v in self.space.items()} for given in self.first]
+        return [
+            {k: given.get(k, _safe(v, k)) for k, v in self.space.items()} for given in self.first
+        ]
 
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
         """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
@@ -92,17 +106,28 @@ class Study:
             return {"method": "dense"}
         fixed = self.entry.method.model_dump(exclude_unset=True, exclude={"models", "devices"})
         given = {**fixed, **split(parameters)}
+        logits = given.pop(_LOGITS, None)
+        if logits:
+            (density,) = _one(given["density"])
+            given["layers"] = spread(logits, density)
         policy = given.pop("policy", None)
         return given | {"policies": (policy,)} if policy else given
+
+
+def _one(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def split(parameters: Parameters) -> dict[str, Any]:
     """Densities of dip's two groups as a density and an allocation; other parameters as they are.
 
     D = (2 d_in + d_mid)/3, and the allocation is the line of slope 1 through logit D and
-    logit d_in.
+    logit d_in. Logits of layers become densities whose mean is D.
     """
     given = dict(parameters)
+    logits = [given.pop(key) for key in list(given) if is_layer(key)]
+    if any(logits):
+        return split(given) | {_LOGITS: tuple(logits)}
     if not all(key in given for key in _GROUPS):
         return given
     d_in, d_mid = (given.pop(key) for key in _GROUPS)
@@ -123,9 +148,22 @@ def load(file: SweepFile, name: str) -> Study:
     reported = _base(select(file, entry.sweep), entry, name)
     tuning = reported.model_copy(update=_tuned(reported, entry, place))
     settings = expand(tuning.model_copy(update={"methods": (MethodEntry(method=("dense",)),)}))
-    made = Study(name, place, entry, tuning, reported, dict(entry.search), settings.points)
+    space = _by_layer(dict(entry.search), settings.points, place)
+    made = Study(name, place, entry, tuning, reported, space, settings.points)
     _check(made)
     return made
+
+
+def _by_layer(space: dict[str, Space], settings: Iterable[Point], place: str) -> dict[str, Space]:
+    """The search with a logit for each layer in place of `layers`."""
+    if LAYERS not in space:
+        return space
+    counts = {p.model: (p.geometry or models.geometry(p.model)).layers for p in settings}
+    if len(set(counts.values())) > 1:
+        given = ", ".join(f"{model} has {count}" for model, count in counts.items())
+        raise InputError(f"{place}.search.layers: models must have equally many layers: {given}")
+    span = space.pop(LAYERS)
+    return space | dict.fromkeys(layer_names(next(iter(counts.values()))), span)
 
 
 def _base(sweep: Sweep, entry: StudyEntry, name: str) -> Sweep:
@@ -216,13 +254,15 @@ def _setting(point: Point) -> tuple[Any, ...]:
 def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation."""
     paper: dict[str, Any] = {"gamma": 0.2, "allocation": "paper", "policy": "lfu", "method": "dip"}
-    safe = {key: _safe(value) for key, value in space.items()}
+    safe = {key: _safe(value, key) for key, value in space.items()}
     known = {key: _nearest(value, paper.get(key, safe[key])) for key, value in space.items()}
     return [safe, known] if safe != known else [safe]
 
 
-def _safe(space: Space) -> Any:
-    """The highest number, or the first name."""
+def _safe(space: Space, key: str = "") -> Any:
+    """The highest number, or the first name; 0 for the logit of a layer."""
+    if is_layer(key):
+        return _nearest(space, 0.0)
     if isinstance(space, Choices) and not _numbers(space):
         return space.values[0]
     return bounds(space)[1]
@@ -232,7 +272,7 @@ def _allocations(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     """The published split of each target density, where `input` and `intermediate` are searched."""
     if not all(key in space for key in _GROUPS):
         return []
-    others = {key: _safe(value) for key, value in space.items() if key not in _GROUPS}
+    others = {key: _safe(value, key) for key, value in space.items() if key not in _GROUPS}
     found = []
     for density in TARGETS:
         d_in = round(allocation.PAPER.input_density(density), DIGITS)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.progress import duration
+from sweep.spaces import is_layer
 
 if TYPE_CHECKING:
     from sweep.study import Study
@@ -32,7 +33,11 @@ def _searched(study: Study) -> str:
     entry = study.entry
     goals = [f"{way} {metric}" for metric, way in entry.objective.metrics.items()]
     within = f" within ΔPPL ≤ {entry.objective.within}" if entry.objective.within else ""
-    spaces = ", ".join(f"{name} {_space(space)}" for name, space in study.space.items())
+    by_layer = {name: space for name, space in study.space.items() if is_layer(name)}
+    asked = {name: space for name, space in study.space.items() if name not in by_layer}
+    if by_layer:
+        asked[f"logits of {len(by_layer)} layers"] = next(iter(by_layer.values()))
+    spaces = ", ".join(f"{name} {_space(space)}" for name, space in asked.items())
     return (
         f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {entry.sampler}, seed"
         f" {study.tuning.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
@@ -54,21 +59,25 @@ def _note(study: Study) -> str:
 
 
 def _winners(study: Study, winners: Sequence[Winner]) -> str:
-    names = list(study.space)
+    names = [name for name in study.space if not is_layer(name)]
+    by_layer = ["density by layer"] if any(winner.layers for winner in winners) else []
     head = [
-        *("setting", "trial", *names),
+        *("setting", "trial", *names, *by_layer),
         *("tok/s tuned", "ΔPPL tuned", "tok/s reported", "ΔPPL reported", "95 % interval"),
     ]
-    rows = [_winner(names, winner) for winner in winners]
+    rows = [_winner(names, winner, bool(by_layer)) for winner in winners]
     if not rows:
         return "No trial is within the budget."
     return _table(head, rows)
 
 
-def _winner(names: Sequence[str], winner: Winner) -> list[str]:
+def _winner(names: Sequence[str], winner: Winner, by_layer: bool) -> list[str]:
     tuned, row = winner.tuned, winner.reported
     own = [winner.setting, str(winner.trial.ordinal)]
     own += [_value(winner.trial.parameters[name]) for name in names]
+    if by_layer:
+        given = winner.layers
+        own.append(f"{min(given):.3g} to {max(given):.3g}" if given else "the same")
     own += [f"{tuned['tokens_per_s']:.4g}", f"{tuned['delta_ppl']:+.3f}"]
     if row["status"] != "done":
         return [*own, row["status"], row["error"] or "", ""]

@@ -306,6 +306,12 @@ def _quant(point: Point) -> str:
     return quant_label(point.quant.method, point.quant.bits, point.quant.group_size)
 
 
+def _allocation(parameters: Mapping[str, Any]) -> str | None:
+    """How the density is split over groups, and whether over layers."""
+    by_layer = ", by layer" if parameters.get("layers") else ""
+    return f"{parameters['allocation']}{by_layer}" if "allocation" in parameters else None
+
+
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -322,7 +328,7 @@ def _identity(planned: PlannedPoint) -> Row:
         "selector": point.selector,
         "density": point.density,
         "gamma": point.gamma,
-        "allocation": dict(point.parameters).get("allocation"),
+        "allocation": _allocation(dict(point.parameters)),
         "parameters": json.dumps(dict(point.parameters)),
         "policy": point.policy,
         "device": point.device.name,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from methods import allocation
+from methods import allocation, layers
 from sweep import api, table
 from sweep import plan as planning
 from sweep.grid import Grid, Point
@@ -42,6 +42,8 @@ JOURNAL = "study.journal"
 TRIALS = "trials.csv"
 SUMMARY = "study.md"
 ALLOCATION = "allocation.json"
+LAYERS = "layers.json"
+"""Densities by layer of a winner; `layers: runs/NAME/layers.json` of dip uses them."""
 STUDY = "study.json"
 
 
@@ -53,6 +55,8 @@ class Winner:
     trial: Trial
     tuned: dict[str, Any]
     reported: dict[str, Any]
+    layers: tuple[float, ...] = ()
+    """Densities by layer, where they were searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,15 @@ def _measure(
     session.run(plan)
     rows = {row["point_key"]: row for row in session.rows(plan.points, materials)}
     for (setting, trial), point in zip(won, points, strict=True):
-        done.winners.append(Winner(setting.label, trial, trial.notes, rows[point.key]))
+        done.winners.append(
+            Winner(setting.label, trial, trial.notes, rows[point.key], _layers(point))
+        )
     done.failed += sum(row["status"] != "done" for row in rows.values())
     _write_run(study, plan, session, materials, started, done.out)
+
+
+def _layers(point: Point) -> tuple[float, ...]:
+    return layers.parse(str(dict(point.parameters).get("layers", "")))
 
 
 def _compared(study: Study, setting: Setting, fit: Fit | None) -> list[Point]:
@@ -277,6 +287,10 @@ def _write_trials(study: Study, done: Tuned) -> None:
     write_json(done.out / STUDY, study_mapping(study, done))
     if done.fit is not None:
         write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
+    for number, winner in enumerate((w for w in done.winners if w.layers), start=1):
+        own = {"setting": winner.setting, "trial": winner.trial.ordinal}
+        name = LAYERS if number == 1 else LAYERS.replace(".", f"-{number}.")
+        write_json(done.out / name, {"layers": winner.layers, **own, "study": study.name})
 
 
 def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:

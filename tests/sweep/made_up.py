@@ -63,8 +63,16 @@ def _loss(payload: dict[str, Any], window: int, noise: float, steepness: float) 
         return base
     gamma = payload["selector"].get("gamma", 1.0)
     size = np.exp(0.5 - steepness * payload["density"]) * (1 + 0.8 * (1 - gamma))
+    size *= _of_layers(payload["parameters"].get("layers", ""), payload["density"])
     size *= 1.3 if payload["parameters"].get("allocation") == "uniform" else 1.0
     return base + float(size * (1 + noise * _drawn(payload["text"], window, payload["method"])))
+
+
+def _of_layers(layers: str, density: float) -> float:
+    """Less loss where the first half of the layers has more than its share of the density."""
+    own = [float(text) for text in layers.split()]
+    half = own[: len(own) // 2]
+    return float(np.exp(-4 * (np.mean(half) - density) - 8 * np.std(half))) if own else 1.0
 
 
 def _drawn(*what: Any) -> float:

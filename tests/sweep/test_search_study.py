@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from methods import allocation
+from methods import allocation, layers
 from reports.results import read_table
 from sweep import api, session, spec, study, texts, tune
 from sweep.errors import InputError
@@ -275,7 +275,9 @@ def test_what_makes_no_study_is_said(change: dict[str, Any], sweep: dict[str, An
 @pytest.mark.parametrize(
     ("search", "words"),
     [
-        ({"layer_densities": [0.5, 0.9]}, "densities by layer cannot be searched"),
+        ({"layers": ["low", "high"]}, "[low, high] of logits is expected"),
+        ({"layers": [0.5, 2]}, "[0.5, 2] does not hold 0"),
+        ({"layers": [-20, 2]}, "goes beyond 10"),
         ({"density": {"from": 0.5, "to": 0.9, "by": 0.1}}, "unknown key 'by' of a range"),
         ({"gamma": {"from": 0.5, "to": 0.1, "log": True}}, "low 0.5 is not below high 0.1"),
         ({"policy": [0.5, 0.9]}, "a list of names is expected for policy"),
@@ -286,6 +288,69 @@ def test_what_cannot_be_searched_is_said_with_its_place(search: dict[str, Any], 
         loaded(SPEED | {"search": search})
     assert str(caught.value).startswith(f"f: studies.s.search.{next(iter(search))}: ")
     assert words in str(caught.value)
+
+
+# -- densities by layer --------------------------------------------------------------------------
+
+BY_LAYER = {
+    "sweep": "a",
+    "method": {"method": "dip", "density": 0.6},
+    "search": {"layers": [-0.5, 0.5]},
+    "objective": {"minimize": "delta_ppl"},
+    "trials": 24,
+    "sampler": "random",
+}
+
+
+def test_densities_by_layer_keep_the_mean_and_begin_uniform(tmp_path: Path):
+    made = loaded(BY_LAYER)
+    assert list(made.space)[:2] == ["layer_00", "layer_01"]
+    assert len(made.space) == 30
+    (setting,) = made.settings
+    uniform = made.point(setting, dict.fromkeys(made.space, 0.0))
+    assert "layers" not in dict(uniform.parameters)
+    point = made.point(setting, {name: 0.01 * i for i, name in enumerate(made.space)})
+    own = layers.parse(str(dict(point.parameters)["layers"]))
+    assert sum(own) / 30 == pytest.approx(0.6, abs=1e-5)
+    assert list(own) == sorted(own)
+    assert made.first == [dict.fromkeys(made.space, 0.0)]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_better_split_over_layers_is_found(tmp_path: Path, sampler: str):
+    done = run(BY_LAYER | {"sampler": sampler}, tmp_path)
+    (told,) = done.trials.values()
+    assert set(told[0].parameters.values()) == {0.0}
+    (winner,) = done.winners
+    assert winner.tuned["delta_ppl"] < told[0].notes["delta_ppl"]
+    assert winner.reported["delta_ppl"] < told[0].notes["delta_ppl"]
+    written = json.loads((tmp_path / "layers.json").read_text())
+    assert written["layers"] == list(winner.layers)
+    assert len(winner.layers) == 30
+    page = (tmp_path / "study.md").read_text()
+    assert "logits of 30 layers -0.5 to 0.5" in page
+    assert "density by layer" in page
+    assert "layer_00" not in page
+    used = {"method": "dip", "density": 0.6, "layers": str(tmp_path / "layers.json")}
+    sweep = spec.from_mapping(made_up.sweep_file(methods=[used])).sweeps["a"]
+    (planned,) = api.make_plan(sweep).plan.points
+    assert layers.parse(str(dict(planned.point.parameters)["layers"])) == winner.layers
+
+
+def test_density_and_layers_are_searched_together():
+    made = loaded(BY_LAYER | {"search": {"layers": [-1, 1], "density": [0.4, 0.9]}})
+    (setting,) = made.settings
+    logits = {name: (-1.0) ** i for i, name in enumerate(made.space) if name != "density"}
+    for density in (0.4, 0.7, 0.9):
+        point = made.point(setting, {**logits, "density": density})
+        own = layers.parse(str(dict(point.parameters)["layers"]))
+        assert sum(own) / 30 == pytest.approx(density, abs=1e-5)
+        assert max(own) <= 1
+
+
+def test_models_of_different_depth_share_no_search():
+    with pytest.raises(InputError, match="equally many layers: smollm2-135m has 30, phi-3-mini"):
+        loaded(BY_LAYER, models=["smollm2-135m", "phi-3-mini"])
 
 
 def test_the_reported_text_under_another_name_is_refused(tmp_path: Path):
