@@ -221,6 +221,12 @@ def weights_label(setting: Setting) -> str:
     return describe(setting, ("model", "quant"))
 
 
+def setting_label(setting: Setting) -> str:
+    """Weights and device of a setting in one line, without what tells others apart."""
+    device = device_label(setting) if setting.device else ""
+    return " · ".join(part for part in (weights_label(setting), device) if part)
+
+
 def configuration(point: Point) -> str:
     """What to set to get this point: series, density, γ, allocation and policy."""
     if point.dense:

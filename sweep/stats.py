@@ -45,6 +45,29 @@ def delta_interval(losses: Losses, dense: Losses, seed: int) -> tuple[float, flo
     return float(low), float(high)
 
 
+def change_interval(
+    old: Losses,
+    new: Losses,
+    old_dense: Losses | None = None,
+    new_dense: Losses | None = None,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of new less old perplexity by paired bootstrap over the same windows.
+
+    With both dense runs it is that of the change of ΔPPL. (nan, nan) with fewer than two windows.
+    """
+    windows = len(old.nll)
+    if windows < 2:
+        return math.nan, math.nan
+    weights = _resamples(windows, seed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = _perplexities(new, weights) - _perplexities(old, weights)
+        if old_dense is not None and new_dense is not None:
+            change -= _perplexities(new_dense, weights) - _perplexities(old_dense, weights)
+    low, high = np.percentile(change, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _perplexities(losses: Losses, weights: Floats) -> Floats:
     return np.exp((weights @ losses.nll) / (weights @ losses.predicted))
 

@@ -27,7 +27,7 @@ def folder(tiny_llama: Path, tiny_text: str, tmp_path_factory: pytest.TempPathFa
         {"method": "glu-oracle", "density": 0.5, "selector": ["layer-threshold", "topk"]},
     ]
     sweep = sweep_of(tiny_llama, place, tiny_text, *entries)
-    api.run(sweep, api.Options(place / "run", workers=0), Console(file=io.StringIO()))
+    api.run(sweep, api.Options(place / "run", workers=0, report=False), Console(file=io.StringIO()))
     return place / "run"
 
 

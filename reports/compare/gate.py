@@ -1,0 +1,168 @@
+"""`--fail-if`: which changes fail a build, as a small language of one comparison each.
+
+    tokens_per_s < -2%              a point is more than 2 % slower
+    delta_ppl > +0.05               ΔPPL of a point has risen by more than 0.05
+    ppl > 0 significant             perplexity has risen, and its interval leaves out zero
+    best@0.2 < -1%                  the fastest within +0.2 PPL is more than 1 % slower
+    removed > 0, added > 0, failed > 0    how many points went, came, or failed that were done
+
+A metric is compared by its change, new less old, or with % by that over the old value. A point that
+had a value and has none any more always counts as a hit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from reports.budgets import Budget
+from reports.compare.changes import JUDGED, METRICS, Changes, Difference, describe
+from reports.points import setting_label
+from reports.results import ReportError
+
+COUNTS = ("added", "removed", "failed")
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+_EXPRESSION = re.compile(
+    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
+    r"\s*(?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?"
+    r"(?:\s+(?P<significant>significant))?\s*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One parsed expression. `limit` is a share where `relative`; `budget` is that of best@."""
+
+    text: str
+    metric: str
+    operator: str
+    limit: float
+    relative: bool
+    significant: bool
+    budget: Budget | None = None
+
+    def holds(self, difference: Difference) -> bool:
+        """Whether a change is what the expression says; a value that is gone always is."""
+        if difference.lost:
+            return True
+        value = difference.share if self.relative else difference.change
+        if math.isnan(value) or not _OPERATORS[self.operator](value, self.limit):
+            return False
+        return not self.significant or difference.significant is True
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A change that an expression catches."""
+
+    gate: Gate
+    what: str
+    old: float
+    new: float
+
+    @property
+    def text(self) -> str:
+        """`tokens_per_s < -2%: dip · … : 25.5 -> 24.1 (-5.49 %)`."""
+        if self.gate.metric in COUNTS:
+            return f"{self.gate.text}: {self.what}"
+        if math.isnan(self.new):
+            return f"{self.gate.text}: {self.what}: {self.old:.6g} -> no value any more"
+        found = Difference(self.gate.metric, self.old, self.new)
+        share = f", {100 * found.share:+.3g} %" if math.isfinite(found.share) else ""
+        return (
+            f"{self.gate.text}: {self.what}: {self.old:.6g} -> {self.new:.6g}"
+            f" ({found.change:+.4g}{share})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one expression found in one comparison: hits, how many changes it looked at, and how
+    many of these had no interval though `significant` asks for one."""
+
+    gate: Gate
+    hits: Sequence[Hit]
+    looked_at: int
+    unknown: int = 0
+
+
+def parse(text: str) -> Gate:
+    """An expression. Raises ReportError that says what was given and what is allowed."""
+    found = _EXPRESSION.fullmatch(text)
+    if found is None:
+        raise ReportError(
+            f"--fail-if {text!r}: write METRIC < NUMBER, as 'tokens_per_s < -2%' or"
+            " 'delta_ppl > +0.05' (operators: <, <=, >, >=)"
+        )
+    name, _, budget = found["metric"].partition("@")
+    relative, significant = bool(found["percent"]), bool(found["significant"])
+    _check(text, name, budget, relative, significant)
+    limit = float(found["number"]) / (100 if relative else 1)
+    if not math.isfinite(limit):
+        raise ReportError(f"--fail-if {text!r}: the number is too large")
+    parsed = Budget.parse(budget) if budget else None
+    words = " ".join(text.split())
+    return Gate(words, name, found["operator"], limit, relative, significant, parsed)
+
+
+def _check(text: str, name: str, budget: str, relative: bool, significant: bool) -> None:
+    known = ("best", *METRICS, *COUNTS)
+    if name not in known and not name.startswith("acc_"):
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        names = ", ".join(("best@BUDGET", *known[1:], "acc_TASK"))
+        raise ReportError(f"--fail-if {text!r}: unknown metric {name!r}{hint} (allowed: {names})")
+    if (name == "best") != bool(budget):
+        raise ReportError(f"--fail-if {text!r}: a budget goes with best alone, as best@0.2")
+    if name in COUNTS and relative:
+        raise ReportError(f"--fail-if {text!r}: {name} is a number of points, not a share")
+    if significant and name not in JUDGED:
+        allowed = " and ".join(JUDGED)
+        raise ReportError(f"--fail-if {text!r}: only {allowed} have intervals to be significant")
+
+
+def judge(gate: Gate, changes: Changes) -> Verdict:
+    """What an expression catches. Raises ReportError when there is nothing that it could look at:
+    a gate that checks nothing must not pass."""
+    if gate.metric in COUNTS:
+        return _judge_count(gate, changes)
+    known = [(what, d) for what, d in _differences(gate, changes) if not math.isnan(d.old)]
+    if not known:
+        raise ReportError(
+            f"--fail-if {gate.text!r}: no point of {changes.new.name} has a value of"
+            f" {gate.metric} in {changes.old.name} to compare with"
+        )
+    hits = [Hit(gate, what, d.old, d.new) for what, d in known if gate.holds(d)]
+    unknown = sum(d.significant is None for _, d in known) if gate.significant else 0
+    return Verdict(gate, hits, len(known), unknown)
+
+
+def _judge_count(gate: Gate, changes: Changes) -> Verdict:
+    new = {"added": changes.added, "removed": changes.removed}
+    found = [p.new for p in changes.failed] if gate.metric == "failed" else new[gate.metric]
+    looked_at = len(changes.pairs) + len(changes.added) + len(changes.removed)
+    if not _OPERATORS[gate.operator](len(found), gate.limit):
+        return Verdict(gate, [], looked_at)
+    names = [describe(p) for p in found] or [f"no point {gate.metric}"]
+    return Verdict(gate, [Hit(gate, name, math.nan, math.nan) for name in names], looked_at)
+
+
+def _differences(gate: Gate, changes: Changes) -> Iterator[tuple[str, Difference]]:
+    if gate.metric != "best":
+        for pair in changes.pairs:
+            if gate.metric in pair.differences:
+                yield describe(pair.new), pair.differences[gate.metric]
+        return
+    for best in changes.best:
+        if best.budget == gate.budget:
+            point = best.new or best.old
+            what = f"{setting_label(best.setting)} within {best.budget.label}"
+            yield f"{what}: {describe(point)}" if point else what, best.speed

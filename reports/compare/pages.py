@@ -1,0 +1,268 @@
+"""A comparison as Markdown, as JSON and as a page of HTML without a script."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup, escape
+
+from reports.compare.changes import JUDGED, Best, Changes, Difference, Pair, describe
+from reports.compare.gate import Verdict
+from reports.escape import markdown as md
+from reports.machine import clean
+from reports.markdown import table
+from reports.points import Point, configuration, setting_label
+from reports.words import ABSENT, figure, signed
+
+SCHEMA_NAME = "flash-sweep/compare"
+SCHEMA_VERSION = 1
+MOST_ROWS = 200  # of a table; JSON has all
+_SHOWN = ("tokens_per_s", "delta_ppl", "hit_rate", "mlp_density")
+_PLACES = {"tokens_per_s": 2, "delta_ppl": 4, "hit_rate": 4, "mlp_density": 4}
+
+Header = Sequence[str]
+Rows = list[list[str]]
+
+
+def sections(changes: Changes) -> Iterator[tuple[str, Header, Rows]]:
+    """(title, header, rows of plain text) of every table; the title says how many there are."""
+    decided = [b for b in changes.best if b.old or b.new]
+    best = [b for b in decided if b.changed]
+    yield (
+        f"Decisions that changed: {len(best)} of {len(decided)}",
+        ("Setting", "Budget", "Was", "tok/s", "Is", "tok/s", "Change"),
+        [_best(b) for b in best],
+    )
+    yield (
+        f"Points that changed: {len(changes.changed)} of {len(changes.pairs)}",
+        ("Point", *(f"{n}: was, is" for n in _SHOWN), "Sure?"),
+        [_pair(pair) for pair in _by_size(changes.changed)],
+    )
+    for title, points in (("added", changes.added), ("removed", changes.removed)):
+        yield (
+            f"Points {title}: {len(points)}",
+            ("Point", "tok/s", "ΔPPL", "Status"),
+            [_point(p) for p in points],
+        )
+
+
+def _by_size(pairs: Sequence[Pair]) -> list[Pair]:
+    """Failures first, then by the change of speed and of ΔPPL."""
+    return sorted(
+        pairs,
+        key=lambda pair: (
+            not pair.failed,
+            -_size(pair.differences["tokens_per_s"].share),
+            -_size(pair.differences["delta_ppl"].change),
+            pair.new.point_key,
+        ),
+    )
+
+
+def _size(value: float) -> float:
+    return 0.0 if math.isnan(value) else abs(value)
+
+
+def _best(best: Best) -> list[str]:
+    speed = best.speed
+    return [
+        setting_label(best.setting),
+        best.budget.label,
+        configuration(best.old) if best.old else "none within",
+        figure(speed.old),
+        configuration(best.new) if best.new else "none within",
+        figure(speed.new),
+        _share(speed),
+    ]
+
+
+def _share(found: Difference) -> str:
+    return f"{signed(100 * found.share, 2)} %" if math.isfinite(found.share) else ABSENT
+
+
+def _pair(pair: Pair) -> list[str]:
+    cells = [_two(pair.differences[name]) for name in _SHOWN]
+    status = "" if pair.old.status == pair.new.status else f"{pair.old.status} -> {pair.new.status}"
+    return [describe(pair.new), *cells, status or sure(pair.differences["delta_ppl"])]
+
+
+def _two(found: Difference) -> str:
+    if math.isnan(found.old) and math.isnan(found.new):
+        return ABSENT
+    values = f"{figure(found.old, 4)}, {figure(found.new, 4)}"
+    if found.same:
+        return f"{figure(found.new, 4)}"
+    return f"{values} ({signed(found.change, _PLACES[found.metric])})"
+
+
+def sure(found: Difference) -> str:
+    """Whether ΔPPL changed for sure, with the interval of its change."""
+    if found.significant is None or found.interval is None:
+        return "" if found.same else "unknown"
+    low, high = found.interval
+    word = "yes" if found.significant else "no"
+    return f"{word} [{signed(low, 4)}, {signed(high, 4)}]"
+
+
+def _point(p: Point) -> list[str]:
+    return [describe(p), figure(p.tokens_per_s), signed(p.delta_ppl), p.status]
+
+
+def lead(changes: Changes) -> str:
+    """One sentence about both runs."""
+    same = len(changes.pairs) - len(changes.changed)
+    return (
+        f"{changes.old.name} has {len(changes.old.points):,} points, {changes.new.name}"
+        f" {len(changes.new.points):,}; {len(changes.pairs):,} are in both, {same:,} of these are"
+        " unchanged."
+    )
+
+
+def _gates(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = []
+    for v in verdicts:
+        state = f"FAILED, {len(v.hits)} of {v.looked_at:,}" if v.hits else "passed"
+        unknown = f"; {v.unknown:,} without an interval" if v.unknown else ""
+        lines.append(f"{v.gate.text}: {state} (looked at {v.looked_at:,}{unknown})")
+        lines += [hit.text for hit in v.hits]
+    return lines
+
+
+NOTE = (
+    "A change of ΔPPL is sure when its 95 % interval, by paired bootstrap over the windows that"
+    " both runs evaluated, leaves out zero. Tokens per second follow from counts and have no"
+    " interval."
+)
+
+
+def markdown(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+    """All comparisons as Markdown; every name is escaped."""
+    parts: list[str] = []
+    for changes, verdicts in given:
+        parts += [f"# {md(changes.old.name)} and {md(changes.new.name)}", md(lead(changes))]
+        if verdicts:
+            parts += ["## Gate", "\n".join(f"- {md(line)}" for line in _gates(verdicts))]
+        for title, header, rows in sections(changes):
+            parts.append(f"## {md(title)}")
+            if rows:
+                cells = [[md(cell) for cell in row] for row in rows[:MOST_ROWS]]
+                parts += [table([md(h) for h in header], cells), _more(rows)]
+        parts.append(md(NOTE))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _more(rows: Rows) -> str:
+    return f"The first {MOST_ROWS} of {len(rows):,}." if len(rows) > MOST_ROWS else ""
+
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;"
+    "color-scheme:light dark}div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}"
+    "td,th{padding:.25rem .6rem;border-bottom:1px solid #8885;text-align:left;vertical-align:top}"
+)
+
+
+def html(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+    """All comparisons as one page that loads and runs nothing; every name is escaped."""
+    body = Markup("")
+    for changes, verdicts in given:
+        body += Markup("<h1>{} and {}</h1><p>{}</p>").format(
+            changes.old.name, changes.new.name, lead(changes)
+        )
+        if verdicts:
+            items = Markup("").join(Markup("<li>{}</li>").format(x) for x in _gates(verdicts))
+            body += Markup("<h2>Gate</h2><ul>{}</ul>").format(items)
+        for title, header, rows in sections(changes):
+            body += Markup("<h2>{}</h2>").format(title) + _html_table(header, rows)
+        body += Markup("<p>{}</p>").format(NOTE)
+    names = ", ".join(dict.fromkeys(side.name for c, _ in given for side in (c.old, c.new)))
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src"
+        " 'unsafe-inline'\"><meta name='viewport' content='width=device-width,initial-scale=1'>"
+        f"<title>{escape(names)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def _html_table(header: Header, rows: Rows) -> Markup:
+    if not rows:
+        return Markup("")
+    heads = Markup("").join(Markup("<th>{}</th>").format(h) for h in header)
+    lines = Markup("").join(
+        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in row))
+        for row in rows[:MOST_ROWS]
+    )
+    return Markup("<div tabindex='0'><table><tr>{}</tr>{}</table></div><p>{}</p>").format(
+        heads, lines, _more(rows)
+    )
+
+
+def document(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+    """All comparisons as JSON (docs/report.md)."""
+    found = {
+        "schema": SCHEMA_NAME,
+        "schema_version": SCHEMA_VERSION,
+        "failed": any(v.hits for _, verdicts in given for v in verdicts),
+        "comparisons": [_comparison(changes, verdicts) for changes, verdicts in given],
+    }
+    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _comparison(changes: Changes, verdicts: Sequence[Verdict]) -> dict[str, object]:
+    return {
+        "old": {"name": changes.old.name, "points": len(changes.old.points)},
+        "new": {"name": changes.new.name, "points": len(changes.new.points)},
+        "in_both": len(changes.pairs),
+        "changed": [
+            {
+                "old_key": pair.old.point_key,
+                "new_key": pair.new.point_key,
+                "what": describe(pair.new),
+                "old_status": pair.old.status,
+                "new_status": pair.new.status,
+                "metrics": {
+                    name: _difference(d) for name, d in pair.differences.items() if not d.same
+                },
+            }
+            for pair in changes.changed
+        ],
+        "added": [{"key": p.point_key, "what": describe(p)} for p in changes.added],
+        "removed": [{"key": p.point_key, "what": describe(p)} for p in changes.removed],
+        "best": [
+            {
+                "setting": setting_label(b.setting),
+                "budget": b.budget.label,
+                "old_key": b.old.point_key if b.old else None,
+                "new_key": b.new.point_key if b.new else None,
+                "tokens_per_s": _difference(b.speed),
+                "changed": b.changed,
+            }
+            for b in changes.best
+        ],
+        "gates": [
+            {
+                "expression": v.gate.text,
+                "failed": bool(v.hits),
+                "looked_at": v.looked_at,
+                "without_interval": v.unknown,
+                "hits": [hit.text for hit in v.hits],
+            }
+            for v in verdicts
+        ],
+    }
+
+
+def _difference(found: Difference) -> dict[str, object]:
+    interval = {"interval": clean(found.interval), "significant": found.significant}
+    return {
+        "old": clean(found.old),
+        "new": clean(found.new),
+        "change": clean(found.change),
+        "share": clean(found.share),
+        **(interval if found.metric in JUDGED else {}),
+    }
+
+
+WRITERS = {"md": markdown, "html": html, "json": document}
