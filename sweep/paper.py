@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,7 @@ def exhibits(
     drawn = build(chosen, source, place)
     files = [path for one in drawn for path in one.files]
     if summary is not None:
-        files.append(_summary(drawn, source, folders, names, place, summary))
+        files += _summary(drawn, source, folders, names, summary)
     return files
 
 
@@ -48,13 +47,17 @@ def _summary(
     source: Source,
     folders: Sequence[Path],
     names: Sequence[str],
-    place: Path,
     summary: Path,
-) -> Path:
-    runs = " ".join(folder.name for folder in folders)
+) -> list[Path]:
+    """The page, and a copy of each figure in `images/PAGE` beside it."""
+    runs = " ".join(f"runs/{folder.resolve().name}" for folder in folders)
     command = f"sweep report {runs} --paper {','.join(names)} --summary {summary.name}"
-    images = Path(os.path.relpath(place, summary.parent)).as_posix()
-    return write(summary, page(drawn, source, command, f"{images}/"))
+    images = summary.parent / "images" / summary.stem
+    images.mkdir(parents=True, exist_ok=True)
+    figures = [one.figure for one in drawn if one.figure is not None]
+    copies = [write(images / path.name, path.read_text(encoding="utf-8")) for path in figures]
+    text = page(drawn, source, command, f"images/{summary.stem}/")
+    return [*copies, write(summary, text)]
 
 
 def computed() -> Computed:
@@ -78,7 +81,7 @@ def magnitudes(run: PaperRun) -> dict[str, Magnitudes]:
     for model, key in _models(run, keys).items():
         record = store.done(key)
         counted = record is not None and record.payload.get("method") in _GLU_METHODS
-        if counted and store.artefact(key) is not None:
+        if counted and store.keeps(key):
             found[model] = _counted(Quantiles.of(store.load(key)))
     return found
 

@@ -64,12 +64,15 @@ def test_exhibits_of_a_run(folder: Path, tmp_path: Path) -> None:
     names = ["figure3", "figure4", "figure10", "table1"]
     summary = tmp_path / "docs" / "page.md"
     summary.parent.mkdir()
-    files = paper.exhibits([folder], names, tmp_path / "docs" / "images", summary)
+    files = paper.exhibits([folder], names, None, summary)
     assert files[-1] == summary
     assert {f.name for f in files} >= {"figure3.svg", "figure4.pdf", "figure10.csv", "table1.tex"}
     text = summary.read_text(encoding="utf-8")
-    assert "](images/figure3.svg)" in text
-    assert str(tmp_path) not in text.replace(str(folder.parent), "")
+    for name in ("figure3", "figure4", "figure10"):
+        assert f"](images/page/{name}.svg)" in text
+        copied = tmp_path / "docs" / "images" / "page" / f"{name}.svg"
+        assert copied.read_bytes() == (folder / "paper" / f"{name}.svg").read_bytes()
+    assert text.count(str(folder.parent)) == text.count(str(folder.parent / "reported.txt"))
 
 
 def test_what_follows_from_geometry_is_in_the_printed_tables() -> None:
