@@ -163,7 +163,14 @@ def test_the_manual_at_the_head_names_every_key():
     definitions = spec.json_schema()["$defs"]
     missing = [
         key
-        for name in ("SweepEntry", "MethodEntry", "DeviceEntry", "QuantEntry", "StudyEntry")
+        for name in (
+            "SweepEntry",
+            "MethodEntry",
+            "DeviceEntry",
+            "QuantEntry",
+            "StudyEntry",
+            "TaskEntry",
+        )
         for key in (definitions[name].get("anyOf", [definitions[name]])[-1])["properties"]
         if key not in head
     ]
