@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import sure, words
+from reports.accuracy import html_section
 from reports.counts import document, packed
 from reports.glossary import TERMS
 from reports.palette import looks
@@ -46,6 +47,7 @@ def render(run: Run) -> str:
     template = _environment().get_template("report.html.j2")
     return template.render(
         run=run,
+        accuracy=html_section(run),
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),
         measured_on=measured_on(run),

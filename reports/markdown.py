@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from reports.accuracy import markdown_section
 from reports.decisions import Decision, MethodResult
 from reports.escape import fence
 from reports.escape import markdown as md
@@ -29,6 +30,7 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
         *_figures(figures),
         *_cache_aware(run),
         *_policies(run),
+        *markdown_section(run),
         *_points(run),
         *_plan(run),
         *_failures(run),
