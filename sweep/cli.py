@@ -22,6 +22,7 @@ from sweep.cli_common import (
     StoreDir,
     Workers,
     console_on,
+    kept_at,
     options_of,
     sweep_of,
 )
@@ -83,8 +84,9 @@ def run(
         max_hours=max_hours,
         only=tuple(only),
     )
-    done = api.run(sweep, options, console)
-    _print_outcome(console, done, name)
+    with kept_at(out):
+        done = api.run(sweep, options, console)
+    _print_outcome(console, done, name, out)
     raise typer.Exit(done.exit_code)
 
 
@@ -161,7 +163,7 @@ def watch(
 def submit(
     name: Name,
     address: Annotated[str, typer.Option(help="Ray's job server, http://HOST:8265.")],
-    out: Annotated[Path, typer.Option(help="Absolute run folder that all nodes can reach.")],
+    out: Annotated[str, typer.Option(help="Absolute run folder, or a URL, that the job reaches.")],
     file: File = DEFAULT_FILE,
     set_: Set = [],  # noqa: B006
     store: StoreDir = None,
@@ -174,6 +176,20 @@ def submit(
     extra = [part for value in set_ for part in ("--set", value)]
     extra += ["--store", str(store.absolute())] if store else []
     raise typer.Exit(send(name, file, out, address, extra, wait))
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(help="URL of a run folder, as given to --out.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to put it into.")],
+) -> None:
+    """Copy a run from a URL to a folder of this machine."""
+    from sweep.mirror import Mirror, is_url
+
+    if not is_url(url):
+        raise InputError(f"{url} is no URL; write s3://…, gs://…, file:///…")
+    Mirror(url, folder).pull()
+    typer.echo(str(folder))
 
 
 @app.command()
@@ -263,7 +279,8 @@ def best(
     given = options_of(name, out, store)
     options = api.Options(given.out, given.store, address, workers, retry_failed)
     sweep = sweep_of(name, file, set_)
-    answer = searching.search(sweep, options, console_on(), budget, screen)
+    with kept_at(out):
+        answer = searching.search(sweep, options, console_on(), budget, screen)
     console_on(stderr=False).print(searching.tables(answer))
 
 
@@ -289,13 +306,14 @@ def tune(
     options = api.Options(
         folder.out, folder.store, address, workers, retry_failed, fail_fast=False, report=report
     )
-    done = run_study(found, options, console_on())
+    with kept_at(out):
+        done = run_study(found, options, console_on())
     typer.echo((done.out / "study.md").read_text(encoding="utf-8"))
     typer.echo(f"trials: {done.out / 'trials.csv'}; optuna-dashboard {done.out / 'study.journal'}")
     raise typer.Exit(done.exit_code)
 
 
-def _print_outcome(console: Console, done: Any, name: str) -> None:
+def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> None:
     from sweep.progress import duration
 
     for text in done.damaged:
@@ -314,6 +332,8 @@ def _print_outcome(console: Console, done: Any, name: str) -> None:
     report = done.out / "report.html"
     if report.exists():
         typer.echo(f"report: {report}")
+    if done.out != Path(out or done.out):
+        typer.echo(f"all of it: {out}")
 
 
 def _is_input(error: Exception) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sweep.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +24,9 @@ File = Annotated[Path, typer.Option("--file", "-f", help="Sweep file.")]
 Set = Annotated[
     list[str], typer.Option("--set", help="Override a value: sweeps.demo.windows=1 (repeatable).")
 ]
-Out = Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")]
+Out = Annotated[
+    str | None, typer.Option(help="Run folder, or a URL such as s3://… (default: runs/NAME).")
+]
 StoreDir = Annotated[Path | None, typer.Option("--store", help="Store shared by runs.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to attach to, host:port or auto.")]
 Workers = Annotated[
@@ -42,11 +48,28 @@ def sweep_of(name: str, file: Path, set_: list[str]) -> Sweep:
     return select(load(file, set_), name)
 
 
-def options_of(name: str, out: Path | None, store: Path | None) -> Options:
-    """Where a run of that name goes."""
+def options_of(name: str, out: str | None, store: Path | None) -> Options:
+    """Where a run of that name goes; for a URL, the folder of this machine that stands for it."""
     from sweep.api import Options
+    from sweep.mirror import is_url, work_folder
 
-    return Options(out=out or Path("runs") / name, store=store)
+    if store is not None and is_url(str(store).replace(":/", "://", 1)):
+        raise InputError(f"--store {store}: a store is a folder; give --out a URL instead")
+    if out is not None and is_url(out):
+        return Options(out=work_folder(out), store=store)
+    return Options(out=Path(out) if out else Path("runs") / name, store=store)
+
+
+@contextmanager
+def kept_at(out: str | None) -> Iterator[None]:
+    """Fetch a run folder that is given as a URL, and copy back what is written meanwhile."""
+    from sweep.mirror import is_url, mirrored
+
+    if out is None or not is_url(out):
+        yield
+        return
+    with mirrored(out):
+        yield
 
 
 def console_on(stderr: bool = True) -> Console:

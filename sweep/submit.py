@@ -13,13 +13,14 @@ from typing import Any
 
 from sweep import provenance
 from sweep.errors import InputError, ResourceError
+from sweep.mirror import is_url
 
 EXCLUDES = [".git", ".venv", "runs", "docs", "tests", "**/__pycache__"]
 PACKAGES = ("sweep", "methods", "simulator", "reports")
 
 
 def submit(
-    name: str, file: Path, out: Path, address: str, extra: list[str], wait: bool = True
+    name: str, file: Path, out: str, address: str, extra: list[str], wait: bool = True
 ) -> int:
     """Submit `sweep run NAME` to the cluster behind `address` and follow its log.
 
@@ -31,9 +32,9 @@ def submit(
     if program is None:
         raise ResourceError("the program `ray` is not installed beside this Python")
     inside = _inside(file)
-    if not out.is_absolute():
+    if not (is_url(out) or Path(out).is_absolute()):
         raise InputError(f"--out {out} is relative: give a folder that all nodes can reach")
-    command = ["python", "-m", "sweep", "run", name, "--file", str(inside), "--out", str(out)]
+    command = ["python", "-m", "sweep", "run", name, "--file", str(inside), "--out", out]
     follow = [] if wait else ["--no-wait"]
     done = subprocess.run(
         [
