@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reports.paper.curves import gamma_figure
 from reports.paper.exhibit import Curve, Made, Panel
-from reports.paper.lookup import how_of, models_shown, of_model, text_notes, title_of
+from reports.paper.lookup import alike, how_of, models_shown, of_model, text_notes, title_of
 from reports.paper.published import MODELS
 from reports.paper.source import Magnitudes, Source
 from reports.points import Point
@@ -104,8 +104,9 @@ def threshold_figure(source: Source) -> Made:
     points = [p for p in source.points if p.series in _WAYS and abs(p.density - 0.5) < 1e-9]
     panels, used = [], []
     for model in models_shown(points, MODELS):
+        own = alike(of_model(points, model))
         for series, title in _WAYS.items():
-            found = [p for p in of_model(points, model) if p.series == series]
+            found = [p for p in own if p.series == series]
             panels += [p for point in found[:1] if (p := _layers(source, point, title))]
             used += found[:1]
     return Made(panels=panels, notes=[*text_notes(used), *_dense(used)])

@@ -9,6 +9,7 @@ from reports.decisions import frontier_of, interpolated_at
 from reports.paper.exhibit import Curve, Made, Panel
 from reports.paper.lookup import (
     accuracy,
+    alike,
     how_of,
     middle,
     models_shown,
@@ -35,7 +36,7 @@ def density_figure(source: Source, paper_models: Sequence[str], names: Sequence[
     points = [p for p in source.points if unchanged(p) and p.allocation in ("", "paper")]
     panels, used = [], []
     for model in models_shown(points, paper_models):
-        own = [p for p in of_model(points, model) if row_name(p) in names]
+        own = alike([p for p in of_model(points, model) if row_name(p) in names])
         if len({p.density for p in own if not p.dense}) < 2:
             continue
         used += own
@@ -87,7 +88,7 @@ def oracle_figure(source: Source) -> Made:
     points = [p for p in source.points if unchanged(p) and row_name(p) in (*wanted, "dense")]
     panels, used = [], []
     for model in sorted({p.setting.model for p in points}):
-        own = of_model(points, model)
+        own = alike(of_model(points, model))
         if {row_name(p) for p in own} < set(wanted):
             continue
         used += own
@@ -104,12 +105,14 @@ def oracle_figure(source: Source) -> Made:
 
 def memory_figure(source: Source) -> Made:
     """Figure 9: perplexity over the bytes that a token uses, masks of static pruning included."""
-    groups: dict[str, dict[str, list[Point]]] = {}
+    found: dict[str, list[Point]] = {}
     for p in source.points:
-        if p.policy in ("", "none", "lfu") and math.isfinite(p.ppl):
-            name = _compression(p)
-            if name:
-                groups.setdefault(p.setting.model, {}).setdefault(name, []).append(p)
+        if p.policy in ("", "none", "lfu") and math.isfinite(p.ppl) and _compression(p):
+            found.setdefault(p.setting.model, []).append(p)
+    groups: dict[str, dict[str, list[Point]]] = {}
+    for model, members in found.items():
+        for p in alike(members):
+            groups.setdefault(model, {}).setdefault(_compression(p), []).append(p)
     panels, used = [], []
     for model in sorted(groups, key=lambda m: (m not in MODELS, m)):
         if len(groups[model]) < 2:
@@ -209,7 +212,8 @@ def policy_figure(source: Source) -> Made:
     done = [p for p in source.points if p.measured and unchanged(p)]
     panels, used = [], []
     for model in models_shown(done, MODELS):
-        own = _one_device([p for p in of_model(done, model) if row_name(p) in ("dip", "dip-ca")])
+        both = [p for p in of_model(done, model) if row_name(p) in ("dip", "dip-ca")]
+        own = _one_device(alike(_with_policies(both)))
         plain = [p for p in own if row_name(p) == "dip"]
         aware = [p for p in own if row_name(p) == "dip-ca" and p.gamma == 0.2]
         if len({p.policy for p in plain} & set(titles)) < 3:
@@ -223,6 +227,18 @@ def policy_figure(source: Source) -> Made:
         used += [*plain, *aware]
         panels.append(Panel(title_of(model), PPL, "tok/s", curves))
     return Made(panels=panels, notes=text_notes(used))
+
+
+def _with_policies(points: Sequence[Point]) -> list[Point]:
+    """The points of those ways of measuring that have several policies."""
+    ways: dict[tuple[object, ...], set[str]] = {}
+    for p in points:
+        ways.setdefault(_way(p), set()).add(p.policy)
+    return [p for p in points if len(ways[_way(p)]) > 1]
+
+
+def _way(p: Point) -> tuple[object, ...]:
+    return p.setting.text, p.setting.windows, p.setting.window_tokens, p.setting.dtype
 
 
 def _speed_curve(name: str, points: Sequence[Point], model: str, look: str) -> Curve:

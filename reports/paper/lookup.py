@@ -28,6 +28,26 @@ def of_model(points: Iterable[Point], model: str) -> list[Point]:
     return [p for p in points if p.setting.model == model]
 
 
+def alike(points: Sequence[Point]) -> list[Point]:
+    """Those points that were measured the same way: text, windows, window length and type.
+
+    Of several ways the one of most points; ties go to the paper's text, then to more tokens.
+    Perplexities of different windows must not share a column or a curve.
+    """
+    groups: dict[tuple[str, float, float, str], list[Point]] = {}
+    for p in points:
+        s = p.setting
+        groups.setdefault((s.text, s.windows, s.window_tokens, s.dtype), []).append(p)
+    if not groups:
+        return []
+    return groups[max(groups, key=lambda way: (len(groups[way]), *_preferred(way)))]
+
+
+def _preferred(way: tuple[str, float, float, str]) -> tuple[bool, float, str]:
+    text, windows, tokens, dtype = way
+    return text == PAPER_TEXT, windows * tokens, dtype
+
+
 def twin_models(points: Iterable[Point]) -> list[str]:
     """Models of the runs that the paper does not have, by name."""
     return sorted({p.setting.model for p in points} - set(MODELS))
@@ -50,7 +70,12 @@ def how_of(model: str) -> str:
 
 def at_density(points: Iterable[Point], name: str, density: float) -> Point | None:
     """The point of a row at an asked density; dense at any. Of several, the first by key."""
-    found = [
+    return min(all_at(points, name, density), key=lambda p: p.point_key, default=None)
+
+
+def all_at(points: Iterable[Point], name: str, density: float) -> list[Point]:
+    """Every point that `at_density` could mean."""
+    return [
         p
         for p in points
         if row_name(p) == name
@@ -59,7 +84,6 @@ def at_density(points: Iterable[Point], name: str, density: float) -> Point | No
         and (name == "dense" or math.isclose(p.density, density, abs_tol=1e-9))
         and p.allocation in ("", "paper")
     ]
-    return min(found, key=lambda p: p.point_key, default=None)
 
 
 def accuracy(source: Source, point: Point, task: str) -> float | None:

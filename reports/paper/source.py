@@ -51,10 +51,13 @@ class Source:
 
     runs: Sequence[PaperRun]
     computed: Computed = field(default_factory=dict)
+    chosen: Sequence[Point] | None = None
 
     @property
     def points(self) -> list[Point]:
-        """All points that ended well, run after run; a point of two runs counts once."""
+        """The chosen points, by default all that ended well; a point of two runs counts once."""
+        if self.chosen is not None:
+            return list(self.chosen)
         found = {p.point_key: p for r in self.runs for p in r.run.points if p.status == "done"}
         return list(found.values())
 

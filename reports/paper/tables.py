@@ -9,6 +9,8 @@ from reports.decisions import fastest
 from reports.paper.exhibit import Cell, Line, Made, Sheet
 from reports.paper.lookup import (
     accuracy,
+    alike,
+    all_at,
     at_density,
     middle,
     of_model,
@@ -41,12 +43,16 @@ def accuracy_table(source: Source, exhibit: str, density: float) -> Made:
     methods = _rows(p.method for p in values.values())
     columns = [(metric, model) for metric in _METRICS for model in MODELS]
     columns += [(metric, twin) for twin in twin_models(points) for metric in _METRICS]
+    own = {
+        model: alike([p for n in methods for p in all_at(of_model(points, model), n, density)])
+        for _, model in columns
+    }
     used: list[Point] = []
     lines = []
     for name in methods:
         cells = []
         for metric, model in columns:
-            point = at_density(of_model(points, model), name, density)
+            point = at_density(own[model], name, density)
             used += [point] if point else []
             ours = _value(source, point, metric)
             cells.append(_cell(ours, values.get((model, name, metric, None, None)), model, point))
@@ -131,10 +137,15 @@ class Place:
 def speed_table(source: Source, exhibit: str) -> Made:
     """Tables 2, 6 and 7: the fastest measured point within an increase of perplexity."""
     values, points = printed(exhibit), source.points
+    names = _rows(p.method for p in values.values())
+    wanted = [p for p in points if _fits(p, names)]
+    own = {model: alike(of_model(wanted, model)) for model in [*MODELS, *twin_models(points)]}
+    source = Source(source.runs, source.computed, [p for found in own.values() for p in found])
+    points = source.points
     speeds = {key: p for key, p in values.items() if p.metric == "tokens_per_s"}
     places = [*_paper_places(speeds.values(), exhibit), *_twin_places(points, exhibit)]
     budgets = sorted({p.budget for p in speeds.values() if p.budget is not None})
-    names = _rows(p.method for p in speeds.values() if p.method != "dense")
+    names = [name for name in names if name != "dense"]
     lines = [*_sizes(source, places, values, exhibit)]
     lines.append(Line("Dense", [_dense(source, place, speeds, exhibit) for place in places]))
     used: list[Point] = []
@@ -183,16 +194,23 @@ def _twin_places(points: Sequence[Point], exhibit: str) -> Iterator[Place]:
                 yield Place(model, dram, flash, None, f"{model} {dram:g} GB, {flash:g} GB/s")
 
 
+def _fits(p: Point, names: Sequence[str]) -> bool:
+    """Whether a point is of one of these rows, set up as in the paper: LFU, and γ of 0.2."""
+    return (
+        row_name(p) in names
+        and unchanged(p)
+        and (p.policy == "lfu" or p.dense)
+        and p.allocation in ("", "paper")
+        and (not p.cache_aware or p.gamma == 0.2)
+    )
+
+
 def _at(source: Source, place: Place, name: str) -> list[Point]:
+    device = place.dram_gb, place.flash_gbps
     return [
         p
         for p in of_model(source.points, place.model)
-        if row_name(p) == name
-        and unchanged(p)
-        and (p.setting.dram_gb, p.setting.flash_gbps) == (place.dram_gb, place.flash_gbps)
-        and (p.policy == "lfu" or name == "dense")
-        and p.allocation in ("", "paper")
-        and (name != "dip-ca" or p.gamma == 0.2)
+        if row_name(p) == name and (p.setting.dram_gb, p.setting.flash_gbps) == device
     ]
 
 

@@ -405,3 +405,17 @@ def test_names_in_exhibits_are_literal(tmp_path: Path) -> None:
 def test_an_exhibit_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(reports.ReportError, match=message):
         select([name])
+
+
+def test_different_windows_never_share_a_column_or_a_curve(tmp_path: Path) -> None:
+    """Three quick points on other windows stand aside for the many of one measurement."""
+    quick = [row("small", m, 0.5, windows=2, ppl=99.0) for m in ("dip", "up", "sparsegpt")]
+    source = source_of(tmp_path / "r", [*quick, *grid("small")])
+    made = tables.accuracy_table(source, "table1", 0.5)
+    found = [c.ours for *_, c in made.cells() if c.how == "twin"]
+    assert len(found) == 5
+    assert 99.0 not in found
+    (figure,) = select(["figure8"])
+    curves = figure.make(source).panels[0].curves
+    assert all(99.0 not in c.ys for c in curves)
+    assert made.notes == ["small: 141 windows of 2048 tokens of wikitext2, float32"]
