@@ -38,7 +38,11 @@ _COVERS = {
     "neuron": {"gate", "up", "down"},
     "gate-neuron": {"gate", "down"},
     "up-neuron": {"up", "down"},
+    "up-input": {"up"},
+    "gate-input": {"gate"},
 }
+_OF_INPUTS = ("input", "up-input", "gate-input")
+"""Groups whose units are those of the hidden size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,7 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
         calls: list[tuple[str, float]] = []
 
         def watch(group: str, scores: Tensor, density: float) -> Tensor:
-            units = HIDDEN if group == "input" else INTERMEDIATE
+            units = HIDDEN if group in _OF_INPUTS else INTERMEDIATE
             if tuple(scores.shape) != (1, 5, units):
                 raise BrokenError(
                     f"scores of {group} are {tuple(scores.shape)}, not [1, 5, {units}]"
@@ -195,7 +199,7 @@ def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
             view = gated_mlps(model)[1]
             expected = method.forward(view, tokens(1), _every_third)
             for group in method.groups:
-                units = HIDDEN if group == "input" else INTERMEDIATE
+                units = HIDDEN if group in _OF_INPUTS else INTERMEDIATE
                 _overwrite(view, group, torch.arange(units) % 3 != 0)
             got = method.forward(view, tokens(1), _every_third)
             _same(got, expected, "after other weights were put into units that are left out")
@@ -292,7 +296,7 @@ def _overwrite(view: GatedMLP, group: str, units: Tensor) -> None:
         gate, up = module.gate_proj.weight.data, module.up_proj.weight.data
     for name, weight in (("gate", gate), ("up", up), ("down", module.down_proj.weight.data)):
         if name in _COVERS[group]:
-            by_column = group == "input" or name == "down"
+            by_column = group in _OF_INPUTS or name == "down"
             weight[(slice(None), units) if by_column else units] = 7.5
 
 

@@ -11,6 +11,8 @@ MLP_SHARE: Mapping[str, float] = {
     "neuron": 1.0,
     "gate-neuron": 2 / 3,
     "up-neuron": 2 / 3,
+    "up-input": 1 / 3,
+    "gate-input": 1 / 3,
 }
 """Share of the MLP's weights that lies in each group (up, gate and down are equally large)."""
 

@@ -17,6 +17,7 @@ _METHODS: dict[str, str | type[Method]] = {
     "cats": "methods.cats:CATS",
     "dejavu": "methods.dejavu:DejaVu",
     "dip": "methods.dip:DIP",
+    "dip-split": "methods.dip_split:DIPSplit",
     "sparsegpt": "methods.static.sparsegpt:SparseGPT",
     "wanda": "methods.static.wanda:Wanda",
     "magnitude": "methods.static.magnitude:Magnitude",

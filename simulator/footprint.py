@@ -17,6 +17,8 @@ _COVERS = {
     "neuron": (("up", "gate", "down"), "intermediate"),
     "gate-neuron": (("gate", "down"), "intermediate"),
     "up-neuron": (("up", "down"), "intermediate"),
+    "up-input": (("up",), "hidden"),
+    "gate-input": (("gate",), "hidden"),
 }
 GROUPS = tuple(_COVERS)
 

@@ -1,14 +1,25 @@
-"""Figure 12: how DIP's density is split over its two groups."""
+"""Figures 12 and 13: how DIP's density is split over its groups."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
 from reports.frontier import pareto
 from reports.paper.exhibit import Curve, Made, Panel
-from reports.paper.lookup import title_of
+from reports.paper.lookup import (
+    alike,
+    how_of,
+    models_shown,
+    of_model,
+    text_notes,
+    title_of,
+    unchanged,
+)
+from reports.paper.published import MODELS
 from reports.paper.source import PaperRun, Source
+from reports.points import Point
 
 PAPER_LINE = (0.98499307, 0.29976478)  # slope and intercept in logits, of the released allocation
 _DENSITIES = [k / 100 for k in range(20, 100)]
@@ -74,3 +85,27 @@ def _line(name: str, line: tuple[float, float], how: str, look: str) -> Curve:
     pairs = [(3 * d - 2 * input_density(line, d), input_density(line, d)) for d in _DENSITIES]
     inside = [(mid, d_in) for mid, d_in in pairs if 0 < mid <= 1]
     return Curve(name, [m for m, _ in inside], [d for _, d in inside], how, "line", look)
+
+
+def split_figure(source: Source) -> Made:
+    """Figure 13: perplexity when W_up and W_gate have unequal densities, a curve for each size."""
+    points = [p for p in source.points if p.series == "dip-split" and math.isfinite(p.ppl)]
+    panels, used = [], []
+    for model in models_shown(points, MODELS):
+        own = alike([p for p in of_model(points, model) if unchanged(p)])
+        curves = []
+        for density in sorted({p.density for p in own}):
+            spots = {_lean(source, p): p.ppl for p in own if p.density == density}
+            if len(spots) > 1:
+                xs = sorted(spots)
+                ys = [spots[x] for x in xs]
+                curves.append(Curve(f"MLP density {density:g}", xs, ys, how_of(model)))
+        if curves:
+            used += own
+            x = "density of W_up less that of W_gate"
+            panels.append(Panel(title_of(model), x, "perplexity ↓", curves, "y"))
+    return Made(panels=panels, notes=text_notes(used))
+
+
+def _lean(source: Source, point: Point) -> float:
+    return float(json.loads(source.row(point).get("parameters") or "{}").get("lean", 0.0))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from reports.escape import markdown as md
 from reports.markdown import table
-from reports.paper.registry import NOT_DRAWN
 from reports.paper.source import Source
 from reports.paper.write import Drawn, body, label, needs
 from reports.words import signed
@@ -17,8 +16,6 @@ def page(drawn: Sequence[Drawn], source: Source, command: str, images: str) -> s
     parts = [*_head(drawn, command), *_runs(source)]
     for one in drawn:
         parts += [f"## {label(one.exhibit)}", *body(one, images)]
-    parts.append("## Not drawn")
-    parts.append("\n".join(f"- {name}: {md(why)}" for name, why in NOT_DRAWN.items()))
     return "\n\n".join(parts) + "\n"
 
 

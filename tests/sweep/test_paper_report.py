@@ -90,7 +90,6 @@ def test_what_follows_from_geometry_is_in_the_printed_tables() -> None:
     ("arguments", "message"),
     [
         (("--paper", "tabel2"), "did you mean table2"),
-        (("--paper", "figure13"), "figure13 cannot be drawn"),
         (("--summary", "page.md"), "--summary go with --paper"),
         (("--format", "odf"), "unknown format 'odf'; did you mean pdf"),
     ],
