@@ -94,7 +94,7 @@ def test_it_asks_once_for_each_group_in_order(name: str, llama: nn.Module) -> No
     hidden, intermediate = 48, 96
 
     def watch(group: str, scores: Tensor, density: float) -> Tensor:
-        units = hidden if group == "input" else intermediate
+        units = hidden if group.endswith("input") else intermediate
         assert scores.shape == (1, 5, units)
         assert (scores >= 0).all()
         calls.append((group, density))
@@ -139,7 +139,7 @@ def test_a_weight_of_a_unit_that_is_not_used_is_not_read(name: str, model: nn.Mo
     method = methods.create(name, density=middle(name))
     x = torch.linspace(-1, 1, 48).cos().reshape(1, 1, 48)  # one token, so one mask for each group
     view = gated_mlps(model)[1]
-    masks = {group: _every_third(48 if group == "input" else 96) for group in method.groups}
+    masks = {group: _every_third(48 if group.endswith("input") else 96) for group in method.groups}
 
     def given(group: str, scores: Tensor, density: float) -> Tensor:
         return masks[group].expand_as(scores).to(scores.dtype)
@@ -164,9 +164,10 @@ def _overwrite(module: Any, group: str, units: Tensor) -> None:
     gate = module.gate_up_proj.weight[:96] if fused else module.gate_proj.weight
     up = module.gate_up_proj.weight[96:] if fused else module.up_proj.weight
     down = module.down_proj.weight
-    if group == "input":
-        gate[:, units] = GARBAGE
-        up[:, units] = GARBAGE
+    if group.endswith("input"):
+        for name, weight in (("gate", gate), ("up", up)):
+            if group in ("input", f"{name}-input"):
+                weight[:, units] = GARBAGE
         return
     if group in ("neuron", "gate-neuron"):
         gate[units] = GARBAGE
