@@ -20,7 +20,7 @@ from sweep.missing import missing
 from sweep.only import selected
 from sweep.plan import Plan
 from sweep.resources import check_feasible, check_out, local_resources, needs_of
-from sweep.runfiles import LIVE, plan_summary, provenance_of
+from sweep.runfiles import LIVE, cleared, plan_summary, provenance_of
 from sweep.safefile import write_json
 from sweep.schedule import ranks
 from sweep.shape import Sweep
@@ -118,7 +118,7 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
 
     Raises InputError or ResourceError before anything is written.
     """
-    started = time.time()
+    started, began = time.time(), time.monotonic()
     check_out(options.out)
     needs = needs_of(sweep)
     if options.address is None and "RAY_ADDRESS" not in os.environ:
@@ -129,6 +129,7 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         if options.only:
             todo = selected(planned.plan, todo, options.only)
         options.out.mkdir(parents=True, exist_ok=True)
+        store.damaged += cleared(options.out)
         write_json(
             options.out / "plan.json",
             plan_summary(planned, todo) | {"store": str(options.store_folder.resolve())},
@@ -139,7 +140,7 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         about = provenance_of(planned, store, todo, started)
         about["table"] = kept_table.seal(planned, store, options.out)
         write_json(options.out / "provenance.json", about)
-    done.stop_signal, done.ran, done.seconds = stopped, len(todo), time.time() - started
+    done.stop_signal, done.ran, done.seconds = stopped, len(todo), time.monotonic() - began
     if options.report and not done.stop_signal:
         import reports
 

@@ -74,10 +74,14 @@ def sha256_of(path: Path) -> str:
 
 
 def remembered_sha256(path: Path) -> str:
-    """As `sha256_of`, computed again only when the file's size or modification time changed."""
+    """As `sha256_of`, computed again only when the file's size or times changed.
+
+    The time of the last change to the inode is among them, which no tool can set back.
+    """
     real = path.resolve()
     stat = real.stat()
     seen = {"path": str(real), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    seen |= {"ctime_ns": stat.st_ctime_ns, "inode": stat.st_ino}
     note = cache_dir() / "hashes" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:24]}.json"
     known = _read_note(note)
     if {name: known.get(name) for name in seen} == seen and "sha256" in known:

@@ -16,6 +16,8 @@ from sweep.resources import Resources
 from sweep.submit import EXCLUDES, PACKAGES
 from sweep.tasks import Record, Task, lost_record
 
+STARTS = 3
+"""How often Ray is started anew where it does not come up."""
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
 
@@ -157,7 +159,7 @@ def _run(task: Task, device: str, *inputs: Any) -> tuple[Record, Any]:
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        _start(ray, num_cpus=workers, include_dashboard=False, **quiet)
         return
     environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else _own_code()
     try:
@@ -165,6 +167,19 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise ResourceError(f"cannot attach to Ray at {address}: {first}") from None
+
+
+def _start(ray: Any, **settings: Any) -> None:
+    """A cluster of this machine; Ray gives up after half a minute where the machine is busy."""
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", **settings)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left:
+                first = str(error).strip().splitlines()[0]
+                raise ResourceError(f"Ray cannot be started on this machine: {first}") from error
 
 
 def _own_code() -> dict[str, Any]:

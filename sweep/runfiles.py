@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweep import provenance
 from sweep.errors import InputError
 from sweep.plan import KINDS
+from sweep.safefile import clear
 from sweep.store import Store
 from sweep.tasks import NO_CUDA, Record
 
@@ -22,6 +23,15 @@ LIVE = ".live.json"
 """What a running driver says of itself, for `sweep status`."""
 
 
+FILES = ("plan.json", "provenance.json", "results.parquet", "results.csv", LIVE)
+REPORT_FILES, FOLDERS = ("report.md", "report.html"), ("logs", "figures")
+
+
+def cleared(out: Path) -> list[str]:
+    """Set aside what is no file (no folder) where a run will write one; says what that was."""
+    return clear((out / name for name in FILES + REPORT_FILES), (out / name for name in FOLDERS))
+
+
 def reasons(todo: dict[str, str]) -> dict[str, int]:
     """How many tasks run for each reason, most frequent first."""
     return dict(Counter(todo.values()).most_common())
@@ -29,7 +39,7 @@ def reasons(todo: dict[str, str]) -> dict[str, int]:
 
 def status(folder: Path, store: Path | None = None) -> list[str]:
     """How far a run is, from its files alone: while it runs, after it ended, or died."""
-    planned = _read_json(folder / "plan.json")
+    planned = _read_json(folder / "plan.json", sweep=str, task_keys=dict)
     kept = Store(store or Path(planned.get("store", folder)))
     lines, open_tasks = [], 0
     for kind, keys in planned["task_keys"].items():
@@ -40,7 +50,7 @@ def status(folder: Path, store: Path | None = None) -> list[str]:
             lines.append(f"{kind}: {shown} of {len(keys)}")
     holder = kept.holder()
     if holder:
-        live = _read_json(folder / LIVE) if (folder / LIVE).exists() else {"line": "starting"}
+        live = _live(folder / LIVE)
         lines += [live["line"], *(f"  {label}" for label in live.get("running", []))]
         state = f"running ({holder})"
     else:
@@ -48,14 +58,26 @@ def status(folder: Path, store: Path | None = None) -> list[str]:
     return [f"{planned['sweep']}: {state}", *lines]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _live(path: Path) -> dict[str, Any]:
+    """What the driver says of itself; it may not have said anything yet."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _read_json(path, line=str, running=list)
+    except InputError:
+        return {"line": "starting"}
+
+
+def _read_json(path: Path, **parts: type) -> dict[str, Any]:
+    """A mapping that has these parts, each of its type."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(found[name], kind) for name, kind in parts.items()):
+            return found
+        raise ValueError("it is something else")
     except FileNotFoundError:
         raise InputError(
             f"{path.parent} is not the folder of a run: it has no {path.name}"
         ) from None
-    except ValueError:
+    except (ValueError, TypeError, LookupError, OSError):
         raise InputError(f"{path} cannot be read; run the sweep again to write it anew") from None
 
 
@@ -89,7 +111,7 @@ def provenance_of(
         "command": provenance.command(),
         "started": _iso(started),
         "finished": _iso(time.time()),
-        "seconds": round(time.time() - started, 1),
+        "seconds": round(max(0.0, time.time() - started), 1),  # the clock may have been set back
         "git": provenance.git(),
         "versions": provenance.versions(),
         "machine": provenance.machine(),

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -107,6 +107,15 @@ def stray(path: Path, folder: bool = False) -> str:
     if stat.S_ISDIR(mode):
         return "is a folder"
     return "" if stat.S_ISREG(mode) else "is no plain file"
+
+
+def clear(files: Iterable[Path], folders: Iterable[Path] = ()) -> list[str]:
+    """Set aside what is no file (no folder) where one belongs; says what that was."""
+    found = [(path, wrong) for path in files if (wrong := stray(path))]
+    found += [(path, wrong) for path in folders if (wrong := stray(path, folder=True))]
+    for path, _ in found:
+        set_aside(path)
+    return [f"{path.name} {wrong}" for path, wrong in found]
 
 
 def set_aside(path: Path) -> Path:

@@ -26,6 +26,7 @@ from sweep.safefile import (
     FULL,
     WriteError,
     append,
+    clear,
     replace,
     set_aside,
     stray,
@@ -118,7 +119,7 @@ class Store:
     def __enter__(self) -> Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            in_place = self._clear(self.folder / ".lock", self.folder / ".holder")
+            in_place = clear([self.folder / ".lock", self.folder / ".holder"])
             self._acquire()
             self._open(in_place)
         except OSError as error:
@@ -133,18 +134,11 @@ class Store:
 
     def _open(self, damaged: list[str]) -> None:
         self._read()
-        cleared = self._clear(self.journal)
+        cleared = clear([self.journal])
         self.damaged += damaged + [text for text in cleared if text not in self.damaged]
         if not cleared and (self.damaged or self._unfinished_line()):
             self._set_damage_aside()
         self._file = self.journal.open("ab", buffering=0)
-
-    def _clear(self, *paths: Path) -> list[str]:
-        """Move out of the way what is no file where one belongs; returns what it was."""
-        found = [(path, wrong) for path in paths if (wrong := stray(path))]
-        for path, _ in found:
-            set_aside(path)
-        return [f"{path.name} {wrong}" for path, wrong in found]
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
@@ -234,9 +228,7 @@ class Store:
             sync_folder(path.parent)
 
     def _make_room(self, folder: Path) -> None:
-        if wrong := stray(folder, folder=True):
-            set_aside(folder)
-            self.damaged.append(f"{folder.name} {wrong}")
+        self.damaged += clear([], [folder])
         folder.mkdir(parents=True, exist_ok=True)
 
     def keeps(self, key: str) -> bool:

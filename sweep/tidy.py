@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,21 @@ def gc(store: Store, keep: Iterable[str] | None = None, dry_run: bool = False) -
     """
     kept = set(store.records) if keep is None else set(keep) & set(store.records)
     files = list(_useless_files(store.folder, kept))
-    freed = sum(path.stat().st_size for path in files)
+    freed = sum(path.lstat().st_size for path in files)
     lines = store.lines()
     if not dry_run:
         for path in files:
-            path.unlink(missing_ok=True)
+            _remove(path)
         store.rewrite(kept)
     return Tidied(lines - len(kept), len(files), freed)
+
+
+def _remove(path: Path) -> None:
+    """A file, or a folder that stood in the place of one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _useless_files(folder: Path, kept: set[str]) -> Iterable[Path]:
@@ -40,7 +49,5 @@ def _useless_files(folder: Path, kept: set[str]) -> Iterable[Path]:
         for path in sorted(artefacts.iterdir()):
             if path.name.startswith(".") or path.stem not in kept or path.suffix == ".damaged":
                 yield path
-    damaged = folder / "journal.damaged"
-    if damaged.exists():
-        yield damaged
+    yield from sorted(folder.glob("*.damaged"))
     yield from sorted(folder.glob(".*.tmp"))

@@ -166,6 +166,7 @@ class _Walk:
         self.document = document
         self.left = MAX_VALUES
         self.open: list[yaml.Node] = []
+        self.merging = 0
 
     def value(self, node: yaml.Node, route: Route) -> Any:
         if not route:
@@ -200,7 +201,11 @@ class _Walk:
         return True
 
     def _mark(self, route: Route, node: yaml.Node) -> None:
-        self.document.places[route] = f"{self.document.source}:{node.start_mark.line + 1}"
+        place = f"{self.document.source}:{node.start_mark.line + 1}"
+        if self.merging:  # what is written out keeps its own place
+            self.document.places.setdefault(route, place)
+        else:
+            self.document.places[route] = place
 
     def _sequence(self, node: yaml.SequenceNode, route: Route) -> list[Any]:
         self._plain_tag(node, route, "seq")
@@ -245,16 +250,19 @@ class _Walk:
         for node in nodes:
             parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
             for part in parts:
+                if self.left < 0:
+                    return
                 if isinstance(part, yaml.MappingNode):
                     yield self._merged(part, route)
                 else:
                     self.document.fault(route, "<< takes a mapping or a list of mappings")
 
     def _merged(self, node: yaml.MappingNode, route: Route) -> dict[str, Any]:
-        places = dict(self.document.places)
-        value = self.value(node, route) or {}
-        self.document.places.update(places)  # what is written out keeps its own place
-        return value
+        self.merging += 1
+        try:
+            return self.value(node, route) or {}
+        finally:
+            self.merging -= 1
 
     def _key(self, node: yaml.Node, route: Route) -> str | None:
         place = f"{self.document.source}:{node.start_mark.line + 1}"

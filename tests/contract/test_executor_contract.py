@@ -153,6 +153,31 @@ def test_a_lost_worker_is_replaced_twice(on_ray: RayExecutor, tmp_path: Path) ->
     assert tasks.begun("deadly", tmp_path) == 1 + RETRIES
 
 
+def test_who_is_to_blame_is_known(on_ray: RayExecutor, tmp_path: Path) -> None:
+    """A lost input is raised on the worker, as the task's own errors are."""
+    from ray import exceptions
+
+    task = tasks.make("one", tmp_path)
+
+    def raised(cause: Exception) -> Exception:
+        return exceptions.RayTaskError("f", "the trace", cause).as_instanceof_cause()
+
+    lost = exceptions.ObjectReconstructionFailedError("0" * 56, None, "")
+    machine = [
+        lost,
+        raised(lost),
+        exceptions.WorkerCrashedError(),
+        exceptions.OutOfMemoryError("m"),
+    ]
+    records = [on_ray._failed(task, error) for error in machine]
+    assert all(record.infrastructure for record in records)
+    assert records[1].error.startswith("ObjectReconstructionFailedError: ")
+    assert all(record.log for record in records)
+    own = on_ray._failed(task, raised(ValueError("no")))
+    assert (own.status, own.infrastructure) == ("failed", False)
+    assert own.error.startswith("ValueError: ")
+
+
 def test_close_drops_what_has_not_ended(executor: Executor, tmp_path: Path) -> None:
     for n in range(6):
         executor.submit(tasks.make(f"long {n}", tmp_path, seconds=30.0), ONE, ())

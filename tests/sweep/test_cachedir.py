@@ -46,6 +46,16 @@ def test_remembered_hash_follows_the_content(cache: Path, tmp_path: Path) -> Non
             assert cachedir.remembered_sha256(path) == hashlib.sha256(content).hexdigest()
 
 
+def test_a_time_that_was_set_back_hides_no_change(cache: Path, tmp_path: Path) -> None:
+    """As by tools that copy a file with its times over another of the same size."""
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"old")
+    before, stat = cachedir.remembered_sha256(weights), weights.stat()
+    weights.write_bytes(b"new")
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert cachedir.remembered_sha256(weights) != before
+
+
 def test_remembered_hash_is_not_computed_twice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,7 +14,14 @@ import pytest
 
 from sweep import tasks as sweep_tasks
 from sweep.driver import Run
-from sweep.executor import Handle, InProcessExecutor, Outcome
+from sweep.executor import (
+    RETRIES,
+    ExecutorLostError,
+    Handle,
+    HandoverLostError,
+    InProcessExecutor,
+    Outcome,
+)
 from sweep.plan import KINDS, Plan
 from sweep.resources import Resources
 from sweep.store import Store
@@ -283,3 +290,58 @@ def test_what_nobody_needs_any_more_is_let_go(work: Work) -> None:
     run, _ = work.run()
     assert run._handles == {}
     assert run._held == {}
+
+
+def test_what_the_machine_failed_is_tried_again_a_few_times(work: Work) -> None:
+    task = work.task("hungry", do="exhaust")
+    after = work.task("after", "simulate", trace=task)
+    _, events = work.run()
+    assert work.begun("hungry") == 1 + RETRIES
+    record = Store(work.place / "store").records[task.key]
+    assert (record.status, record.infrastructure) == ("failed", True)
+    assert "MemoryError" in record.log
+    assert events.dropped_ == [after.label]
+    assert work.journal == ["hungry"]
+
+
+def test_an_error_of_its_own_is_tried_once(work: Work) -> None:
+    work.task("bad", do="raise")
+    work.run()
+    assert work.begun("bad") == 1
+
+
+class Losing(Counting):
+    """Loses what tasks hand over, or itself after some tasks."""
+
+    left: int | None = None
+
+    def get(self, handle: Handle) -> object:
+        raise HandoverLostError("ObjectLostError: what it handed over is lost")
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise ExecutorLostError("the loss of the head")
+        return super().wait(timeout)
+
+
+def test_a_hand_over_that_is_lost_is_the_machines_fault(work: Work) -> None:
+    order = work.task("order", "calibrate")
+    work.task("after", "simulate", start=order)
+    _, events = work.run(executor=Losing())
+    record = Store(work.place / "store").records[order.key]
+    assert (record.status, record.infrastructure) == ("failed", True)
+    assert record.error == "ObjectLostError: what it handed over is lost"
+    assert events.dropped_ == ["after"]
+
+
+def test_a_lost_cluster_stops_the_run_and_keeps_what_is_done(work: Work) -> None:
+    names = [f"task {n}" for n in range(6)]
+    for name in names:
+        work.task(name)
+    losing = Losing()
+    losing.left = 3
+    run, _ = work.run(executor=losing)
+    assert run.stop_signal == "the loss of the head"
+    assert work.journal == names[:3]
