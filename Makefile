@@ -2,6 +2,7 @@
 # make test      set up, then every test that takes seconds      make test-all   the slow ones too
 # make lint      ruff and pyright                                make format     let ruff rewrite
 # make bench     the measurements behind every performance claim
+# make chaos     faults injected into runs: writes docs/reliability.md
 #
 # PYTHON=…  the interpreter to build the environment from (3.11 or newer)
 # VENV=…    where the environment goes                  ARGS=…  passed on to pytest or the sweep
@@ -19,7 +20,7 @@ HAS_GPU_TORCH := import torch; assert torch.version.cuda or torch.version.hip
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell \
 	$(name) -c '$(USABLE)' >/dev/null 2>&1 && echo $(name))))
 
-.PHONY: demo test test-all lint format bench setup setup-dev clean
+.PHONY: demo test test-all lint format bench chaos setup setup-dev clean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -44,6 +45,9 @@ format: setup-dev
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup-dev
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev

@@ -50,7 +50,13 @@ def options(out: Path) -> tuple[str, ...]:
     return ("--out", str(out), "--workers", "0", "--no-report")
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=[damage.name for damage in DAMAGES])
+CASES = [
+    pytest.param(damage, id=damage.name, marks=[] if number % 4 == 0 else [pytest.mark.slow])
+    for number, damage in enumerate(DAMAGES)
+]
+
+
+@pytest.mark.parametrize("damage", CASES)
 def test_damage(damage: Damage, out: Path, small: Path, run: Run, report: Report) -> None:
     table = (out / "results.parquet").read_bytes()
     if damage.needed_again:

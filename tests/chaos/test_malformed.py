@@ -74,7 +74,13 @@ def test_they_were_good(run: Run, text: str, tmp_path: Path) -> None:
     assert check(run, "good", file) == 0
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 52), *((n, n + 62) for n in range(52, 300, 62))])
+PARTS = [
+    (0, 52),
+    *(pytest.param(n, n + 62, marks=pytest.mark.slow) for n in range(52, 300, 62)),
+]
+
+
+@pytest.mark.parametrize(("start", "stop"), PARTS)
 def test_spoiled_files(run: Run, start: int, stop: int, tmp_path: Path, report: Report) -> None:
     shipped = (ROOT / "sweeps.yaml").read_text(encoding="utf-8")
     made = spoiled([SMALL, SMALL, OTHER, OTHER, shipped], 300, SEED)[start:stop]

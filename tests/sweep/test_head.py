@@ -35,7 +35,8 @@ class Head:
     def hang_up(self) -> None:
         """End all connections, as a server does with those that say nothing."""
         for connection in self._open:
-            connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the other side may have gone first
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
         self._open.clear()
 
