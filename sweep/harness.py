@@ -196,6 +196,11 @@ def _explained(asked: Asked) -> Iterator[None]:
 # -- requests --------------------------------------------------------------------------------
 
 
+def requests(asked: Asked, leaf: str) -> list[Any]:
+    """lm-eval's requests of one task of an entry, document after document."""
+    return [instance for own in _built(asked, leaf).values() for instance in own]
+
+
 @lru_cache(maxsize=2)
 def _built(asked: Asked, leaf: str) -> dict[int, list[Any]]:
     """lm-eval's requests of a task, by document; few-shot examples are drawn in their order."""

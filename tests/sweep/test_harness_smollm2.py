@@ -84,7 +84,7 @@ def scored(one: Asked, leaf: str, name: str) -> tuple[dict[str, Any], dict[str, 
         results.append((leaf, result))
         arrays.append(handover)
     found = {n: np.concatenate([a[n] for a in arrays]) for n in arrays[0]}
-    instances = [i for own in harness._built(one, leaf).values() for i in own]
+    instances = harness.requests(one, leaf)
     return dict(merged(one, {"groups": {}, "top": leaf}, results)), found, instances
 
 
@@ -176,5 +176,5 @@ def test_data_of_the_wheel_gives_the_prompts_of_the_reference_data(shared_data: 
 
 
 def prompts(harness: Any, one: Asked, leaf: str) -> list[Any]:
-    built = harness._built(one, leaf)
-    return [instance.args for own in built.values() for instance in own]
+    built = harness.requests(one, leaf)
+    return [instance.args for instance in built]
