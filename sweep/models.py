@@ -151,12 +151,22 @@ def packable(model: PreTrainedModel) -> bool:
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     capped = getattr(config, "attn_logit_softcapping", None)
+    ropes = getattr(config, "rope_parameters", None) or {}
+    stretched = {"dynamic", "longrope"} & set(map(str, _leaves(ropes)))  # by the longest of a pass
     return (
         model._supports_attention_backend
         and kinds <= {"full_attention", "sliding_attention"}
         and not capped
+        and not stretched
         and "logits_to_keep" in inspect.signature(model.forward).parameters
     )
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Values of nested mappings."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    return [value]
 
 
 @contextmanager
