@@ -88,10 +88,29 @@ def all_at(points: Iterable[Point], name: str, density: float) -> list[Point]:
 
 def accuracy(source: Source, point: Point, task: str) -> float | None:
     """Accuracy on a downstream task in per cent; None where it was not measured."""
-    value = source.row(point).get(f"acc_{task}")
-    if value is None or value != value:
-        return None
-    return 100 * float(value)
+    value = _column(source, point, task)
+    return None if value is None else 100 * value
+
+
+def _column(source: Source, point: Point, task: str, end: str = "") -> float | None:
+    """The task's column with that end; MGSM's harness name says that answers are generated."""
+    row = source.row(point)
+    values = (row.get(f"acc_{name}{end}") for name in (task, f"{task}_direct"))
+    return next((float(v) for v in values if v is not None and v == v), None)
+
+
+def error_notes(source: Source, points: Iterable[Point], tasks: Iterable[str]) -> list[str]:
+    """How rough the accuracies of a model are, where few documents were asked."""
+    worst: dict[str, float] = {}
+    asked = list(tasks)
+    for p in points:
+        found = [e for t in asked if (e := _column(source, p, t, "_stderr")) is not None]
+        worst[p.setting.model] = max([worst.get(p.setting.model, 0.0), *found])
+    return [
+        f"{model}: standard errors of accuracies up to {100 * error:.1f} points"
+        for model, error in sorted(worst.items())
+        if error
+    ]
 
 
 def middle(values: Iterable[float]) -> float:

@@ -109,10 +109,10 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "figure12",
         "Allocation of the density between W_down and (W_up, W_gate)",
         allocation.allocation_figure,
-        (),
+        ("figure12",),
         ("allocation",),
-        "a study (`sweep tune allocation`) on a small model; the published fit is drawn from the"
-        " allocation that the paper's code was released with",
+        "both are studies; the published fit is the line of the default allocation, not read from"
+        " the printed figure",
     ),
     Exhibit(
         "figure13",

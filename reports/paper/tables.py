@@ -12,6 +12,7 @@ from reports.paper.lookup import (
     alike,
     all_at,
     at_density,
+    error_notes,
     middle,
     of_model,
     row_name,
@@ -64,7 +65,8 @@ def accuracy_table(source: Source, exhibit: str, density: float) -> Made:
         [columns[k][1] not in MODELS for k in kept],
         [Line(line.label, [line.cells[k] for k in kept]) for line in lines],
     )
-    return Made([sheet], notes=text_notes(used))
+    notes = [*text_notes(used), *error_notes(source, used, ["mmlu"])]
+    return Made([sheet], notes=notes)
 
 
 def _worth(model: str, column: int, lines: Sequence[Line]) -> bool:
@@ -116,7 +118,7 @@ def task_table(source: Source) -> Made:
             twin = "" if model in MODELS else " (twin)"
             lines += [Line(MODELS.get(model, model) + twin), *block]
     sheet = Sheet("Accuracy at 50 % MLP density", list(TASKS.values()), [False] * 8, lines)
-    return Made([sheet], notes=text_notes(used))
+    return Made([sheet], notes=error_notes(source, used, TASKS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ LEGEND = (
     " printed value, the model was not run · columns marked *twin* are a small model in the paper's"
     " layout, with no printed value to compare"
 )
+STUDIES = ("figure12", "allocation")  # what makes these is `sweep tune`
 CSV_COLUMNS: tuple[str, ...] = (
     *("exhibit", "part", "row", "column", "x", "how", "ours", "published", "difference"),
     "point_key",
@@ -90,9 +91,9 @@ def body(drawn: Drawn, images: str = "") -> Iterator[str]:
 
 def needs(exhibit: Exhibit) -> str:
     """Which sweeps would fill it."""
-    full = " or ".join(f"sweep run {name}" for name in exhibit.sweeps)
-    twin = " or ".join(
-        f"sweep {'tune' if name == 'allocation' else 'run'} {name}" for name in exhibit.twins
+    full, twin = (
+        " or ".join(f"sweep {'tune' if name in STUDIES else 'run'} {name}" for name in names)
+        for names in (exhibit.sweeps, exhibit.twins)
     )
     return "; ".join(part for part in (full, twin and f"its twin: {twin}") if part) + "."
 

@@ -242,14 +242,16 @@ def test_a_twin_is_read_at_the_same_share_of_its_perplexity(tmp_path: Path) -> N
 
 def test_accuracies_of_tasks_are_in_per_cent(tmp_path: Path) -> None:
     results = synthetic.to_table([row("phi-3-mini", "dip", 0.5)])
-    for name, value in (("acc_piqa", 0.7731), ("acc_mmlu", math.nan)):
+    columns = (("acc_piqa", 0.7731), ("acc_piqa_stderr", 0.0105), ("acc_mmlu", math.nan))
+    for name, value in (*columns, ("acc_mgsm_direct", 0.25)):
         results = results.append_column(name, [[value]])
     source = Source([read_run(synthetic.run_folder(tmp_path / "r", results))])
     made = tables.task_table(source)
     found = [c for _, _, column, c in made.cells() if column == "PIQA" and c.how == "measured"]
     assert [c.ours for c in found] == [pytest.approx(77.31)]
-    assert made.count("measured") == 1
-    assert made.count("printed") == 191
+    assert made.count("measured") == 2
+    assert made.count("printed") == 190
+    assert made.notes == ["phi-3-mini: standard errors of accuracies up to 1.1 points"]
 
 
 # -- figures ---------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import yaml
 
 import simulator
 from methods.registry import method_class
+from reports.paper.registry import EXHIBITS
+from reports.paper.write import STUDIES
 from sweep import grid, spec
 from sweep.grid import Point
 
@@ -120,6 +122,14 @@ def test_tables_6_and_7_vary_dram_and_flash(file: spec.SweepFile):
     assert {(p.device.dram_gb, p.device.flash_gbps) for p in seven} == {(4, 0.5), (4, 1), (4, 2)}
     assert {p.model for p in six + seven} == {"phi-3-medium"}
     assert evaluations(seven) < evaluations(six)
+
+
+def test_every_exhibit_of_the_paper_names_what_can_be_run(file: spec.SweepFile):
+    for exhibit in EXHIBITS:
+        for name in (*exhibit.sweeps, *exhibit.twins):
+            assert name in (file.studies if name in STUDIES else file.sweeps), name
+        assert exhibit.sweeps
+        assert exhibit.twins
 
 
 def test_densities_of_the_tables_are_dense_enough_to_search(file: spec.SweepFile):
