@@ -181,10 +181,10 @@ def _paper_places(speeds: Iterable[Published], exhibit: str) -> Iterator[Place]:
 def _twin_places(points: Sequence[Point], exhibit: str) -> Iterator[Place]:
     """For each twin the devices that are laid out like the paper's."""
     for model in twin_models(points):
-        sizes = [p.setting for p in of_model(points, model) if p.series == "dip-ca"]
-        if not sizes:
+        devices = _fullest(of_model(points, model))
+        if not devices:
             continue
-        drams, flashes = {s.dram_gb for s in sizes}, {s.flash_gbps for s in sizes}
+        drams, flashes = {dram for dram, _ in devices}, {flash for _, flash in devices}
         if exhibit == "table6":
             flashes = {middle(flashes)}
         elif exhibit == "table7":
@@ -194,6 +194,17 @@ def _twin_places(points: Sequence[Point], exhibit: str) -> Iterator[Place]:
         for dram in sorted(drams):
             for flash in sorted(flashes):
                 yield Place(model, dram, flash, None, f"{model} {dram:g} GB, {flash:g} GB/s")
+
+
+def _fullest(points: Iterable[Point]) -> list[tuple[float, float]]:
+    """(DRAM, Flash) of the devices on which the most rows were measured."""
+    found: dict[tuple[float, float], set[str]] = {}
+    for p in points:
+        if p.measured and not p.dense:
+            device = p.setting.dram_gb, p.setting.flash_gbps
+            found.setdefault(device, set()).add(row_name(p))
+    most = max((len(names) for names in found.values()), default=0)
+    return [device for device, names in found.items() if len(names) == most]
 
 
 def _fits(p: Point, names: Sequence[str]) -> bool:

@@ -438,3 +438,13 @@ def test_different_windows_never_share_a_column_or_a_curve(tmp_path: Path) -> No
     curves = figure.make(source).panels[0].curves
     assert all(99.0 not in c.ys for c in curves)
     assert made.notes == ["small: 141 windows of 2048 tokens of wikitext2, float32"]
+
+
+def test_a_twin_is_shown_on_the_devices_with_the_most_rows(tmp_path: Path) -> None:
+    aware = {"selector": "cache-aware", "gamma": 0.2}
+    rows = [row("small", "dip", 0.7, dram_gb=d, **aware) for d in (1.0, 2.0, 3.0, 4.0)]
+    rows += [row("small", "up", 0.7, dram_gb=d) for d in (1.0, 3.0, 4.0)]
+    source = source_of(tmp_path / "r", rows)
+    for exhibit, expected in (("table2", [3.0]), ("table6", [1.0, 3.0, 4.0]), ("table7", [3.0])):
+        columns = tables.speed_table(source, exhibit).sheets[0].columns
+        assert [c for c in columns if "small" in c] == [f"small {d:g} GB, 1 GB/s" for d in expected]
