@@ -43,7 +43,9 @@ class Live:
         now = time.monotonic()
         if now >= self._next_state:
             tally = self._progress.tally
-            line = f"{duration(tally.elapsed)}: {tally.line()}"
+            line = f"{duration(tally.elapsed)}: {tally.line()}, {len(tally.running)} in flight"
+            if tally.tokens:
+                line += f", {tally.tokens / tally.elapsed:,.0f} tokens evaluated per second"
             self._next_state = now + LIVE_SECONDS
             write_json(self._state, {"line": line, "running": [*tally.running.values()]})
         if now >= self._next_table:

@@ -18,6 +18,10 @@ from sweep.tasks import Record, Task, lost_record
 
 STARTS = 3
 """How often Ray is started anew where it does not come up."""
+
+NODE_DIGITS = 8
+"""Of a node's id, in the name of a worker: one machine may have several nodes."""
+
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
 
@@ -153,7 +157,11 @@ def _head_watch(ray: Any) -> HeadWatch | None:
 
 
 def _run(task: Task, device: str, *inputs: Any) -> tuple[Record, Any]:
-    return tasks.run(task, inputs, device)
+    import ray
+
+    record, handover = tasks.run(task, inputs, device)
+    node = ray.get_runtime_context().get_node_id()[:NODE_DIGITS]
+    return replace(record, worker=f"{record.worker}@{node}"), handover
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
@@ -164,7 +172,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     environment = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else _own_code()
     try:
         ray.init(address=address, runtime_env=environment, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         first = str(error).strip().splitlines()[0]
         raise ResourceError(f"cannot attach to Ray at {address}: {first}") from None
 

@@ -24,6 +24,7 @@ from sweep import plan as planning
 from sweep.grid import Grid, Point
 from sweep.materials import Materials
 from sweep.plan import Plan
+from sweep.progress import duration
 from sweep.resources import check_out
 from sweep.runfiles import plan_summary, provenance_of
 from sweep.safefile import replace as write_whole
@@ -103,8 +104,13 @@ def tune(study: Study, options: api.Options, console: Console) -> Tuned:
         options.out.mkdir(parents=True, exist_ok=True)
         _write_plan(study.tuning, planning.plan(study.settings, tuning), session, tuning)
         batches = Batches(study, session, tuning, options.out / JOURNAL)
+        begun = sum(len(setting.search.trials()) for setting in batches.settings)
+        first = time.monotonic()
         while batches.run():
-            console.print(_progress(study, batches.settings))
+            rate = session.ran["tokens"] / max(time.monotonic() - first, 1e-9)
+            left = _left(study, batches.settings, begun, time.monotonic() - first)
+            text = f"about {duration(left)} left, {rate:,.0f} tokens evaluated per second"
+            console.print(f"{_progress(study, batches.settings)}, {text}", markup=False)
         done.trials = {s.label: s.search.trials() for s in batches.settings}
         done.importance = {s.label: s.search.importance() for s in batches.settings}
         done.failed = sum(t.state == "failed" for ts in done.trials.values() for t in ts)
@@ -130,6 +136,12 @@ def _materials(
     points = [study.point(s, given, reported) for s in study.settings for given in first]
     Materials(sweep).fetch([*study.settings, *points], True, notify)
     return Materials(sweep)
+
+
+def _left(study: Study, settings: list[Setting], begun: int, elapsed: float) -> float:
+    """Seconds for the trials that are left, at the rate of those of this run."""
+    told = sum(len(setting.search.trials()) for setting in settings)
+    return elapsed / max(1, told - begun) * (study.trials * len(settings) - told)
 
 
 def _progress(study: Study, settings: list[Setting]) -> str:
