@@ -154,7 +154,7 @@ def look(one: Asked) -> dict[str, Any]:
 
 def _card_file(one: Asked) -> Path:
     own = {**one.identity, "task": one.task, "folder": one.folder, "data": one.data}
-    known = digest([own, version(), _files(one), taskdata.WHEEL.sha256])
+    known = digest([own, version(), _files(one), taskdata.WHEEL.sha256, taskdata.LAYOUT])
     return cache_dir() / "tasks" / f"{known}.json"
 
 

