@@ -102,6 +102,33 @@ def test_interpolated_values_have_measured_neighbours(random_rows: list[dict[str
             assert method.best.tokens_per_s <= found.tokens_per_s
 
 
+@given(st.lists(ROW, max_size=30))
+def test_interpolated_values_are_on_the_line_of_the_definition(
+    random_rows: list[dict[str, Any]],
+) -> None:
+    """The frontier found by comparing all pairs; the line between its two nearest points."""
+    rows = filled(random_rows)
+    for d in reports.decide(synthetic.to_table(rows), BUDGETS):
+        here = [r for r in rows if r["dram_gb"] == d.setting.dram_gb and shippable(r)]
+        for method in d.methods:
+            own = within([r for r in here if series(r) == method.series], math.inf, "delta_ppl")
+            pairs = {(r["delta_ppl"], r["tokens_per_s"]) for r in own}
+            line = sorted(
+                a for a in pairs if not any(b[0] <= a[0] and b[1] >= a[1] and b != a for b in pairs)
+            )
+            below = [p for p in line if p[0] <= d.limit]
+            above = [p for p in line if p[0] >= d.limit]
+            if not below or not above:
+                assert method.interpolated is None
+                continue
+            (x0, y0), (x1, y1) = below[-1], above[0]
+            expected = y0 if x1 == x0 else y0 + (y1 - y0) * (d.limit - x0) / (x1 - x0)
+            assert method.interpolated is not None
+            found = method.interpolated
+            assert found.tokens_per_s == pytest.approx(expected)
+            assert (found.below.delta_ppl, found.above.delta_ppl) == (x0, x1)
+
+
 def table(*rows: dict[str, Any]) -> pa.Table:
     common = {"status": "done", "policy": "lfu", "selector": "topk", "delta_ppl_high": math.nan}
     return synthetic.to_table(filled([{**common, **row} for row in rows]))
