@@ -11,6 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from reports.payload import coded
@@ -26,7 +27,8 @@ def document(run: Run) -> dict[str, Any]:
 
     `of[i]` is the place in `reads` of the counts of point `i`, or -1 where it has none or where
     they do not give the speed in the table; `static[i]` its static bytes; `dense[k]` the static
-    bytes of the dense model in setting `k`. `tasks` and `seed` are the point's, dictionary-coded.
+    bytes of the dense model in setting `k`. Lists of counts are written as `steps`, curves twice.
+    `tasks` and `seed` are the point's, dictionary-coded.
     """
     places: dict[str, int] = {}
     parsed: list[Reads | None] = []
@@ -53,7 +55,7 @@ def document(run: Run) -> dict[str, Any]:
 def packed(document: dict[str, Any]) -> str:
     """The document as base64 of deflated JSON, which needs no escaping anywhere."""
     written = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
     return base64.b64encode(deflate.compress(written) + deflate.flush()).decode()
 
 
@@ -99,14 +101,25 @@ def _written(group: Group) -> dict[str, Any]:
         "bytes": group.unit_bytes,
         "slots": group.slots,
         "used": _plain(group.used),
-        "missed": group.missed,
+        "missed": steps(group.missed),
         "count": group.count,
         "usedByLayer": _plain(group.used_by_layer),
-        "hitsByLayer": _plain(group.hits_by_layer),
-        "curve": group.hits_by_percent,
+        "hitRates": steps(_rates(group)),
+        "curve": steps(steps(group.hits_by_percent)),
     }
 
 
+def _rates(group: Group) -> list[int]:
+    """Hit rate of each layer in thousandths, which is what a chart shows; -1 for none used."""
+    pairs = zip(group.hits_by_layer, group.used_by_layer, strict=False)
+    return [round(1000 * hits / used) if used else -1 for hits, used in pairs]
+
+
 def _plain(values: Sequence[int]) -> int | Sequence[int]:
-    """One number where all are equal, as with a top-k."""
-    return values[0] if values and all(v == values[0] for v in values) else values
+    """One number where all are equal, as with a top-k; steps otherwise."""
+    return values[0] if values and all(v == values[0] for v in values) else steps(values)
+
+
+def steps(values: Sequence[int]) -> list[int]:
+    """The first value, then differences of neighbours: small numbers, which deflate well."""
+    return [*values[:1], *(b - a for a, b in pairwise(values))]

@@ -85,8 +85,8 @@ function layerRows() {
 
 function layerFigures({ g }) {
   return Array.from({ length: g.layers }, (_, k) => {
-    const used = layerValue(g.usedByLayer, k), hits = layerValue(g.hitsByLayer, k);
-    return state.layers === "density" ? used / (g.tokens * g.units) : used ? hits / used : null;
+    if (state.layers === "density") return layerValue(g.usedByLayer, k) / (g.tokens * g.units);
+    return g.hitRates[k] >= 0 ? g.hitRates[k] / 1000 : null;
   });
 }
 

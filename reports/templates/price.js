@@ -13,7 +13,17 @@ async function loadCounts() {
   return doc;
 }
 
+// The values of which counts.py wrote the first and the differences.
+function summed(list) {
+  let total = 0;
+  return list.map((step) => (total += step));
+}
+
 function completed(group) {
+  for (const name of ["used", "missed", "usedByLayer", "hitRates"]) {
+    if (Array.isArray(group[name])) group[name] = summed(group[name]);
+  }
+  group.curve = summed(summed(group.curve));
   const { used } = group;
   group.usedOf = Array.isArray(used) ? (j) => used[j] : () => used;
   group.total = sumOf(group.count, (n, j) => n * group.usedOf(j));
