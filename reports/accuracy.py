@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.escape import markdown as md
+from reports.markup import bullets, table
 from reports.points import Point, weights_label
 from reports.results import DENSE, STDERR, Row
 from reports.run import Run
@@ -152,8 +153,6 @@ def cell(score: Score) -> str:
 
 def markdown_section(run: Run) -> Iterator[str]:
     """The part of `report.md`; nothing where no task was asked for."""
-    from reports.markdown import bullets, table
-
     found = scored(run)
     if not found:
         return

@@ -5,7 +5,7 @@ Every value passes through `escape.markdown`; only this module's own words are m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from reports.accuracy import markdown_section
 from reports.decisions import Decision, MethodResult
@@ -13,6 +13,7 @@ from reports.escape import fence
 from reports.escape import markdown as md
 from reports.figures import Figure
 from reports.glossary import TERMS
+from reports.markup import bullets, table
 from reports.points import Point, Setting, configuration, device_label, weights_label
 from reports.results import Row
 from reports.run import Run
@@ -38,20 +39,6 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
         *_meaning(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: str = "") -> str:
-    """A Markdown table; `numeric` has an `r` for each column that is set to the right."""
-    ends = [
-        ("---:" if k < len(numeric) and numeric[k] == "r" else "---") for k in range(len(header))
-    ]
-    lines = [header, ends, *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def bullets(lines: Iterable[object]) -> str:
-    """A list of escaped lines."""
-    return "\n".join(f"- {md(line)}" for line in lines)
 
 
 def _head(run: Run) -> Iterator[str]:

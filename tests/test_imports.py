@@ -54,6 +54,8 @@ HOMES = {
         "sweep/store.py",
         "sweep/texts.py",
         "sweep/localdata.py",
+        "sweep/kept_table.py",
+        "sweep/mirror.py",
     ),
     "datasets": ("sweep/localdata.py",),
     "pydantic": ("sweep/",),

@@ -12,7 +12,7 @@ from reports.compare.changes import JUDGED, Best, Changes, Difference, Pair, des
 from reports.compare.gate import Verdict
 from reports.escape import markdown as md
 from reports.machine import clean
-from reports.markdown import table
+from reports.markup import table
 from reports.points import Point, configuration, setting_label
 from reports.words import ABSENT, figure, signed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports.escape import markdown as md
-from reports.markdown import table
+from reports.markup import table
 from reports.paper.source import Source
 from reports.paper.write import Drawn, body, label, needs
 from reports.words import signed

@@ -11,7 +11,7 @@ from pathlib import Path
 from reports.escape import latex as tex
 from reports.escape import markdown as md
 from reports.latex import tabular
-from reports.markdown import table
+from reports.markup import table
 from reports.paper.draw import draw
 from reports.paper.exhibit import Cell, Exhibit, Made, Sheet
 from reports.paper.source import Source

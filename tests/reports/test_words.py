@@ -13,7 +13,7 @@ from synthetic import NASTY
 
 from reports import words
 from reports.escape import fence, markdown
-from reports.markdown import bullets, table
+from reports.markup import bullets, table
 from reports.summary import flatten
 
 RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table").enable("strikethrough")
