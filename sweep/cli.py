@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -350,6 +351,18 @@ app.add_typer(tools)
 
 def main() -> None:
     """Entry point; a user's mistake is one message and an exit code, never a traceback."""
+    try:
+        _run()
+    except SystemExit as ended:
+        executor = sys.modules.get("sweep.ray_executor")
+        if executor is None or not executor.LOST:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+def _run() -> None:
     try:
         app()
     except SweepError as error:

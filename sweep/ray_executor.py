@@ -16,6 +16,8 @@ from sweep.resources import Resources
 from sweep.submit import EXCLUDES, PACKAGES
 from sweep.tasks import Record, Task, lost_record
 
+LOST: list[str] = []
+"""Heads that were lost: Ray would wait a minute for one at exit, and choose the exit code."""
 STARTS = 3
 """How often Ray is started anew where it does not come up."""
 
@@ -80,6 +82,7 @@ class RayExecutor:
             return []
         if self._head is not None and (what := self._head.lost()):
             self._lost = True
+            LOST.append(self._head.address)
             raise ExecutorLostError(f"the loss of the Ray head at {self._head.address} ({what})")
         waiting = list(self._running)
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout, fetch_local=False)

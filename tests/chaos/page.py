@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+EMPTY = "No campaign has been recorded yet: `make chaos` fills this section.\n\n"
 START, END = "<!-- figures: python -m tests.chaos -->", "<!-- end of figures -->"
 
 
@@ -46,7 +47,7 @@ def merged(faults: Iterable[Fault]) -> list[Fault]:
     return list(found.values())
 
 
-def table(faults: Iterable[Fault], seconds: float) -> str:
+def table(faults: Iterable[Fault], seconds: float, days: Sequence[str]) -> str:
     """The table as Markdown, and where it was made."""
     import ray
     import torch
@@ -55,13 +56,14 @@ def table(faults: Iterable[Fault], seconds: float) -> str:
     versions = (
         f"Python {platform.python_version()}, Ray {ray.__version__}, torch {torch.__version__}"
     )
+    when, minutes = " to ".join(dict.fromkeys((days[0], days[-1]))), seconds / 60
     return "\n".join(
         [
             "| fault | times | what happened | recovery: median (longest) |",
             "| --- | ---: | --- | --- |",
             *(fault.row() for fault in merged(faults)),
             "",
-            f"{versions}; {cores} cores shared with other work; {seconds / 60:.0f} minutes in all.",
+            f"{when}; {versions}; {cores} cores shared with other work; {minutes:.0f} minutes.",
         ]
     )
 
@@ -69,6 +71,6 @@ def table(faults: Iterable[Fault], seconds: float) -> str:
 def write(path: Path, figures: str) -> None:
     """Put the figures between their marks; the text around them stays."""
     text = path.read_text(encoding="utf-8")
-    before, rest = text.split(START)
+    before, rest = text.replace(EMPTY, "").split(START)
     after = rest.split(END)[1]
     path.write_text(f"{before}{START}\n{figures}\n{END}{after}", encoding="utf-8")

@@ -52,11 +52,15 @@ class Nodes:
         ray = Path(sys.executable).parent / "ray"
         common = ("--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats")
         command = [str(ray), "start", *arguments, *common]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return [process for process in self.processes() if process.pid not in before]
+        for _ in range(5):  # Ray gives up after half a minute where the machine is busy
+            done = subprocess.run(
+                command, env=self.environment, capture_output=True, text=True, check=False
+            )
+            started = [process for process in self.processes() if process.pid not in before]
+            if done.returncode == 0:
+                return started
+            kill(started)
+        raise AssertionError(done.stderr)
 
     def processes(self) -> list[psutil.Process]:
         return [p for p in psutil.process_iter() if str(self.folder) in _command_line(p)]

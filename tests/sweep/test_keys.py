@@ -157,8 +157,6 @@ SIMULATES = {
 }
 NEVER = {
     "sweep.api",
-    "sweep.options",
-    "sweep.planned",
     "sweep.cli",
     "sweep.driver",
     "sweep.executor",
