@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.results import machine, table
 
 THREADS, DENSITY, DRAM_GB = 1, 0.5, 0.064
-CHOICES, ROUNDS = {"task": "arc_easy", "limit": 6}, 2
-MMLU = {"task": "mmlu", "limit": 6, "shots": 5}
+CHOICES, ROUNDS = {"task": "arc_easy", "limit": 6}, 3
+MMLU = {"task": "mmlu", "limit": 8, "shots": 5}
 SUBJECTS = ("mmlu_abstract_algebra", "mmlu_high_school_biology", "mmlu_machine_learning")
 """Every nineteenth subject of the 57."""
 AT_MOST, AT_LEAST = 1.15, 2.0

@@ -18,7 +18,7 @@ def run(
 ) -> pd.DataFrame:
     """Run sweep `name` of a sweep file (a path, or a mapping of its shape); returns its table.
 
-    `options` are the fields of `sweep.api.Options`: store, address, workers, retry_failed,
+    `options` are the fields of `sweep.options.Options`: store, address, workers, retry_failed,
     fail_fast, report. Raises InputError or ResourceError for what cannot be run; tasks that fail
     are rows with status `failed`.
     """

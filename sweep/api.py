@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep import kept_table
-from sweep import plan as planning
 from sweep.accuracy import FILE as ACCURACY
-from sweep.grid import Grid, expand, only
-from sweep.materials import Materials
 from sweep.missing import missing
 from sweep.only import selected
-from sweep.plan import Plan
+from sweep.options import Options as Options
+from sweep.planned import Planned as Planned
+from sweep.planned import make_plan as make_plan
 from sweep.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.runfiles import LIVE, cleared, plan_summary, provenance_of
 from sweep.safefile import write_json
@@ -29,45 +26,6 @@ from sweep.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a sweep is run; nothing here can change a result."""
-
-    out: Path
-    store: Path | None = None
-    address: str | None = None
-    workers: int | None = None
-    """CPUs of the local Ray; 0 runs in this process; None takes all cores."""
-    retry_failed: bool = False
-    fail_fast: bool = False
-    report: bool = True
-    points: tuple[str, ...] = ()
-    """Only the points with these keys, or first digits of keys; all if empty."""
-    max_hours: float | None = None
-    """After this time nothing that runs a model is begun; the run ends as if interrupted."""
-    only: tuple[str, ...] = ()
-    """Patterns of `sweep.only`; what they do not name stays missing."""
-
-    @property
-    def store_folder(self) -> Path:
-        return self.store or self.out
-
-    @property
-    def deadline(self) -> float:
-        """On the clock of `time.monotonic`."""
-        return math.inf if self.max_hours is None else time.monotonic() + 3600 * self.max_hours
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A sweep with its points and tasks."""
-
-    sweep: Sweep
-    grid: Grid
-    plan: Plan
-    materials: Materials
 
 
 @dataclass(slots=True)
@@ -89,28 +47,6 @@ class Finished:
         if self.stop_signal and self.stop_signal != "--fail-fast":
             return 130
         return 1 if self.failed else 0
-
-
-def make_plan(
-    sweep: Sweep,
-    fetch: bool = False,
-    notify: Callable[[str], None] = print,
-    points: tuple[str, ...] = (),
-) -> Planned:
-    """Points and tasks of a sweep. With `fetch`, models and texts are made present first.
-    `points` restricts it to some, by key.
-
-    Without it nothing heavy is imported, and what is not present is planned under a note.
-    """
-    grid = only(expand(sweep), points)
-    materials = Materials(sweep, downstream=True)
-    made = planning.plan(grid.points, materials)
-    if fetch:
-        materials.fetch(grid.points, made.uses_calibration, notify)
-        if not materials.complete:
-            materials = Materials(sweep, downstream=True)
-            made = planning.plan(grid.points, materials)
-    return Planned(sweep, grid, made, materials)
 
 
 def run(sweep: Sweep, options: Options, console: Console) -> Finished:
@@ -153,7 +89,7 @@ def _execute(
 ) -> str:
     """Run the tasks; returns what stopped the run early, or nothing."""
     from sweep.driver import Run
-    from sweep.executor import open_executor
+    from sweep.executors import open_executor
     from sweep.live import Live
     from sweep.progress import Progress, Tally, past_seconds
 

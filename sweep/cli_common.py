@@ -15,7 +15,7 @@ from sweep.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweep.api import Options
+    from sweep.options import Options
     from sweep.shape import Sweep
 
 Name = Annotated[str, typer.Argument(help="Name of a sweep in the sweep file.")]
@@ -50,8 +50,8 @@ def sweep_of(name: str, file: Path, set_: list[str]) -> Sweep:
 
 def options_of(name: str, out: str | None, store: Path | None) -> Options:
     """Where a run of that name goes; for a URL, the folder of this machine that stands for it."""
-    from sweep.api import Options
     from sweep.mirror import is_url, work_folder
+    from sweep.options import Options
 
     if store is not None and is_url(str(store).replace(":/", "://", 1)):
         raise InputError(f"--store {store}: a store is a folder; give --out a URL instead")

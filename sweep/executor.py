@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sweep import tasks
 from sweep.errors import SweepError
 from sweep.resources import Resources, local_resources
 from sweep.tasks import Record, Task
-
-if TYPE_CHECKING:
-    from sweep.api import Options
 
 Handle = Any
 """A value that an executor keeps: an object in this process, or a reference to one elsewhere."""
@@ -90,12 +87,3 @@ class InProcessExecutor:
 
     def close(self) -> None:
         self._waiting.clear()
-
-
-def open_executor(options: Options) -> Executor:
-    """This process for no workers, Ray otherwise. Raises ResourceError."""
-    if options.workers == 0:
-        return InProcessExecutor()
-    from sweep.ray_executor import RayExecutor
-
-    return RayExecutor(options.address, options.workers)

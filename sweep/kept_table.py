@@ -15,7 +15,7 @@ from sweep.keys import code_fingerprint, digest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sweep.api import Planned
+    from sweep.planned import Planned
     from sweep.store import Store
 
 FILES = ("results.parquet", "results.csv")

@@ -17,7 +17,7 @@ from sweep.store import Store
 from sweep.tasks import NO_CUDA, Record
 
 if TYPE_CHECKING:
-    from sweep.api import Planned
+    from sweep.planned import Planned
 
 LIVE = ".live.json"
 """What a running driver says of itself, for `sweep status`."""

@@ -16,7 +16,8 @@ from rich.text import Text
 from sweep import api, table
 from sweep.driver import Run
 from sweep.errors import SweepError
-from sweep.executor import Executor, open_executor
+from sweep.executor import Executor
+from sweep.executors import open_executor
 from sweep.materials import Materials
 from sweep.missing import missing
 from sweep.plan import Plan, PlannedPoint

@@ -40,6 +40,7 @@ HOMES = {
         "sweep/transform.py",
         "sweep/packed.py",
         "sweep/sessions.py",
+        "sweep/tasks.py",
         "sweep/harness.py",
     ),
     "peft": ("methods/",),

@@ -157,6 +157,8 @@ SIMULATES = {
 }
 NEVER = {
     "sweep.api",
+    "sweep.options",
+    "sweep.planned",
     "sweep.cli",
     "sweep.driver",
     "sweep.executor",
