@@ -52,6 +52,7 @@ class Nodes:
         ray = Path(sys.executable).parent / "ray"
         common = ("--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats")
         command = [str(ray), "start", *arguments, *common]
+        error = ""
         for _ in range(5):  # Ray gives up after half a minute where the machine is busy
             done = subprocess.run(
                 command, env=self.environment, capture_output=True, text=True, check=False
@@ -60,7 +61,8 @@ class Nodes:
             if done.returncode == 0:
                 return started
             kill(started)
-        raise AssertionError(done.stderr)
+            error = done.stderr
+        raise AssertionError(error)
 
     def processes(self) -> list[psutil.Process]:
         return [p for p in psutil.process_iter() if str(self.folder) in _command_line(p)]

@@ -219,7 +219,10 @@ def test_a_gpu_where_there_is_none(
     file = write(tmp_path, resources={"evaluate": {"gpu": 1}})
     called = call("run", "s", "--file", file, "--out", "out")
     assert called.code == 3
-    assert "evaluate ask for 1 CPU and 1 GPU each, but this machine has 2 CPU and 0" in called.err
+    assert (
+        "evaluate, score ask for 1 CPU and 1 GPU each, but this machine has 2 CPU and 0"
+        in called.err
+    )
     assert not (tmp_path / "out").exists()
 
 

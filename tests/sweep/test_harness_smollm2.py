@@ -114,7 +114,8 @@ def test_the_dense_model_scores_as_by_lm_eval(
     one = entry(str(path), **settings)
     found, _, _ = scored(one, leaf, "dense")
     manager = TaskManager(include_path=str(path.parent), include_defaults=False)
-    theirs: Any = lm_eval.simple_evaluate(
+    evaluate_theirs: Any = lm_eval.simple_evaluate
+    theirs: Any = evaluate_theirs(
         their_adapter(),
         tasks=[leaf],
         task_manager=manager,
