@@ -64,7 +64,7 @@ def _order(rows: list[Row], density: float, exhibit: str) -> str:
     own = sorted((r for r in rows if r["density"] == density), key=lambda r: r["ppl"])
     printed = {model: _printed(exhibit, model) for model in _PAPER_MODELS}
     columns = ["method", "perplexity", "ΔPPL", "interval", "density used", "extra MB"]
-    columns += [f"{exhibit.title()}, {model}" for model in printed]
+    columns += [f"{exhibit.replace('table', 'Table ')}, {model}" for model in printed]
     lines = [[*_figures(row), *_beside(row["label"], printed)] for row in own]
     ours = {row["label"]: row["ppl"] for row in own}
     agreement = [_agreement(ours, model, values) for model, values in printed.items()]
