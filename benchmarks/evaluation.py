@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from benchmarks.results import machine, table
 
-THREADS, WINDOW_TOKENS, ROUNDS, DENSITY, DRAM_GB = 1, 2048, 3, 0.5, 0.064
+THREADS, WINDOW_TOKENS, ROUNDS, DENSITY, DRAM_GB = 1, 2048, 5, 0.5, 0.064
 AT_MOST = {"dip": 1.08, "dip-ca": 1.10}
 
 
