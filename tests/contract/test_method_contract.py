@@ -60,7 +60,7 @@ def test_it_is_a_value(name: str) -> None:
 def test_its_parameters_make_it_again(name: str) -> None:
     method = methods.create(name, density=middle(name))
     assert methods.create(name, density=method.density, **method.parameters()) == method
-    assert set(method.parameters()) == set(methods.parameter_names(name))
+    assert set(method.parameters()) <= set(methods.parameter_names(name))
 
 
 @pytest.mark.parametrize("name", NAMES)

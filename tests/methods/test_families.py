@@ -52,7 +52,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 FUSED = ("Phi3", "Glm4")
 STATIC = ("magnitude", "wanda", "sparsegpt")
-DYNAMIC = ("glu", "glu-oracle", "gate", "up", "dip")
+DYNAMIC = ("glu", "glu-oracle", "gate", "up", "dip", "dip-split")
 
 
 @cache

@@ -23,6 +23,7 @@ class Head:
         self._server = socket.create_server(("127.0.0.1", self.port))
         self.port = self._server.getsockname()[1]
         self._open: list[socket.socket] = []
+        self.accepted = threading.Event()
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 
     def _accept(self, server: socket.socket) -> None:
@@ -31,6 +32,7 @@ class Head:
                 connection, _ = server.accept()
                 connection.sendall(b"hello")
                 self._open.append(connection)
+                self.accepted.set()
 
     def hang_up(self) -> None:
         """End all connections, as a server does with those that say nothing."""
@@ -59,6 +61,7 @@ def watch(head: Head, names: list[str], patience: float = 60.0) -> HeadWatch:
     made = HeadWatch(
         f"127.0.0.1:{head.port}", lambda: names.pop(0) if len(names) > 1 else names[0], patience
     )
+    assert head.accepted.wait(10)
     assert made.lost() == ""
     return made
 
