@@ -36,7 +36,7 @@ function drawImportance() {
   box.hidden = !entries.length;
   if (!entries.length) return;
   const traces = entries.map(([k, shares]) => ({ type: "bar", orientation: "h", name: literal(metricWord(names[Number(k)])), y: Object.keys(shares).map(literal), x: Object.values(shares).map((s) => 100 * s), hovertemplate: "%{y}: %{x:.1f} %<extra></extra>", marker: { color: Number(k) ? css("--open") : css("--accent") } }));
-  Plotly.react("importance", traces, plotLayout({ barmode: "group", showlegend: entries.length > 1, xaxis: { title: "share of what varies, %", range: [0, 100] }, yaxis: { title: "" } }), CONFIG);
+  Plotly.react("importance", traces, plotLayout({ barmode: "group", showlegend: entries.length > 1, xaxis: { title: "share of what varies, %", range: [0, 100] }, yaxis: { title: "", type: "category", automargin: true } }), CONFIG);
 }
 
 function drawStudyFrontier() {

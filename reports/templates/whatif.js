@@ -197,7 +197,9 @@ function resetDevice() {
   changeDevice();
 }
 
+// The counts are the last and largest part of the page: charts do not wait for them.
 async function enableWhatIf() {
+  if (document.readyState === "loading") await new Promise((then) => document.addEventListener("DOMContentLoaded", then, { once: true }));
   const form = document.getElementById("what");
   if (!form) { document.documentElement.dataset.counts = "yes"; return; }
   try {
