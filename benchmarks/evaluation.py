@@ -26,8 +26,8 @@ def report() -> str:
     about = (
         f"{machine()}. SmolLM2-135M, float32, a window of {WINDOW_TOKENS} tokens of the embedded "
         f"text, density {DENSITY}; the trace is recorded. CPU time of the process, "
-        f"{ROUNDS} rounds of all three in turn; ratios are of runs in one round, the median (and the "
-        "least and most), so that a processor that slows down does so for all."
+        f"{ROUNDS} rounds of all three in turn; ratios are of runs in one round, the median (and "
+        "the least and most), so that a processor that slows down does so for all."
     )
     return "\n\n".join(["## Evaluation", about, table(columns, rows)])
 
