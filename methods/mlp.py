@@ -22,6 +22,8 @@ class UnsupportedModelError(ValueError):
 class GatedMLP:
     """W_down (W_up x * act(W_gate x)) of one decoder layer, by calling the module's own parts.
 
+    Where the module activates W_up x too (dReLU), what `gate_up` calls up is the activated one.
+
     Calling modules rather than reading weights keeps biases, adapters and quantised layers.
     """
 
@@ -74,7 +76,8 @@ def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
     for gate_name, up_name, down_name in _SEPARATE:
         gate, up, down = (_child(module, name) for name in (gate_name, up_name, down_name))
         if gate is not None and up is not None and down is not None:
-            return _checked(layer, path, module, _separate(gate, up), down, up, 1)
+            both = _separate(gate, up, getattr(module, "up_act", None))
+            return _checked(layer, path, module, both, down, up, 1)
     fused, down = _child(module, "gate_up_proj"), _child(module, "down_proj")
     if fused is not None and down is not None:
         return _checked(layer, path, module, _fused(fused), down, fused, 2)
@@ -94,7 +97,11 @@ def _child(module: nn.Module, name: str) -> nn.Module | None:
     return child if isinstance(child, nn.Module) else None
 
 
-def _separate(gate: nn.Module, up: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _separate(
+    gate: nn.Module, up: nn.Module, up_act: Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    if up_act is not None:  # dReLU: W_up x is what the activation leaves of it
+        return lambda x: (gate(x), up_act(up(x)))
     return lambda x: (gate(x), up(x))
 
 

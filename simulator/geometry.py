@@ -153,6 +153,7 @@ _BUILT_IN = {
         Geometry("mistral-7b", 32, 4096, 14336, 32, 8, 128, 32000),
         Geometry("llama-2-7b", 32, 4096, 11008, 32, 32, 128, 32000),
         Geometry("relu-llama-7b", 32, 4096, 11008, 32, 32, 128, 32000),
+        Geometry("turbosparse-mistral-7b", 32, 4096, 14336, 32, 8, 128, 32064),
         Geometry("smollm2-135m", 30, 576, 1536, 9, 3, 64, 49152, tied_embeddings=True),
     )
 }

@@ -1,4 +1,4 @@
-"""Load models and tokenizers: the only file that imports transformers, and only when called.
+"""Load models and tokenizers: with drelu.py all that imports transformers, and only when called.
 
     models.resolve("smollm2-135m")            # what a name means        (sweep/weights.py)
     models.fingerprint(ref)                   # sha256 of its content    (sweep/weights.py)
@@ -21,7 +21,7 @@ from functools import lru_cache, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import fetch, hub
+from sweep import fetch, heap, hub
 from sweep.cachedir import cache_dir, locked, remembered_sha256, staged
 from sweep.errors import InputError
 from sweep.weights import (
@@ -113,6 +113,7 @@ def load(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedMod
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known{nearest(dtype, DTYPES)}")
     folder = prepare(ref)
+    heap.keep()
     with _quiet(), _explained(ref):
         model, report = _from_folder(folder, dtype, device)
     missing = sorted(report["missing_keys"])
@@ -192,6 +193,9 @@ def attention(model: PreTrainedModel, function: Callable[..., Any]) -> Iterator[
 def _tokenizer_in(folder: Path, ref: str) -> Any:
     from transformers import AutoTokenizer
 
+    from sweep import drelu
+
+    drelu.register()
     with _quiet(), _explained(ref):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
@@ -200,6 +204,9 @@ def _from_folder(folder: Path, dtype: str, device: str) -> tuple[Any, dict[str, 
     import torch
     from transformers import AutoModelForCausalLM
 
+    from sweep import drelu
+
+    drelu.register()
     loaded_with_report: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),

@@ -53,8 +53,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         activations.histogram_figure,
         ("figure3",),
         ("small-figure4",),
-        "ReluLLaMA stands for TurboSparse-Mistral, whose model code is never run here;"
-        f" {_NO_NUMBERS}",
+        _NO_NUMBERS,
     ),
     Exhibit(
         "figure4",
@@ -70,8 +69,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         curves.oracle_figure,
         ("figure6",),
         ("small-figure6",),
-        "perplexity stands beside MMLU, which is drawn where it was measured; ReluLLaMA and Llama 2"
-        f" stand for TurboSparse-Mistral and Mistral; {_NO_NUMBERS}",
+        f"perplexity stands beside MMLU, which is drawn where it was measured; {_NO_NUMBERS}",
     ),
     Exhibit(
         "figure8",
