@@ -209,8 +209,14 @@ def gc(
 
     if not store.is_dir():
         raise InputError(f"{store} is no folder")
-    plans = [api.make_plan(sweep_of(name, file, [])).plan for name in keep]
-    keys = {key for plan in plans for key in plan.tasks} if plans else None
+    needed: set[str] = set()
+    for name in keep:
+        planned = api.make_plan(sweep_of(name, file, []))
+        if not planned.materials.complete:
+            why = "; ".join(planned.materials.notes) or "its texts are not read yet"
+            raise InputError(f"what {name} needs is not known, so nothing is removed: {why}")
+        needed |= set(planned.plan.tasks)
+    keys = needed if keep else None
     with Store(store) as opened:
         done = tidy(opened, keys, dry_run)
     verb = "would be removed" if dry_run else "removed"
