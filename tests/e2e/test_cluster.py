@@ -1,4 +1,4 @@
-"""A head that is started by hand, and jobs on it: by `sweep submit`, and by Ray itself.
+"""Clusters: a head that is started by hand, jobs on it, and two nodes of which one has a GPU.
 
 Everything is on loopback, with ports and processes of its own.
 """
@@ -17,17 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from sweep.ray_executor import NODE_DIGITS
 from sweep.store import Store
 from sweep.submit import PACKAGES
+from sweep.tasks import NO_CUDA
 from tests.e2e.runs import ROOT, TIMEOUT, command, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
 STARTS = 6
+TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass(frozen=True)
@@ -184,3 +188,96 @@ def test_a_job_of_ray_itself_runs_a_sweep(
     done = head.call(*submit, "--", *run, "--out", out, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (out / "results.parquet").read_bytes() == reference(folder, tmp_path / "one")
+
+
+def test_a_stopped_job_goes_on_where_it_was(
+    head: Head, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, out = project(windows=40), tmp_path / "out"
+    words = command("submit", "tiny", "--address", head.jobs, "--out", out, "--no-wait")
+    sent = head.call(*words, cwd=folder)
+    assert sent.returncode == 0, sent.stderr
+    job = next(w.strip("'") for w in sent.stdout.split() if "raysubmit_" in w)
+    journal, until = out / "journal.jsonl", time.monotonic() + TIMEOUT
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 5:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    stopped = head.call(BIN / "ray", "job", "stop", "--address", head.jobs, job, cwd=folder)
+    assert stopped.returncode == 0, stopped.stderr
+    logs = head.call(BIN / "ray", "job", "logs", "--address", head.jobs, job, cwd=folder)
+    assert "stopped by SIGTERM; run the same command again to go on" in logs.stdout
+    before = len(Store(out).records)
+    assert before < 400
+    assert Store(out).holder() == ""
+    again = head.call(*command("submit", "tiny", "--address", head.jobs, "--out", out), cwd=folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"7 points, {400 - before} tasks run" in again.stdout + again.stderr
+    assert (out / "results.parquet").read_bytes() == reference(folder, tmp_path / "one")
+
+
+def test_a_head_with_tokens_wants_the_token(project: Callable[..., Path], tmp_path: Path) -> None:
+    """Attached and as a job: with the token it runs, without it the refusal is one message."""
+    (tmp_path / "head").mkdir()
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    started = start_head(tmp_path / "head", **given)
+    head = next(started)
+    try:
+        folder, out = project(windows=1), tmp_path / "out"
+        run = command("run", "tiny", "--address", head.address, "--out", out, "--no-report")
+        done = head.call(*run, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        refused = head.call(*run, cwd=folder, RAY_AUTH_TOKEN="f" * 32)
+        assert refused.returncode != 0
+        assert "Traceback" not in refused.stderr
+        submit = command("submit", "tiny", "--address", head.jobs, "--out", tmp_path / "job")
+        job = head.call(*submit, cwd=folder)
+        assert job.returncode == 0, job.stdout + job.stderr
+    finally:
+        started.close()
+
+
+# -- two nodes ---------------------------------------------------------------------------------
+
+
+def test_accuracy_goes_to_the_gpu_and_simulation_elsewhere(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is only a number here: torch sees none, so the CPU computes, and a note says so."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")  # a busy machine is slow
+    folder, out = project(), tmp_path / "out"
+    quiet = {"num_cpus": 2, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=quiet)
+    try:
+        gpu = cluster.add_node(num_cpus=1, num_gpus=1)
+        attached = ("run", "tiny", "--address", str(cluster.address), "--no-report")
+        words = command(*attached, "--out", out)
+        done = subprocess.run(
+            words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+        )
+        assert done.returncode == 0, done.stderr
+        asked = ["--set", "sweeps.tiny.resources={evaluate: {gpu: 2}}", "--out", tmp_path / "no"]
+        much = command(*attached, *asked)
+        refused = subprocess.run(
+            much, cwd=folder, env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+        )
+    finally:
+        cluster.shutdown()
+    assert refused.returncode == 3, refused.stderr
+    assert "evaluate ask for 1 CPU and 2 GPU each, but no machine of the Ray" in refused.stderr
+    nodes: dict[str, list[str]] = {}
+    for record in Store(out).records.values():
+        nodes.setdefault(record.kind, []).append(record.worker.partition("@")[2])
+    assert set(nodes["evaluate"]) == {gpu.node_id[:NODE_DIGITS]}
+    elsewhere = [node for node in nodes["simulate"] if node != gpu.node_id[:NODE_DIGITS]]
+    assert len(elsewhere) > len(nodes["simulate"]) / 2
+    table = pq.read_table(out / "results.parquet").to_pylist()
+    assert {row["status"] for row in table} == {"done"}
+    import torch
+
+    if not torch.cuda.is_available():
+        notes = json.loads((out / "provenance.json").read_text())["notes"]
+        assert f"16 tasks: {NO_CUDA}" in notes
+        assert (out / "results.parquet").read_bytes() == reference(folder, tmp_path / "one")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from methods.apply import applied
+from methods.apply import applied, weights_replaced
 from methods.registry import create
+from methods.training import fitted
 from sweep import models, tasks
 from sweep.asked import Asked
 from sweep.errors import InputError
@@ -237,6 +238,69 @@ def test_a_killed_run_goes_on_where_it_was(
     _, whole = tinysweep.run(sweep, tmp_path / "whole")
     names = ["acc_both", "acc_both_stderr", "ppl"]
     assert resumed[names].equals(whole[names])
+
+
+CHANGED = [
+    {"method": "dense", "quant": [{"method": "rtn", "bits": 3, "group_size": 16}]},
+    {"method": "sparsegpt", "density": 0.5, "calibration_windows": 2},
+    {"method": "dejavu", "density": 0.6, **tinysweep.SMALL_DEJAVU},
+    {"method": "dip+lora", "density": 0.6, **tinysweep.SMALL_LORA},
+]
+
+
+def test_trained_methods_and_changed_weights_are_scored_as_by_a_plain_loop(
+    tiny_llama: Path, tmp_path: Path, tiny_text: str, monkeypatch: pytest.MonkeyPatch
+):
+    entry = {"task": str(tinytasks.write(tmp_path / "tasks") / "even.yaml"), "limit": 3}
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, entry, methods=["dense", *CHANGED])
+    original, scored = tasks.run, []
+
+    def run(task: tasks.Task, inputs: tuple[Any, ...], *arguments: Any) -> Any:
+        answer = original(task, inputs, *arguments)
+        if task.kind == "score":
+            given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
+            scored.append((task.payload | task.where, given, answer[1]))
+        return answer
+
+    monkeypatch.setattr(tasks, "run", run)
+    done, _ = tinysweep.run(sweep, tmp_path / "run")
+    assert done.failed == []
+    assert (
+        sorted(name for _, inputs, _ in scored for name in inputs)
+        == ["trained"] * 2 + ["weights"] * 2
+    )
+    sums = set()
+    for payload, inputs, handed in scored:
+        expected = plainly(payload, inputs)
+        assert np.abs(handed["loglikelihood"] - expected).max() < 1e-4
+        sums.add(round(sum(expected), 3))
+    assert len(sums) == len(scored) == 5  # every one of them has a say
+
+
+def plainly(payload: dict[str, Any], inputs: dict[str, Any]) -> list[float]:
+    """Log-likelihoods of a shard's requests, one after the other."""
+    from lm_eval.models.huggingface import HFLM
+
+    from sweep import harness
+
+    adapter: Any = HFLM
+    model = models.loaded(payload["model"])
+    lm = adapter(pretrained=model, tokenizer=models.tokenizer(payload["model"]))
+    instances = harness.requests(Asked.from_json(json.loads(payload["asked"])), payload["task"])
+    untrained = create(payload["method"], payload["density"], **payload["parameters"])
+    found = []
+    with (
+        weights_replaced(model, inputs.get("weights", {})),
+        fitted(model, untrained, inputs.get("trained")) as method,
+        torch.inference_mode(),
+        applied(model, method) if method.groups else nullcontext(),
+    ):
+        for instance in instances:
+            context, continuation = lm._encode_pair(*instance.args)
+            tokens = torch.tensor([(context + continuation)[:-1]])
+            rows = model(input_ids=tokens).logits[0, -len(continuation) :].log_softmax(-1)
+            found.append(float(rows.gather(1, torch.tensor(continuation)[:, None]).sum()))
+    return found
 
 
 def test_more_documents_take_up_the_shards_that_are_done(
