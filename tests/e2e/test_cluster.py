@@ -226,7 +226,8 @@ def test_a_head_with_tokens_wants_the_token(project: Callable[..., Path], tmp_pa
         run = command("run", "tiny", "--address", head.address, "--out", out, "--no-report")
         done = head.call(*run, cwd=folder)
         assert done.returncode == 0, done.stderr
-        refused = head.call(*run, cwd=folder, RAY_AUTH_TOKEN="f" * 32)
+        new = (*run[:-3], "--out", str(tmp_path / "refused"), "--no-report")
+        refused = head.call(*new, cwd=folder, RAY_AUTH_TOKEN="f" * 32)
         assert refused.returncode != 0
         assert "Traceback" not in refused.stderr
         submit = command("submit", "tiny", "--address", head.jobs, "--out", tmp_path / "job")
@@ -266,7 +267,9 @@ def test_accuracy_goes_to_the_gpu_and_simulation_elsewhere(
     finally:
         cluster.shutdown()
     assert refused.returncode == 3, refused.stderr
-    assert "evaluate ask for 1 CPU and 2 GPU each, but no machine of the Ray" in refused.stderr
+    assert (
+        "evaluate, score ask for 1 CPU and 2 GPU each, but no machine of the Ray" in refused.stderr
+    )
     nodes: dict[str, list[str]] = {}
     for record in Store(out).records.values():
         nodes.setdefault(record.kind, []).append(record.worker.partition("@")[2])
