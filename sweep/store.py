@@ -71,6 +71,8 @@ class Store:
         self.damaged: list[str] = []
         self.records: dict[str, Record] = {}
         self._latest: dict[tuple[str, str], Record] = {}
+        self._text = b""
+        """Digest of the journal as it was read."""
         self._file: IO[bytes] | None = None
         self._lock = filelock.FileLock(folder / ".lock")
         self._read()
@@ -78,16 +80,20 @@ class Store:
     # -- reading -----------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self.damaged.clear()
-        self.records.clear()
-        self._latest.clear()
+        """Read the journal, unless it is, to the bit, what was read before without a fault."""
         try:
             wrong = stray(self.journal)
             text = b"" if wrong else self.journal.read_bytes()
         except FileNotFoundError:
-            return
+            wrong, text = "", b""
         except OSError as error:
             raise InputError(f"cannot read {self.journal}: {error.strerror}") from None
+        before, self._text = self._text, hashlib.sha256(text).digest()
+        if self._text == before and not wrong and not self.damaged:
+            return
+        self.damaged.clear()
+        self.records.clear()
+        self._latest.clear()
         if wrong:
             self.damaged.append(f"{self.journal.name} {wrong}")
         for number, line in enumerate(text.split(b"\n"), start=1):
