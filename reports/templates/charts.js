@@ -128,7 +128,7 @@ function frontiers() {
 }
 
 // Points behind the frontiers are thinned evenly where there are too many to draw at once.
-const MOST_DRAWN = 2000;
+const MOST_DRAWN = 1200;
 function thinned(indices) {
   const step = Math.ceil(indices.length / MOST_DRAWN);
   return step > 1 ? indices.filter((_, k) => k % step === 0) : indices;

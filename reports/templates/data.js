@@ -12,11 +12,12 @@ const gain = (i) => now("tokens_per_s", i) / now("tokens_per_s_dense", i);
 // Words: the same rules as words.py.
 const ABSENT = "–";
 const known = (x) => x !== null && x !== undefined && Number.isFinite(x);
+const GROUPED = Array.from({ length: 9 }, (_, n) => new Intl.NumberFormat("en-US", { minimumFractionDigits: n, maximumFractionDigits: n }));
 function figure(x, digits = 3) {
   if (!known(x)) return ABSENT;
   if (x === 0) return "0";
   const places = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(x))));
-  return x.toLocaleString("en-US", { minimumFractionDigits: Math.min(places, 8), maximumFractionDigits: Math.min(places, 8) });
+  return GROUPED[Math.min(places, 8)].format(x);
 }
 const fixed = (x, places) => (known(x) ? x.toFixed(places) : ABSENT);
 const signed = (x, places = 3) => (known(x) ? x === 0 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(places) : ABSENT);
