@@ -137,7 +137,9 @@ def _change(ratio: float) -> str:
 
 def _verdict(fewer: int, compared: int, middle: float) -> str:
     if fewer == compared:
-        return "The paper reports the same: cache-aware selection always needs less Flash."
+        return (
+            "The paper reports the same (Figure 10): cache-aware selection always needs less Flash."
+        )
     if middle < 1:
         return "The paper reports fewer throughout; here that holds at most points, not at all."
     return "This is not what the paper reports, which is fewer."

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_SIMPLEST = ("", "none", "lru", "lfu", "static")
+
 
 @dataclass(frozen=True, slots=True)
 class Interpolated:
@@ -43,7 +45,8 @@ class MethodResult:
 class Decision:
     """The answer for one device setting and one budget.
 
-    best          fastest measured point with delta_ppl <= limit; ties: lower delta_ppl, then key
+    best          fastest measured point with delta_ppl <= limit; ties: lower delta_ppl, then the
+                  simplest cache policy (where nothing fits in the cache all are alike), then key
     interpolated  throughput of the best point's series at the limit itself, never extrapolated
     runner_up     fastest qualifying point of any other series
     conservative  fastest point whose whole interval is within: delta_ppl_high <= limit
@@ -102,10 +105,15 @@ def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Dec
     """`decide` for points and budgets that are parsed already."""
     decisions: list[Decision] = []
     for setting, members in by_setting(given).items():
-        usable = sorted((p for p in members if p.measured), key=lambda p: p.point_key)
+        usable = sorted((p for p in members if p.measured), key=_simplest)
         ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
         decisions += [_decision(setting, b, b.limit(ppl_dense), usable) for b in budgets]
     return decisions
+
+
+def _simplest(point: Point) -> tuple[int, str]:
+    known = point.policy in _SIMPLEST
+    return (_SIMPLEST.index(point.policy) if known else len(_SIMPLEST), point.point_key)
 
 
 def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:

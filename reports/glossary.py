@@ -6,8 +6,8 @@ TERMS: tuple[tuple[str, str], ...] = (
     (
         "tok/s",
         (
-            "tokens per second from the memory model: bytes over bandwidth for each layer and"
-            " weight group, both overlapped unless the timing says serial; no compute time."
+            "tokens per second, simulated by the memory model: bytes over bandwidth for each layer"
+            " and weight group, both overlapped unless the timing says serial; no compute time."
         ),
     ),
     ("Gain", "tok/s over that of the dense model on the same device."),
@@ -64,7 +64,53 @@ TERMS: tuple[tuple[str, str], ...] = (
             " smaller prefers cached units."
         ),
     ),
-    ("Policy", "what the DRAM cache evicts first; belady and min know the future."),
+    (
+        "Policy",
+        (
+            "what the DRAM cache evicts first: lru the unit not used for longest, lfu the one used"
+            " least often; static never changes, none caches nothing. belady and min know the"
+            " future and are bounds: belady admits every unit that is used, min may refuse. Where"
+            " no unit fits in the cache, all policies are alike and the simplest is named."
+        ),
+    ),
+    (
+        "Unit",
+        (
+            "what is chosen, cached and read as one: an input column of W_up and W_gate (group"
+            " input), a neuron's column of W_down (intermediate), or its row of W_up or W_gate."
+        ),
+    ),
     ("Hit rate", "used units that were in the DRAM cache before the token, over all used units."),
-    ("Flash, DRAM per token", "bytes read from each for one token, mean; 1 MB = 1e6 bytes."),
+    (
+        "Flash, DRAM per token",
+        (
+            "bytes read from each for one token, mean; 1 MB = 1e6 bytes. A unit that misses is read"
+            " from Flash and, as all that is used, from DRAM; static weights that do not fit in"
+            " DRAM are read from Flash alone."
+        ),
+    ),
+    (
+        "4 bit, no method of quantisation",
+        (
+            "the simulator counts weights of so many bits; perplexity is of the weights as they"
+            " are. With rtn, gptq or gptvq the weights themselves are changed."
+        ),
+    ),
+    (
+        "Methods",
+        (
+            "glu prunes W_down by its inputs, glu-oracle all three matrices as if these were known;"
+            " gate and up choose neurons by the gate's or the up projection's output, cats by the"
+            " gate's with a threshold, dejavu by a trained predictor; dip prunes the inputs of W_up"
+            " and W_gate and those of W_down, dip-ca the same with γ < 1; sparsegpt, wanda and"
+            " magnitude remove weights once; +lora adds adapters trained with the pruning."
+        ),
+    ),
+    (
+        "The paper",
+        (
+            "Federici et al. 2025, Efficient LLM Inference using Dynamic Input Pruning and"
+            " Cache-Aware Masking, arXiv 2412.01380."
+        ),
+    ),
 )

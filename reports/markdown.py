@@ -94,7 +94,10 @@ def _setting(run: Run, setting: Setting) -> Iterator[str]:
     title = md(device_label(setting, run.told_apart))
     yield f"<details><summary>{title}: details</summary>"
     yield table([*_COLUMNS, *_MORE], [_details(d) for d in decisions], "--rrr-rrr")
-    yield "Every method at each budget: measured tok/s, in italics the value interpolated at it."
+    yield (
+        "Every method at each budget: tok/s of its fastest measured point, in italics the value"
+        " interpolated at it."
+    )
     header = ["Method", *(d.budget.label for d in decisions)]
     by_method = zip(*(d.methods for d in decisions), strict=True)
     yield table(header, [[md(r[0].series), *map(_method, r)] for r in by_method])

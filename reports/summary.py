@@ -54,17 +54,17 @@ def _headline(name: str, decisions: Sequence[Decision]) -> str:
     best = [d.best for d in decisions if d.best is not None]
     if not best:
         return f"{name}: no measured point is within {decisions[0].budget.label}."
-    winner, wins = Counter(p.series for p in best).most_common(1)[0]
-    where = _where(wins, len(decisions))
+    (winner, wins), *others = Counter(p.series for p in best).most_common()
+    where = _where(wins, len(decisions)) + "".join(f", {name} in {n}" for name, n in others)
     budget = decisions[0].budget.label
     if winner == "dense":
         return f"{name}: within {budget}, nothing beats the dense model {where}."
-    won = [p for p in best if p.series == winner]
-    speeds = _span([p.tokens_per_s for p in won], figure)
-    gains = _span([p.gain for p in won], times)
+    speeds = _span([p.tokens_per_s for p in best], figure)
+    gains = _span([p.gain for p in best], times)
+    by_setting = " depending on the setting" if len(best) > 1 else ""
     return (
-        f"{name}: within {budget}, {winner} is fastest {where}: {speeds} tok/s, {gains} dense."
-        f" {_sure(decisions)}"
+        f"{name}: within {budget}, {winner} is fastest {where}: {speeds} tok/s{by_setting},"
+        f" {gains} dense. {_sure(decisions)}"
     )
 
 
@@ -75,8 +75,8 @@ def _sure(decisions: Sequence[Decision]) -> str:
     if sure == len(made):
         return "Every choice is surely within: its whole 95 % interval is."
     if not sure:
-        return "No choice is surely within: every 95 % interval reaches beyond (±)."
-    return f"{sure} of {len(made)} choices are surely within; ± marks the others."
+        return "None of these choices is surely within: every 95 % interval reaches beyond (±)."
+    return f"{sure} of these {len(made)} choices are surely within; ± marks the others."
 
 
 def _where(wins: int, settings: int) -> str:

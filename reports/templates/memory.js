@@ -107,6 +107,7 @@ function drawLayers() {
   };
   const more = plotLayout({ xaxis: { title: "layer", constrain: "domain" }, yaxis: { title: "" } });
   Object.assign(more.yaxis, { tickmode: "array", tickvals: labels.map((_, k) => k), ticktext: rows.map((row) => literal(narrow() ? brief(row) : row.name)), tickfont: { size: narrow() ? 9 : 11 }, zeroline: false });
+  if (state.paper) more.height = parseInt(box.style.height); // paper has no sizes of its own
   Plotly.react("layers", rows.length ? [trace] : [], more, CONFIG);
 }
 

@@ -121,6 +121,7 @@ function drawTimeline() {
   Object.assign(more.yaxis, { tickmode: "array", tickvals: workers.map((_, k) => k), ticktext: workers.map((w) => literal(short(w))), zeroline: false, autorange: "reversed" });
   more.legend = { orientation: "h", y: -0.3, yanchor: "top", font: { size: 12, color: css("--text") } };
   more.shapes = cuts.map((x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: css("--strong"), width: 1, dash: "dot" } }));
+  if (state.paper) more.height = parseInt(box.style.height); // paper has no sizes of its own
   Plotly.react("timeline", traces, more, CONFIG);
 }
 
