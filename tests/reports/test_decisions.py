@@ -22,7 +22,7 @@ ROW = st.fixed_dictionaries(
     {
         "method": st.sampled_from(["dense", "dip", "up", "glu-oracle"]),
         "selector": st.sampled_from(["topk", "cache-aware"]),
-        "policy": st.sampled_from(["lfu", "lru", "belady"]),
+        "policy": st.sampled_from(["lfu", "lru", "none", "belady"]),
         "dram_gb": st.sampled_from([2.0, 4.0]),
         "delta_ppl": NUMBER,
         "delta_ppl_high": NUMBER,
@@ -55,8 +55,11 @@ def within(rows: list[dict[str, Any]], limit: float, cost: str) -> list[dict[str
 
 
 def first(rows: list[dict[str, Any]], cost: str = "delta_ppl") -> str | None:
-    """Key of the fastest; ties: the lower cost, then the lower key."""
-    order = sorted(rows, key=lambda r: (-r["tokens_per_s"], r[cost], r["point_key"]))
+    """Key of the fastest; ties: the lower cost, then the simplest policy, then the lower key."""
+    simple = ["none", "lru", "lfu", "belady"].index
+    order = sorted(
+        rows, key=lambda r: (-r["tokens_per_s"], r[cost], simple(r["policy"]), r["point_key"])
+    )
     return order[0]["point_key"] if order else None
 
 
@@ -199,3 +202,13 @@ def test_budgets_are_parsed() -> None:
 def test_a_budget_that_cannot_be_read_is_named(given_text: str) -> None:
     with pytest.raises(reports.ReportError, match="must be a perplexity increase"):
         Budget.parse(given_text)
+
+
+def test_where_all_policies_are_alike_the_simplest_is_named():
+    """As where no unit fits in the cache; the keys would choose another."""
+    alike = {"method": "dip", "selector": "topk", "dram_gb": 2.0, "delta_ppl": 0.1}
+    alike |= {"delta_ppl_high": 0.1, "tokens_per_s": 3.0, "status": "done"}
+    rows = [{**alike, "policy": policy} for policy in ("lfu", "belady", "static", "lru", "none")]
+    (decision,) = reports.decide(synthetic.to_table(filled(rows)), ["0.2"])
+    assert decision.best is not None
+    assert decision.best.policy == "none"
