@@ -81,9 +81,10 @@ def test_turbosparse_runs_without_its_own_code(turbosparse: nn.Module) -> None:
     view = gated_mlps(turbosparse)[0]
     x = torch.linspace(-1, 1, 480).sin().reshape(1, 10, 48)
     with torch.no_grad():
-        gate, up = view.module.gate_proj(x), view.module.up_proj(x)
+        mlp: Any = view.module
+        gate, up = mlp.gate_proj(x), mlp.up_proj(x)
         assert torch.equal(view.glu(x), gate.relu() * up.relu())
-        assert torch.equal(view.module(x), view.down(view.glu(x)))
+        assert torch.equal(mlp(x), view.down(view.glu(x)))
         assert 0.5 < float((view.glu(x) == 0).float().mean()) < 0.95
 
 
