@@ -23,7 +23,6 @@ MAY_IMPORT = {
 
 ONE_FILE = {
     "ray": "sweep/ray_executor.py",
-    "transformers": "sweep/models.py",
     "optuna": "sweep/search.py",
     "lm_eval": "sweep/harness.py",
 }
@@ -33,6 +32,7 @@ HOMES = {
     "torch": (
         "methods/",
         "sweep/models.py",
+        "sweep/drelu.py",
         "sweep/evaluate.py",
         "sweep/selectors.py",
         "sweep/calibrate.py",
@@ -43,6 +43,7 @@ HOMES = {
         "sweep/tasks.py",
         "sweep/harness.py",
     ),
+    "transformers": ("sweep/models.py", "sweep/drelu.py"),
     "peft": ("methods/",),
     "numba": ("simulator/",),
     "plotly": ("reports/",),
