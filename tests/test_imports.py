@@ -23,6 +23,7 @@ MAY_IMPORT = {
 
 ONE_FILE = {
     "ray": "sweep/ray_executor.py",
+    "transformers": "sweep/models.py",
     "optuna": "sweep/search.py",
     "lm_eval": "sweep/harness.py",
 }
@@ -32,7 +33,6 @@ HOMES = {
     "torch": (
         "methods/",
         "sweep/models.py",
-        "sweep/drelu.py",
         "sweep/evaluate.py",
         "sweep/selectors.py",
         "sweep/calibrate.py",
@@ -43,7 +43,6 @@ HOMES = {
         "sweep/tasks.py",
         "sweep/harness.py",
     ),
-    "transformers": ("sweep/models.py", "sweep/drelu.py"),
     "peft": ("methods/",),
     "numba": ("simulator/",),
     "plotly": ("reports/",),
