@@ -7,45 +7,43 @@ hold predictors beside the model; they are not read.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, MistralForCausalLM
-from transformers.models.mistral.modeling_mistral import MistralMLP
+from torch import Tensor
 
 NAME = "bamboo"
 
 
-class DReLUConfig(MistralConfig):
-    """Sizes as Mistral's."""
+def register(transformers: Any) -> None:
+    """Make the Auto classes of transformers (the module) know the architecture."""
+    if NAME in transformers.CONFIG_MAPPING:
+        return
 
-    model_type = NAME
+    class DReLUConfig(transformers.MistralConfig):
+        """Sizes as Mistral's."""
 
+        model_type = NAME
 
-class DReLUMLP(MistralMLP):
-    """A gated MLP with an activation of its own on W_up x: `up_act` (`methods.mlp` reads it)."""
+    class DReLUMLP(transformers.models.mistral.modeling_mistral.MistralMLP):
+        """With an activation on W_up x too: `up_act` (`methods.mlp` reads it)."""
 
-    def __init__(self, config: DReLUConfig) -> None:
-        super().__init__(config)
-        self.up_act: nn.Module = self.act_fn
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.up_act = self.act_fn
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_act(self.up_proj(x)))
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_act(self.up_proj(x)))
 
+    class DReLUForCausalLM(transformers.MistralForCausalLM):
+        """Mistral, each MLP with dReLU."""
 
-class DReLUForCausalLM(MistralForCausalLM):
-    """Mistral, each MLP with dReLU."""
+        config_class = DReLUConfig
 
-    config_class = DReLUConfig
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            for layer in self.model.layers:
+                layer.mlp = DReLUMLP(config)
+            self.post_init()
 
-    def __init__(self, config: DReLUConfig) -> None:
-        super().__init__(config)
-        for layer in self.model.layers:
-            cast(Any, layer).mlp = DReLUMLP(config)
-        self.post_init()
-
-
-def register() -> None:
-    """Make transformers' Auto classes know it; again and again does no harm."""
-    AutoConfig.register(NAME, DReLUConfig, exist_ok=True)
-    AutoModelForCausalLM.register(DReLUConfig, DReLUForCausalLM, exist_ok=True)
+    transformers.AutoConfig.register(NAME, DReLUConfig)
+    transformers.AutoModelForCausalLM.register(DReLUConfig, DReLUForCausalLM)

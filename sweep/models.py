@@ -1,4 +1,4 @@
-"""Load models and tokenizers: with drelu.py all that imports transformers, and only when called.
+"""Load models and tokenizers: the only file that imports transformers, and only when called.
 
     models.resolve("smollm2-135m")            # what a name means        (sweep/weights.py)
     models.fingerprint(ref)                   # sha256 of its content    (sweep/weights.py)
@@ -191,23 +191,25 @@ def attention(model: PreTrainedModel, function: Callable[..., Any]) -> Iterator[
 
 @lru_cache(maxsize=4)
 def _tokenizer_in(folder: Path, ref: str) -> Any:
-    from transformers import AutoTokenizer
+    import transformers
 
     from sweep import drelu
 
-    drelu.register()
+    drelu.register(transformers)
     with _quiet(), _explained(ref):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
 
 
 def _from_folder(folder: Path, dtype: str, device: str) -> tuple[Any, dict[str, Any]]:
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     from sweep import drelu
 
-    drelu.register()
-    loaded_with_report: Any = AutoModelForCausalLM.from_pretrained(
+    drelu.register(transformers)
+    loaded_with_report: Any = transformers.AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
         device_map=None if device == "cpu" else device,

@@ -33,6 +33,7 @@ HOMES = {
     "torch": (
         "methods/",
         "sweep/models.py",
+        "sweep/drelu.py",
         "sweep/evaluate.py",
         "sweep/selectors.py",
         "sweep/calibrate.py",
