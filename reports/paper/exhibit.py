@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from reports.paper.published import Published
+from reports.paper.published import MODELS, Published
 from reports.paper.source import Source
 from reports.points import Point
 
@@ -116,3 +116,7 @@ class Exhibit:
     twins: Sequence[str] = field(default=())
     differs: str = ""
     """What of the printed one is not drawn, or drawn otherwise, and why."""
+
+    def of(self, source: Source) -> Source:
+        """The source, its twins from the sweeps of this exhibit if any of them was run."""
+        return source.of_sweeps((*self.sweeps, *self.twins), MODELS)

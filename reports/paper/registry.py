@@ -23,7 +23,7 @@ def _accuracy(number: int, density: float) -> Exhibit:
         f"Perplexity and MMLU at {density:.0%} MLP density".replace("%", " %"),
         curves.maker(tables.accuracy_table, f"table{number}", density),
         (f"table{number}",),
-        ("small-table1",),
+        ("small-table1", "small-figure8"),
     )
 
 

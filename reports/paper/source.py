@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,16 @@ class Source:
             return list(self.chosen)
         found = {p.point_key: p for r in self.runs for p in r.run.points if p.status == "done"}
         return list(found.values())
+
+    def of_sweeps(self, names: Collection[str], models: Collection[str]) -> Source:
+        """Without points that neither these sweeps nor `models` made, if the sweeps made some: a
+        larger run of another purpose then takes no twin's place."""
+        made = {k for r in self.runs for k, row in r.rows.items() if row.get("sweep") in names}
+        points = self.points
+        if not any(p.point_key in made and p.setting.model not in models for p in points):
+            return self
+        kept = [p for p in points if p.point_key in made or p.setting.model in models]
+        return replace(self, chosen=kept)
 
     def row(self, point: Point) -> Row:
         """The row of the results table that a point is read from."""

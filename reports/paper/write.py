@@ -51,7 +51,7 @@ def build(exhibits: Iterable[Exhibit], source: Source, folder: Path) -> list[Dra
 
 
 def _build(exhibit: Exhibit, source: Source, folder: Path) -> Drawn:
-    made, name = exhibit.make(source), exhibit.name
+    made, name = exhibit.make(exhibit.of(source)), exhibit.name
     files: list[Path] = []
     if made.panels:
         files += draw(made.panels, folder, name)

@@ -448,3 +448,17 @@ def test_a_twin_is_shown_on_the_devices_with_the_most_rows(tmp_path: Path) -> No
     for exhibit, expected in (("table2", [3.0]), ("table6", [1.0, 3.0, 4.0]), ("table7", [3.0])):
         columns = tables.speed_table(source, exhibit).sheets[0].columns
         assert [c for c in columns if "small" in c] == [f"small {d:g} GB, 1 GB/s" for d in expected]
+
+
+def test_a_run_of_another_purpose_takes_no_twins_place(tmp_path: Path) -> None:
+    """Points of the exhibit's own sweeps and of the paper's models stay; where none is, all do."""
+    made = {
+        "other": [row("small", "dip", d, sweep="demo") for d in (0.4, 0.5, 0.6)],
+        "twin": [row("small", "dip", 0.7, sweep="small-figure8")],
+        "mine": [row("phi-3-medium", "dip", 0.5, sweep="mine")],
+    }
+    other, twin, mine = (source_of(tmp_path / n, rows).runs[0] for n, rows in made.items())
+    (figure8,) = select(["figure8"])
+    kept = figure8.of(Source([other, twin, mine])).points
+    assert {p.point_key for p in kept} == {made[n][0]["point_key"] for n in ("twin", "mine")}
+    assert len(figure8.of(Source([other, mine])).points) == 4
