@@ -138,8 +138,8 @@ def _change(ratio: float) -> str:
 def _verdict(fewer: int, compared: int, middle: float) -> str:
     if fewer == compared:
         return (
-            "The paper reports the same (Figure 10): cache-aware selection always needs less Flash."
+            "The paper reports the same in tok/s (Figure 11): DIP-CA above DIP with every policy."
         )
     if middle < 1:
-        return "The paper reports fewer throughout; here that holds at most points, not at all."
-    return "This is not what the paper reports, which is fewer."
+        return "In the paper DIP-CA wins throughout (Figure 11); here it holds at most points."
+    return "This is not what the paper reports (Figure 11)."

@@ -105,15 +105,16 @@ def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Dec
     """`decide` for points and budgets that are parsed already."""
     decisions: list[Decision] = []
     for setting, members in by_setting(given).items():
-        usable = sorted((p for p in members if p.measured), key=_simplest)
+        measured = (p for p in members if p.measured)
+        usable = sorted(measured, key=lambda p: (simplicity(p.policy), p.point_key))
         ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
         decisions += [_decision(setting, b, b.limit(ppl_dense), usable) for b in budgets]
     return decisions
 
 
-def _simplest(point: Point) -> tuple[int, str]:
-    known = point.policy in _SIMPLEST
-    return (_SIMPLEST.index(point.policy) if known else len(_SIMPLEST), point.point_key)
+def simplicity(policy: str) -> int:
+    """Place of a cache policy among those that are chosen first where points are equal."""
+    return _SIMPLEST.index(policy) if policy in _SIMPLEST else len(_SIMPLEST)
 
 
 def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:

@@ -15,6 +15,7 @@ from typing import Any
 
 from reports import timeline
 from reports.command import recompute
+from reports.decisions import simplicity
 from reports.palette import looks, policy_looks
 from reports.points import OFFLINE_POLICIES, Point, device_label, weights_label
 from reports.policies import policy_names
@@ -87,7 +88,14 @@ def _series(points: Sequence[Point]) -> list[dict[str, Any]]:
 def _policies(points: Sequence[Point]) -> list[dict[str, Any]]:
     found = policy_looks(policy_names(points))
     return [
-        {"name": n, "light": light, "dark": dark, "dash": dash, "offline": n in OFFLINE_POLICIES}
+        {
+            "name": n,
+            "light": light,
+            "dark": dark,
+            "dash": dash,
+            "offline": n in OFFLINE_POLICIES,
+            "simplicity": simplicity(n),
+        }
         for n, (light, dark, dash) in found.items()
     ]
 

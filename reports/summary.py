@@ -55,15 +55,16 @@ def _headline(name: str, decisions: Sequence[Decision]) -> str:
     if not best:
         return f"{name}: no measured point is within {decisions[0].budget.label}."
     (winner, wins), *others = Counter(p.series for p in best).most_common()
-    where = _where(wins, len(decisions)) + "".join(f", {name} in {n}" for name, n in others)
+    where = _where(wins, len(decisions))
     budget = decisions[0].budget.label
     if winner == "dense":
         return f"{name}: within {budget}, nothing beats the dense model {where}."
+    also = "".join(f", {series} in {n}" for series, n in others)
     speeds = _span([p.tokens_per_s for p in best], figure)
     gains = _span([p.gain for p in best], times)
     by_setting = " depending on the setting" if len(best) > 1 else ""
     return (
-        f"{name}: within {budget}, {winner} is fastest {where}: {speeds} tok/s{by_setting},"
+        f"{name}: within {budget}, {winner} is fastest {where}{also}: {speeds} tok/s{by_setting},"
         f" {gains} dense. {_sure(decisions)}"
     )
 

@@ -1,8 +1,8 @@
 """The C library's memory: what one layer has done with is kept for the next.
 
 glibc takes large tensors from the system and gives them back at once, so each layer of a forward
-pass pays for fresh pages again: a tenth of an evaluation and more. Only memory is kept, no value
-changes. Elsewhere than on glibc, and where MALLOC_TRIM_THRESHOLD_ is set, nothing is done.
+pass pays for fresh pages again. Only memory is kept, no value changes. Elsewhere than on glibc, and
+where MALLOC_TRIM_THRESHOLD_ is set, nothing is done.
 """
 
 from __future__ import annotations

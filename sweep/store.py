@@ -71,7 +71,7 @@ class Store:
         self.damaged: list[str] = []
         self.records: dict[str, Record] = {}
         self._latest: dict[tuple[str, str], Record] = {}
-        self._text = b""
+        self._digest = b""
         """Digest of the journal as it was read."""
         self._file: IO[bytes] | None = None
         self._lock = filelock.FileLock(folder / ".lock")
@@ -88,8 +88,8 @@ class Store:
             wrong, text = "", b""
         except OSError as error:
             raise InputError(f"cannot read {self.journal}: {error.strerror}") from None
-        before, self._text = self._text, hashlib.sha256(text).digest()
-        if self._text == before and not wrong and not self.damaged:
+        before, self._digest = self._digest, hashlib.sha256(text).digest()
+        if self._digest == before and not wrong and not self.damaged:
             return
         self.damaged.clear()
         self.records.clear()

@@ -32,12 +32,17 @@ function price(k, device) {
 }
 
 // --- the decision within a budget, as decisions.py makes it --------------------------------------
+const ranked = (i, cost) => [-speed(i), cost(i), policyLook(i).simplicity ?? 0, columns.key[i]];
+function before(a, b) {
+  const k = a.findIndex((x, n) => x !== b[n]);
+  return k >= 0 && a[k] < b[k];
+}
+
 function fastest(indices, limit, cost = delta) {
   let best = null;
   for (const i of indices) {
     if (!known(speed(i)) || !known(cost(i)) || cost(i) > limit) continue;
-    const better = best === null || speed(i) > speed(best) || (speed(i) === speed(best) && (cost(i) < cost(best) || (cost(i) === cost(best) && columns.key[i] < columns.key[best])));
-    if (better) best = i;
+    if (best === null || before(ranked(i, cost), ranked(best, cost))) best = i;
   }
   return best;
 }

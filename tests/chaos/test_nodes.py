@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from tests.chaos.conftest import MakeRun, Report
 from tests.chaos.page import Fault
 from tests.chaos.runs import POLL_SECONDS, TIMEOUT, Watched, stopped_at_last
 from tests.chaos.test_kills import check_whole
-from tests.e2e.runs import ROOT
+from tests.e2e.runs import ROOT, free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -33,7 +32,7 @@ class Nodes:
     """Ray nodes of this machine, each a process group that can be lost."""
 
     def __init__(self, variables: dict[str, str]) -> None:
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         self.folder = Path("/tmp") / f"chaos-{os.getpid()}-{self.port}"  # sockets want short paths
         path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
@@ -77,11 +76,6 @@ def _command_line(process: psutil.Process) -> str:
     with suppress(psutil.Error):
         return " ".join(process.cmdline())
     return ""
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from sweep.ray_executor import NODE_DIGITS
 from sweep.store import Store
 from sweep.submit import PACKAGES
 from sweep.tasks import NO_CUDA
-from tests.e2e.runs import ROOT, TIMEOUT, command, environment
+from tests.e2e.runs import ROOT, TIMEOUT, command, environment, free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -52,16 +51,6 @@ class Head:
             timeout=TIMEOUT,
             check=False,
         )
-
-
-def free_ports(count: int) -> list[int]:
-    taken = [socket.socket() for _ in range(count)]
-    for one in taken:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 def start_head(place: Path, **variables: str) -> Generator[Head, None, None]:

@@ -180,3 +180,20 @@ def test_counts_that_do_not_give_the_speed_price_nothing(page: Page, tmp_path: P
     assert page.js("document.querySelector('#what fieldset').disabled")
     assert json.loads(page.js("JSON.stringify(columns.tokens_per_s)"))
     assert page.complaints() == []
+
+
+def test_ties_go_where_decisions_go(page: Page, tmp_path: Path) -> None:
+    """Where nothing fits in the cache all policies are equal: both name the simplest."""
+    alike = next(r for r in counted.table("overlap").to_pylist() if r["policy"] == "lru")
+    policies = ("lfu", "belady", "static", "lru", "none")
+    rows = [
+        {**alike, "policy": policy, "point_key": f"{i:016x}"} for i, policy in enumerate(policies)
+    ]
+    synthetic.run_folder(tmp_path / "r", synthetic.to_table(rows))
+    reports.build(tmp_path / "r")
+    (decision,) = reports.decide(synthetic.to_table(rows), [1e9])
+    page.show(tmp_path / "r" / "report.html")
+    page.wait("document.documentElement.dataset.drawn === 'yes'")
+    found = page.js("coded('policy', fastest(arguments[0], Infinity))", list(range(5)))
+    assert decision.best is not None
+    assert found == decision.best.policy == "none"

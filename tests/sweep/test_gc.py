@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sweep import cli, downstream
+from sweep import downstream
 from sweep.store import Store
+from tests.chaos.inside import Run
 from tests.sweep import tinysweep, tinytasks
 
 
@@ -30,41 +30,31 @@ def tiny(tiny_llama: Path, tiny_text: str, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def call(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> int:
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["sweep", *words])
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
 def test_what_a_sweep_needs_stays_and_the_rest_goes(
     tiny: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    call, out = Run(monkeypatch, capsys), tmp_path / "out"
     fewer = {**tiny, "methods": ["dense", {"method": "dip", "density": 0.5}]}
     sweeps = {"tiny": tiny, "fewer": fewer}
     (tmp_path / "sweeps.yaml").write_text(yaml.safe_dump({"sweeps": sweeps}))
-    run = ("run", "--workers", "0", "--no-report")
-    assert call(monkeypatch, tmp_path, *run, "tiny", "--out", "out") == 0
-    before = set(Store(tmp_path / "out").records)
-    kinds = {record.kind for record in Store(tmp_path / "out").records.values()}
-    assert {"evaluate", "score", "simulate"} <= kinds
+    monkeypatch.chdir(tmp_path)
+    run = ("run", "--workers", "0", "--no-report", "--out", "out")
+    assert call(*run, "tiny")[0] == 0
+    before = Store(out).records
+    assert {"evaluate", "score", "simulate"} <= {record.kind for record in before.values()}
 
     with monkeypatch.context() as forgotten:  # documents of the task are not known any more
         forgotten.setattr(downstream, "_card_file", lambda one: tmp_path / "no card")
-        capsys.readouterr()
-        assert call(forgotten, tmp_path, "gc", "out", "--keep", "fewer") == 2
-        assert "nothing is removed: " in capsys.readouterr().err
-    assert set(Store(tmp_path / "out").records) == before
+        code, _, err = call("gc", "out", "--keep", "fewer")
+    assert code == 2
+    assert "nothing is removed: " in err
+    assert set(Store(out).records) == set(before)
 
-    capsys.readouterr()
-    assert call(monkeypatch, tmp_path, "gc", "out", "--keep", "fewer") == 0
-    assert capsys.readouterr().out.startswith("3 records, ")  # evaluation, score and simulation
-    assert call(monkeypatch, tmp_path, *run, "fewer", "--out", "out") == 0
-    assert "nothing was missing" in capsys.readouterr().err
-    assert len(Store(tmp_path / "out").records) == len(before) - 3
+    code, said, _ = call("gc", "out", "--keep", "fewer")
+    assert code == 0
+    assert said.startswith("3 records, ")  # an evaluation, its score and its simulation
+    assert "nothing was missing" in call(*run, "fewer")[2]
+    assert len(Store(out).records) == len(before) - 3
