@@ -7,7 +7,11 @@ import platform
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-_HEAD = "# Measurements\n\nWritten by `make bench`. Measure again before you rely on a figure.\n"
+_HEAD = """# Measurements
+
+Written by `make bench`, each part by `python -m benchmarks` and its name (kernels, evaluation,
+harness, planning, report). Measure again before you rely on a figure.
+"""
 
 
 def write_part(name: str, text: str, path: Path = RESULTS, head: str = _HEAD) -> Path:
