@@ -94,13 +94,13 @@ function budgetLines(axes) {
   const shown = limits().filter((b) => b.at > axes.low && b.at < axes.high).sort((a, b) => a.at - b.at);
   const place = (x) => (log ? Math.log10(x) : x);
   const span = axes.x[1] - axes.x[0], width = Math.min(window.innerWidth, 1200) - (narrow() ? 70 : 260);
-  let last = -Infinity;
-  const labels = shown.filter((b) => {
-    const at = (width * (place(b.at) - axes.x[0])) / span;
-    if (at - last < 15) return false;
-    last = at;
-    return true;
-  });
+  const labels = []; // lines too close for two labels share one
+  for (const { label, at } of shown) {
+    const pixel = (width * (place(at) - axes.x[0])) / span;
+    const last = labels.at(-1);
+    if (last && pixel - last.pixel < 15) last.label += `, ${label}`;
+    else labels.push({ label, at, pixel });
+  }
   return {
     shapes: shown.map((b) => ({ type: "line", x0: b.at, x1: b.at, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: css("--strong"), width: 1.2, dash: "dot" } })),
     annotations: labels.map((b) => ({ x: place(b.at), yref: "paper", y: 0.995, yanchor: "top", xanchor: "right", text: literal(b.label), textangle: -90, showarrow: false, font: { size: 11, color: css("--quiet") } })),

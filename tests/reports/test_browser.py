@@ -51,6 +51,20 @@ def test_the_page_draws_without_complaint(page: Page, report: Path, size: str, t
     assert page.js("performance.getEntriesByType('resource').length") == 0
 
 
+@pytest.mark.parametrize("size", list(SIZES))
+def test_every_budget_line_is_named_where_two_are_close(
+    page: Page, report: Path, size: str
+) -> None:
+    page.show(report, size)
+    page.run("document.getElementById('scatter').scrollIntoView({block: 'center'});")
+    page.wait("document.querySelectorAll('#scatter .scatterlayer .trace').length > 1", 10)
+    drawn = "document.getElementById('scatter').layout"
+    lines = page.js(f"{drawn}.shapes.length")
+    labels = page.js(f"{drawn}.annotations.map((a) => a.text)")
+    assert lines > 1
+    assert len([name for label in labels for name in label.split(", ")]) == lines
+
+
 def test_hover_shows_all_figures_of_a_point(page: Page, report: Path, run: Run) -> None:
     page.show(report)
     page.run("document.getElementById('scatter').scrollIntoView({block: 'center'});")
