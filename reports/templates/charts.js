@@ -175,7 +175,7 @@ function drawFlash() {
   const plain = chosenPoints().filter((i) => twins.has(coded("series", i)) && known(flash(i)));
   const traces = [];
   for (const [key, members] of [...groupBy(plain, (i) => `${coded("series", i)} · ${coded("policy", i)}`)].sort(policyOrder)) {
-    const color = shade(seriesByName.get(coded("series", members[0])));
+    const color = shade(twins.size > 1 ? seriesByName.get(coded("series", members[0])) : policyLook(members[0]));
     const line = pareto(members, delta, (i) => -flash(i));
     traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key) + bounded(members[0]), showlegend: true, marker: { color, size: 6 }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
   }
