@@ -89,6 +89,7 @@ function showPage() {
   box.scrollTo(sideways, 0);
   document.getElementById("t-count").textContent = `${view.rows.length.toLocaleString("en-US")} of ${data.count.toLocaleString("en-US")} points`;
   document.getElementById("t-page").textContent = `page ${view.page + 1} of ${pages}`;
+  document.getElementById("t-page").classList.toggle("one-of-many", pages > 1);
   document.getElementById("t-back").disabled = view.page === 0;
   document.getElementById("t-next").disabled = view.page >= pages - 1;
 }
