@@ -1,8 +1,9 @@
-"""Does cache-aware selection read less Flash at equal loss of perplexity?
+"""Does cache-aware selection read less Flash, and is it faster, at equal loss of perplexity?
 
 Each cache-aware point is set against the plain points of the same method, device setting and cache
-policy. Their frontier of (ΔPPL, Flash bytes per token) is read at the ΔPPL of the cache-aware
-point, between its two neighbours. A point outside the range of that frontier is not compared.
+policy. Their frontiers of (ΔPPL, Flash bytes per token) and of (ΔPPL, tokens per second) are read
+at the ΔPPL of the cache-aware point, between its two neighbours. A point outside the range of the
+first is not compared.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from reports.points import Point, Setting
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One cache-aware point against the plain frontier; `plain_bytes` is None outside of it."""
+    """One cache-aware point against the plain frontiers; what lies outside of one is None."""
 
     point: Point
     plain_bytes: float | None
+    plain_speed: float | None
 
     @property
     def ratio(self) -> float | None:
@@ -29,6 +31,11 @@ class Comparison:
         if not self.plain_bytes:
             return None
         return self.point.flash_bytes_per_token / self.plain_bytes
+
+    @property
+    def speedup(self) -> float | None:
+        """Tokens per second over the plain method's; None where that is unknown."""
+        return self.point.tokens_per_s / self.plain_speed if self.plain_speed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,20 @@ class Finding:
     high_ratio: float | None
 
 
-def plain_frontier(plain: Sequence[Point]) -> tuple[list[float], list[float]]:
-    """Costs (ΔPPL, rising strictly) and Flash bytes per token of the points none improves on."""
+Frontier = tuple[list[float], list[float]]
+"""Costs, rising strictly, and what the points that none improves on have at them."""
+
+
+def plain_frontier(plain: Sequence[Point]) -> Frontier:
+    """ΔPPL and Flash bytes per token."""
     kept = pareto([p.delta_ppl for p in plain], [-p.flash_bytes_per_token for p in plain])
     return [plain[i].delta_ppl for i in kept], [plain[i].flash_bytes_per_token for i in kept]
+
+
+def _speeds(plain: Sequence[Point]) -> Frontier:
+    """ΔPPL and tokens per second."""
+    kept = pareto([p.delta_ppl for p in plain], [p.tokens_per_s for p in plain])
+    return [plain[i].delta_ppl for i in kept], [plain[i].tokens_per_s for i in kept]
 
 
 def compare(given: Iterable[Point]) -> list[Comparison]:
@@ -61,14 +78,14 @@ def compare(given: Iterable[Point]) -> list[Comparison]:
     for p in usable:
         if p.series == p.plain:
             plain.setdefault((p.setting, p.plain, p.policy), []).append(p)
-    lines = {key: plain_frontier(members) for key, members in plain.items()}
-    return [
-        Comparison(
-            p, interpolate(*lines.get((p.setting, p.plain, p.policy), ([], [])), p.delta_ppl)
-        )
-        for p in usable
-        if p.cache_aware and p.gamma < 1
-    ]
+    lines = {key: (plain_frontier(found), _speeds(found)) for key, found in plain.items()}
+    nothing = ([], []), ([], [])
+    compared = []
+    for p in usable:
+        if p.cache_aware and p.gamma < 1:
+            both = lines.get((p.setting, p.plain, p.policy), nothing)
+            compared.append(Comparison(p, *(interpolate(*line, p.delta_ppl) for line in both)))
+    return compared
 
 
 def findings(comparisons: Iterable[Comparison]) -> list[Finding]:
@@ -123,8 +140,18 @@ def _sentence(series: str, plain: str, comparisons: Sequence[Comparison]) -> str
     return (
         f"At equal ΔPPL, {series} reads {_change(middle)} Flash bytes per token than {plain} "
         f"(median of {_count(len(ratios))}, from {_change(min(ratios))} to {_change(max(ratios))};"
-        f" fewer at {fewer} of {len(ratios)}). {_verdict(fewer, len(ratios), middle)}{left_out}"
+        f" fewer at {fewer} of {len(ratios)}){_faster(comparisons)}. "
+        f"{_verdict(fewer, len(ratios), middle)}{left_out}"
     )
+
+
+def _faster(comparisons: Iterable[Comparison]) -> str:
+    speedups = [c.speedup for c in comparisons if c.ratio is not None and c.speedup is not None]
+    if not speedups:
+        return ""
+    middle = median(speedups)
+    more = "more" if middle >= 1 else "fewer"
+    return f" and gives {abs(middle - 1):.1%} {more} tok/s (median)".replace("%", " %")
 
 
 def _count(n: int) -> str:

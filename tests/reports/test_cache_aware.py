@@ -59,6 +59,17 @@ def test_a_finding_counts_its_points() -> None:
     assert finding.high_ratio == pytest.approx(1.2)
 
 
+def test_speeds_are_compared_at_equal_loss_too() -> None:
+    found = rows([(0.1, 50.0), (0.2, 60.0), (0.3, 72.0)])
+    for row in found:
+        row["tokens_per_s"] = 1000.0 / row["flash_bytes_per_token"]
+    compared = compare(points(found))
+    assert [c.plain_speed for c in compared] == pytest.approx([10.0, 1000 / 95, 12.5])
+    assert [c.speedup for c in compared] == pytest.approx([2.0, 95 / 60, 80 / 72])
+    assert "and gives 58.3 % more tok/s (median)" in sentences(compared)[0]
+    assert "gives" not in sentences(compare(points(rows([(0.9, 1.0)]))))[0]
+
+
 def test_the_sentence_says_what_was_found() -> None:
     (agreed,) = sentences(compared([(0.1, 50.0), (0.3, 72.0)]))
     assert "dip-ca reads 30.0 % fewer Flash bytes per token than dip" in agreed
