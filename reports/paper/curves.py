@@ -25,6 +25,8 @@ from reports.points import Point
 
 PPL = "perplexity ↓"
 DENSITY = "MLP density"
+WORST = 12
+"""Times the best perplexity: the top of Figure 9, where something is worse than that."""
 _OF_TABLES = ("table1", "table3", "table4")  # the printed values at 50, 60 and 40 %
 
 
@@ -122,8 +124,30 @@ def memory_figure(source: Source) -> Made:
             for name, members in sorted(groups[model].items())
         ]
         used += [p for members in groups[model].values() for p in members]
-        panels.append(Panel(title_of(model), "memory, GB", PPL, [c for c in curves if c.xs], "y"))
-    return Made(panels=[p for p in panels if p.curves], notes=text_notes(used))
+        curves = [c for c in curves if c.xs]
+        panels.append(Panel(title_of(model), "memory, GB", PPL, curves, "y", _heights(curves)))
+    panels = [p for p in panels if p.curves]
+    return Made(panels=panels, notes=[*text_notes(used), *_above(panels)])
+
+
+def _heights(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Ends of the ordinate, where a curve goes further up than WORST allows."""
+    values = [y for c in curves for y in c.ys]
+    best, worst = min(values, default=0.0), max(values, default=0.0)
+    return (0.9 * best, WORST * best) if worst > WORST * best else None
+
+
+def _above(panels: Sequence[Panel]) -> list[str]:
+    """What lies above the top of a panel."""
+    found = [
+        f"{c.name} at {x:.3f} GB ({y:.3g})"
+        for p in panels
+        if p.heights
+        for c in p.curves
+        for x, y in zip(c.xs, c.ys, strict=True)
+        if y > p.heights[1]
+    ]
+    return [f"above the top, with their perplexities: {', '.join(found)}"] if found else []
 
 
 def _compression(point: Point) -> str:
@@ -143,8 +167,7 @@ def _compression(point: Point) -> str:
 def _memory_curve(source: Source, name: str, members: Sequence[Point], how: str) -> Curve:
     spots = {(b, p.ppl) for p in members if (b := used_bytes(source, p)) is not None}
     ordered = sorted(spots)
-    looks = {"BQ": "up", "VQ": "cats", "RTN": "gate"}
-    look = "dip" if name.endswith("DIP") else looks.get(name, "sparsegpt")
+    look = {"BQ": "up", "VQ": "cats", "RTN": "gate", "BQ4 + DIP": "dip"}.get(name, "")
     style = "marks" if len(ordered) == 1 else "line"
     return Curve(name, [b / 1e9 for b, _ in ordered], [y for _, y in ordered], how, style, look)
 

@@ -102,7 +102,8 @@ def _legend(figure: MplFigure, axes: Sequence[Axes]) -> None:
         for handle, name in zip(given, names, strict=True):
             handles.setdefault(name, handle)
     if any(len(names) > 1 for _, names in found):
-        columns = min(len(handles), 4)
+        widest = 0.45 + 0.055 * max(len(name) for name in handles)  # inches of mark and name
+        columns = max(1, min(len(handles), 4, int(figure.get_figwidth() / widest)))
         figure.legend(
             handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=7
         )

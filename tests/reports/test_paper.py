@@ -440,6 +440,32 @@ def test_different_windows_never_share_a_column_or_a_curve(tmp_path: Path) -> No
     assert made.notes == ["small: 141 windows of 2048 tokens of wikitext2, float32"]
 
 
+def test_figure_9_compares_weights_by_what_a_token_uses_and_names_what_is_too_high(
+    tmp_path: Path,
+) -> None:
+    sizes = {"gptq 2": 1.0, "gptq 3": 2.0, "gptq 4": 3.0, "rtn 4": 3.0}
+    worse = {"gptq 2": 9000.0, "gptq 3": 8.0, "gptq 4": 5.0, "rtn 4": 6.0}
+    rows = [
+        row("small", "dense", 1.0, quant=f"{how} bit g128", static_bytes=gb * 1e9, ppl=worse[how])
+        for how, gb in sizes.items()
+    ]
+    four = {"quant": "gptq 4 bit g128", "static_bytes": 2.5e9}
+    rows += [row("small", "dip", 0.5, **four), row("small", "sparsegpt", 0.5, **four)]
+    (figure,) = select(["figure9"])
+    made = figure.make(source_of(tmp_path / "r", rows))
+    (panel,) = made.panels
+    drawn = {c.name: list(zip(c.xs, c.ys, strict=True)) for c in panel.curves}
+    assert drawn["BQ"] == [(1.0, 9000.0), (2.0, 8.0), (3.0, 5.0)]
+    assert drawn["RTN"] == [(3.0, 6.0)]
+    assert {"BQ4 + DIP", "SparseGPT (unstructured) + BQ4"} < set(drawn)
+    assert len({c.look or c.name for c in panel.curves}) == len(panel.curves)
+    assert panel.heights == (4.5, 60.0)
+    assert made.notes[1:] == ["above the top, with their perplexities: BQ at 1.000 GB (9e+03)"]
+    rows[0]["ppl"] = 50.0
+    lower = figure.make(source_of(tmp_path / "lower", rows))
+    assert (lower.panels[0].heights, len(lower.notes)) == (None, 1)
+
+
 def test_a_twin_is_shown_on_the_devices_with_the_most_rows(tmp_path: Path) -> None:
     aware = {"selector": "cache-aware", "gamma": 0.2}
     rows = [row("small", "dip", 0.7, dram_gb=d, **aware) for d in (1.0, 2.0, 3.0, 4.0)]
