@@ -1,15 +1,17 @@
 """The order of the methods on a small model, beside the order that the paper prints.
 
-    sweep run small-results --out runs/small-results
+    sweep run small-results
     python -m benchmarks.small runs/small-results
 
-writes the tables of docs/results-small.md; what is said about them there is written by hand.
+writes the tables of docs/results-small.md; what is said about them there is written by hand. Runs
+of small-figure6 and small-figure9 may be named after it, and give tables of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,9 @@ _PAPER_MODELS = ("phi-3-medium", "mistral-7b")
 Row = dict[str, Any]
 
 
-def report(run: Path) -> str:
-    """The Markdown of a finished run of `small-results`."""
-    rows = [_labelled(row) for row in pq.read_table(run / "results.parquet").to_pylist()]
+def report(run: Path, more: Sequence[Path] = ()) -> str:
+    """The Markdown of a finished run of `small-results`, then of `more` for Figures 6 and 9."""
+    rows = _rows(run)
     about = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     pruned = [row for row in rows if row["quant"] == "4 bit"]
     changed = [row for row in rows if row["quant"] != "4 bit"]
@@ -39,7 +41,19 @@ def report(run: Path) -> str:
         parts += [f"## At {density:.0%} MLP density", _order(pruned, density, exhibit)]
     parts += ["## Weights changed once", _changed(changed)]
     parts += ["## What was to be shown", _claims(pruned, changed)]
+    for other in more:
+        rows = _rows(other)
+        title, make = _MORE[rows[0]["sweep"]]
+        parts += [title, f"{_text(rows[0])} of {rows[0]['text']}.", make(rows)]
     return "\n\n".join(parts)
+
+
+def _rows(run: Path) -> list[Row]:
+    return [_labelled(row) for row in pq.read_table(run / "results.parquet").to_pylist()]
+
+
+def _text(row: Row) -> str:
+    return f"{row['windows']} windows of {row['window_tokens']} tokens"
 
 
 def _labelled(row: Row) -> Row:
@@ -51,9 +65,9 @@ def _labelled(row: Row) -> Row:
 def _setting(row: Row, about: dict[str, Any]) -> str:
     machine, versions = about["machine"], about["versions"]
     return (
-        f"{row['model']}, {row['windows']} windows of {row['window_tokens']} tokens of WikiText-2 "
-        f"({row['tokens']} tokens), {row['dtype']}, seed {row['seed']}; dense perplexity "
-        f"{row['ppl_full']:.2f}. Calibrated and trained on embedded web pages. "
+        f"{row['model']}, {_text(row)} of WikiText-2 ({row['tokens']} tokens), {row['dtype']}, "
+        f"seed {row['seed']}; dense perplexity {row['ppl_full']:.2f}. Calibrated and trained on "
+        "embedded web pages. "
         f"{machine['cpu']}, {machine['cores']} cores; torch {versions['torch']}, transformers "
         f"{versions['transformers']}. Intervals: 95 %, paired bootstrap over windows."
     )
@@ -126,11 +140,50 @@ def _claims(pruned: list[Row], changed: list[Row]) -> str:
     return table(["", "perplexity", "against", "so it is"], lines)
 
 
+def _predicted(rows: list[Row]) -> str:
+    """Perplexities over that of the same model dense: units known, and predicted."""
+    times = {(r["model"], r["method"], r["density"]): r["ppl"] / r["ppl_dense"] for r in rows}
+    dense = {r["model"]: r["ppl_dense"] for r in rows}
+    lines = [
+        [model, f"{dense[model]:.2f}", f"{density:.0%}", f"{known:.3f}", f"{guessed:.3f}"]
+        for (model, method, density), known in times.items()
+        if method == "glu-oracle" and (guessed := times.get((model, "dejavu", density)))
+    ]
+    columns = ["model", "dense perplexity", "density", "oracle, of dense", "predicted, of dense"]
+    return table(columns, lines)
+
+
+def _quantised(rows: list[Row]) -> str:
+    """Each way to make the weights smaller, once, the best first."""
+    found = {
+        (f"{r['label']} {r['density']:g}" if r["method"] == "dip" else r["label"], r["quant"]): r
+        for r in rows
+    }
+    lines = [
+        [
+            name,
+            "as they are" if quant == "4 bit" else quant,
+            f"{row['ppl']:.2f}",
+            f"{row['ppl'] / row['ppl_full']:.3f}",
+        ]
+        for (name, quant), row in sorted(found.items(), key=lambda item: item[1]["ppl"])
+    ]
+    return table(["method", "weights", "perplexity", "of full precision"], lines)
+
+
+_MORE = {
+    "small-figure6": ("## Known and predicted units, with SiLU and with ReLU", _predicted),
+    "small-figure9": ("## Quantised weights, and methods on them", _quantised),
+}
+
+
 def main() -> None:
-    """Write the page of the run folder given on the command line."""
+    """Write the page of the run folders given on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run of small-results")
-    text = report(parser.parse_args().run)
+    parser.add_argument("more", type=Path, nargs="*", help="of small-figure6 and small-figure9")
+    asked = parser.parse_args()
+    text = report(asked.run, asked.more)
     print(text)
     print("written to", write_part("results", text, PAGE, _HEAD))
 
