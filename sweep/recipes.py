@@ -11,6 +11,7 @@ rtn, gptvq    sparsegpt       refused
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,11 +95,16 @@ def _parts(part: Any, **own: Any) -> dict[str, Any]:
 
 def _label(part: StaticPruning | Quantiser) -> str:
     if isinstance(part, Quantiser):
-        return quant_label(part.name, part.bits, part.group_size)
+        return quant_label(part.name, part.bits, part.group_size, part.parameters())
     return f"{part.name} {part.density:g} {part.pattern}"
 
 
-def quant_label(method: str, bits: float, group_size: int) -> str:
-    """Quantisation in words: `gptq 3 bit`, or `4 bit`; with its group size if that is unusual."""
-    group = "" if group_size == 128 else f" g{group_size}"
-    return f"{'' if method == 'none' else f'{method} '}{bits:g} bit{group}"
+def quant_label(method: str, bits: float, group_size: int, parameters: Mapping[str, Any]) -> str:
+    """Quantisation in words: `gptq 3 bit`, or `4 bit`; with what is unusual of it, as its group
+    size and `act_order`, so that different weights have different words."""
+    words = [] if method == "none" else [method]
+    words += [f"{bits:g} bit"] + ([] if group_size == 128 else [f"g{group_size}"])
+    for name, value in parameters.items():
+        if value != getattr(quantisers.quantiser_class(method), name):
+            words.append(name if value is True else f"{name}={value}")
+    return " ".join(words)

@@ -303,7 +303,8 @@ def _dense(point: Point) -> Point:
 
 
 def _quant(point: Point) -> str:
-    return quant_label(point.quant.method, point.quant.bits, point.quant.group_size)
+    quant = point.quant
+    return quant_label(quant.method, quant.bits, quant.group_size, dict(quant.parameters))
 
 
 def _allocation(parameters: Mapping[str, Any]) -> str | None:

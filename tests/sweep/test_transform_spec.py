@@ -11,6 +11,7 @@ import yaml
 from sweep import grid, spec
 from sweep.errors import InputError
 from sweep.grid import Point, Quant
+from sweep.recipes import quant_label
 
 BASE = {
     "models": ["smollm2-135m"],
@@ -91,6 +92,28 @@ def test_lists_are_axes_and_writing_a_default_changes_nothing(tmp_path: Path) ->
     (same,) = points(tmp_path, quant=[written])
     (other,) = points(tmp_path, quant=[written | {"act_order": True}])
     assert plain.key == same.key != other.key
+
+
+def test_different_quantisations_have_different_words(tmp_path: Path) -> None:
+    given = [
+        {"method": "gptq", "act_order": [False, True], "calibration_windows": [16, 128]},
+        {"method": "gptvq", "bits": 3, "group_size": 64, "iterations": [10, 20]},
+        {"method": "rtn", "bits": [3, 4]},
+        "none",
+    ]
+    quants = [p.quant for p in points(tmp_path, quant=given)]
+    words = [quant_label(q.method, q.bits, q.group_size, dict(q.parameters)) for q in quants]
+    assert set(words) == {
+        "4 bit",
+        "rtn 3 bit",
+        "rtn 4 bit",
+        "gptq 4 bit",
+        "gptq 4 bit act_order",
+        "gptq 4 bit calibration_windows=16",
+        "gptq 4 bit act_order calibration_windows=16",
+        "gptvq 3 bit g64",
+        "gptvq 3 bit g64 iterations=20",
+    }
 
 
 def test_an_entry_may_have_quantisations_of_its_own(tmp_path: Path) -> None:
