@@ -9,7 +9,6 @@ when it is installed without its dependencies, and may lie in a folder of its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,6 @@ llmcompressor: Any = pytest.importorskip(
 )
 
 TOKENS, WINDOWS = 64, 16
-
-
-@pytest.fixture(scope="module")
-def folder(save_tiny_model: Callable[..., Path]) -> Path:
-    return save_tiny_model("Llama")
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +58,15 @@ def ours(folder: Path, windows: list[Tensor], recipe: dict[str, Any]) -> dict[st
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "2:4", "4:8"])
-def test_sparsegpt(folder: Path, windows: list[Tensor], pattern: str) -> None:
+def test_sparsegpt(tiny_llama: Path, windows: list[Tensor], pattern: str) -> None:
     structure = "0:0" if pattern == "unstructured" else pattern
     modifiers: Any = pytest.importorskip("llmcompressor.modifiers.pruning")
     modifier = modifiers.SparseGPTModifier(
         sparsity=0.5, mask_structure=structure, targets=["re:.*mlp.*proj$"], dampening_frac=0.01
     )
     own = {"method": "sparsegpt", "density": 0.5, "parameters": {"pattern": pattern}}
-    expected = theirs(folder, windows, modifier)
-    for name, weight in ours(folder, windows, {"prune": own}).items():
+    expected = theirs(tiny_llama, windows, modifier)
+    for name, weight in ours(tiny_llama, windows, {"prune": own}).items():
         same = (weight != 0) == (expected[name] != 0)
         assert same.float().mean() > 0.99, name
         apart = (weight - expected[name])[same].abs()
@@ -82,7 +76,7 @@ def test_sparsegpt(folder: Path, windows: list[Tensor], pattern: str) -> None:
             assert apart.max() < 1e-5, name
 
 
-def test_gptq(folder: Path, windows: list[Tensor]) -> None:
+def test_gptq(tiny_llama: Path, windows: list[Tensor]) -> None:
     """With act_order both take scales from the unchanged groups; theirs are not 16-bit floats, so
     that some weights round to the neighbouring point."""
     schemes: Any = pytest.importorskip("compressed_tensors.quantization")
@@ -95,8 +89,8 @@ def test_gptq(folder: Path, windows: list[Tensor]) -> None:
         config_groups={"all": scheme}, ignore=["lm_head"], dampening_frac=0.01
     )
     own = {"method": "gptq", "bits": 4, "group_size": 16, "parameters": {"act_order": True}}
-    expected = theirs(folder, windows, modifier)
-    for name, weight in ours(folder, windows, {"quant": own}).items():
+    expected = theirs(tiny_llama, windows, modifier)
+    for name, weight in ours(tiny_llama, windows, {"quant": own}).items():
         apart = (weight - expected[name]).abs() / weight.abs().max()
         assert apart.median() < 1e-4, name
         assert (apart > 0.01).float().mean() < 0.1, name
