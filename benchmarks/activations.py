@@ -44,9 +44,9 @@ def recorded() -> list[Scores]:
 
     Empty if the model or the text has not been fetched (`sweep fetch`).
     """
-    from sweep import models, texts
+    from sweep import models, text_files
 
-    if not (models.present(MODEL) and texts.present(TEXT)):
+    if not (models.present(MODEL) and text_files.present(TEXT)):
         return []
     return _record()
 

@@ -7,23 +7,9 @@ from importlib import import_module
 from typing import Any
 
 from methods.base import Method, MethodError
+from methods.names import BUILT_IN
 
-_METHODS: dict[str, str | type[Method]] = {
-    "dense": "methods.dense:Dense",
-    "glu": "methods.glu:GLU",
-    "glu-oracle": "methods.glu_oracle:GLUOracle",
-    "gate": "methods.gate:Gate",
-    "up": "methods.up:Up",
-    "cats": "methods.cats:CATS",
-    "dejavu": "methods.dejavu:DejaVu",
-    "dip": "methods.dip:DIP",
-    "dip-split": "methods.dip_split:DIPSplit",
-    "sparsegpt": "methods.static.sparsegpt:SparseGPT",
-    "wanda": "methods.static.wanda:Wanda",
-    "magnitude": "methods.static.magnitude:Magnitude",
-    "cats+lora": "methods.lora:CATSLoRA",
-    "dip+lora": "methods.lora:DIPLoRA",
-}
+_METHODS: dict[str, str | type[Method]] = dict(BUILT_IN)
 
 
 def names() -> tuple[str, ...]:

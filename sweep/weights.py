@@ -16,10 +16,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from simulator import Geometry
-from sweep import fetch, gguf_header, hub
+from sweep import fetch, hub
 from sweep.cachedir import remembered_sha256
 from sweep.errors import InputError
 from sweep.words import nearest
@@ -161,42 +160,6 @@ def tokenizer_fingerprint(ref: str) -> str:
     if model.source == "built-in" or model.path is None or model.is_gguf:
         return fingerprint(ref)
     return _combined(tokenizer_files(model.path))
-
-
-def geometry(ref: str) -> Geometry:
-    """Sizes of the model: from the built-in table, its config.json, or its GGUF header.
-
-    For a model of the hub that is not on this machine, config.json alone is downloaded.
-    """
-    if ref in Geometry.names():
-        return Geometry.load(ref)
-    model = resolve(ref)
-    if model.path is not None and model.is_gguf:
-        config = gguf_header.config_of(model.path)
-    else:
-        config = read_config(model)
-    try:
-        name = Path(ref).name if model.source == "local" else ref
-        return Geometry.from_config(config, name)
-    except ValueError as error:
-        raise InputError(
-            f"model {ref}: {error}; say its sizes in the sweep file: {{model: {ref}, geometry: …}}"
-        ) from None
-
-
-def read_config(model: ModelRef) -> dict[str, Any]:
-    """The content of the model's config.json, downloaded alone if the model is not here."""
-    folder = model.path or hub.snapshot(str(model.hub_id), model.revision, ["config.json"])
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"model {model.name}: it has no config.json") from None
-    except ValueError:
-        raise InputError(f"{path} is no JSON") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path} holds no mapping")
-    return config
 
 
 def _on_hub(ref: str, hub_id: str, revision: str | None) -> ModelRef:

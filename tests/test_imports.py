@@ -53,7 +53,7 @@ HOMES = {
         "reports/",
         "sweep/table.py",
         "sweep/store.py",
-        "sweep/texts.py",
+        "sweep/text_files.py",
         "sweep/localdata.py",
         "sweep/kept_table.py",
         "sweep/mirror.py",

@@ -12,7 +12,7 @@ import torch
 
 import methods
 from methods.apply import applied
-from sweep import models, texts
+from sweep import models, text_files
 from sweep.evaluate import evaluate
 from tests.methods.reference import (
     equation,
@@ -63,7 +63,7 @@ def measured(
 def windows_of(model: str, text: str, tokens: int) -> list[list[int]]:
     """The first windows, cut by hand from the whole text."""
     words = models.tokenizer(model)
-    ids = words(texts.read(text))["input_ids"]
+    ids = words(text_files.read(text))["input_ids"]
     return [ids[i * tokens : (i + 1) * tokens] for i in WINDOWS]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sweep import models
+from sweep import models, weights
 from sweep.evaluate import evaluate
 from sweep.transform import transform
 
@@ -26,9 +26,9 @@ Perplexity = Callable[..., float]
 
 @pytest.fixture(scope="module")
 def perplexity(shared_data: Path) -> Perplexity:
-    models.prepare(models.EMBEDDED)
+    models.prepare(weights.EMBEDDED)
     text = str(shared_data / "wikitext-2-raw" / "wiki.test.raw")
-    shared = {"model": models.EMBEDDED, "dtype": "float32", "threads": 2, "window_tokens": TOKENS}
+    shared = {"model": weights.EMBEDDED, "dtype": "float32", "threads": 2, "window_tokens": TOKENS}
 
     @cache
     def measure(method: str = "", bits: int = 0, pattern: str = "unstructured") -> float:

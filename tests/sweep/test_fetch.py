@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sweep import fetch
+from sweep import fetch, fetch_command
 from sweep.errors import InputError, ResourceError
 
 CONTENT = {"tinytext/a.utf8": b"first text\n" * 1000, "tinytext/b.utf8": b"second text\n" * 1000}
@@ -158,4 +158,4 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean embedded-wiki"):
         fetch.artefact("embeded-wiki")
     with pytest.raises(InputError, match="did you mean wikitext2"):
-        fetch.main(["wikitxt2"])
+        fetch_command.make_present(["wikitxt2"])

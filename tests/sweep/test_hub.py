@@ -25,7 +25,7 @@ Ask = Callable[..., list[Any]]
 
 RUN = """
 import json, sys
-from sweep import fetch, models, texts
+from sweep import fetch, model_sizes, models, text_files, texts, weights
 from sweep.errors import SweepError
 for line in sys.argv[1:]:
     try:
@@ -85,9 +85,12 @@ def ask(hub: tuple[str, list[str]], tmp_path: Path) -> Ask:
 def test_a_model_is_downloaded_once_and_then_known_offline(
     ask: Ask, hub: tuple[str, list[str]], tiny_llama: Path
 ) -> None:
-    fingerprint = "models.fingerprint('org/tiny')"
+    fingerprint = "weights.fingerprint('org/tiny')"
     before, layers, folder, after = ask(
-        fingerprint, "models.geometry('org/tiny').layers", "models.prepare('org/tiny')", fingerprint
+        fingerprint,
+        "model_sizes.geometry('org/tiny').layers",
+        "models.prepare('org/tiny')",
+        fingerprint,
     )
     assert before == "unfetched:org/tiny"
     assert layers == 2
@@ -119,10 +122,10 @@ def test_what_cannot_be_downloaded_is_explained(
 
 def test_wikitext_is_joined_by_blank_lines_and_checked(ask: Ask) -> None:
     train, test, here, fingerprint = ask(
-        "texts.read('wikitext2', calibration=True)",
-        "texts.read('wikitext2')",
-        "texts.present('wikitext2', calibration=True)",
-        "texts.fingerprint('wikitext2', calibration=True)[:9]",
+        "text_files.read('wikitext2', calibration=True)",
+        "text_files.read('wikitext2')",
+        "text_files.present('wikitext2', calibration=True)",
+        "text_files.fingerprint('wikitext2', calibration=True)[:9]",
     )
     assert train == "a\n\n\n\nb"
     assert test == ["ResourceError", "text wikitext2: what was fetched is not the text expected"]

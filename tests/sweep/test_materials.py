@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweep import spec, texts
+from sweep import spec, text_files, texts
 from sweep.errors import InputError
 from sweep.grid import Point, expand
 from sweep.materials import CALIBRATION_WINDOWS, Materials
@@ -73,7 +73,7 @@ def test_what_is_present_has_its_content_as_fingerprint(
     assert own == made(**local)[0].weights(point.model)
     assert own != materials.weights(str(tiny_gelu))
     assert "unfetched" not in own
-    assert materials.text(point, "text") == texts.fingerprint(str(tiny_text_file))
+    assert materials.text(point, "text") == text_files.fingerprint(str(tiny_text_file))
     assert materials.notes == []
     assert materials.geometry(point).hidden == 48
     where = materials.where(point, "text")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sweep import fetch, models
+from sweep import fetch, model_sizes, models
 from sweep.errors import InputError
 from tests.sweep import tiny_gguf
 
@@ -140,4 +140,4 @@ def test_the_embedded_model_is_its_gguf_file() -> None:
     shared = dict(model.named_parameters(remove_duplicate=False))
     assert shared["lm_head.weight"] is shared["model.embed_tokens.weight"]
     assert model.config.tie_word_embeddings
-    assert models.geometry(str(path)).layers == model.config.num_hidden_layers == 30
+    assert model_sizes.geometry(str(path)).layers == model.config.num_hidden_layers == 30

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweep import api, models, spec
+from sweep import api, models, spec, weights
 from sweep.driver import Run
 from sweep.errors import InputError
 from sweep.executor import Outcome
@@ -34,7 +34,7 @@ def task(name: str, kind: str = "evaluate", **payload: Any) -> Task:
 def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """DIP, cache-aware DIP and Up on two models, two windows each; nothing is present."""
     made_up.install(monkeypatch)
-    monkeypatch.setattr(models, "fingerprint", lambda ref: digest([ref]))
+    monkeypatch.setattr(weights, "fingerprint", lambda ref: digest([ref]))
     methods = ["dense", DIP, {**DIP, "gamma": 0.2, "density": 0.5}, UP]
     file = made_up.sweep_file(methods=methods, models=["smollm2-135m", "phi-3-mini"], windows=3)
     file["sweeps"]["a"] |= {"shard_windows": 2, "policies": ["lfu", "lru"]}

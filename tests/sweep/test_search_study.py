@@ -16,7 +16,7 @@ from rich.console import Console
 
 from methods import allocation, layers
 from reports.results import read_table
-from sweep import api, session, spec, study, texts, tune
+from sweep import api, session, spec, study, text_files, tune
 from sweep.errors import InputError
 from sweep.session import StoppedError
 from sweep.tune import Tuned
@@ -233,13 +233,15 @@ def test_what_is_tuned_on_is_never_reported(tmp_path: Path):
     done = run(SPEED | {"trials": 4}, tmp_path)
     found = loaded(SPEED)
     assert found.tuning.text == "embedded-wiki-validation"
-    assert texts.fingerprint(found.tuning.text) != texts.fingerprint(found.reported.text)
+    assert text_files.fingerprint(found.tuning.text) != text_files.fingerprint(found.reported.text)
     table = read_table(tmp_path / "results.parquet")
     assert set(table["text"].to_pylist()) == {"embedded-wiki"}
     reported, tuned = done.winners[0].reported, done.winners[0].tuned
     assert reported["ppl"] != tuned["ppl"]
     told = {r["payload"]["text"] for r in records(tmp_path) if r["kind"] == "evaluate"}
-    assert told == {texts.fingerprint(t) for t in ("embedded-wiki", "embedded-wiki-validation")}
+    assert told == {
+        text_files.fingerprint(t) for t in ("embedded-wiki", "embedded-wiki-validation")
+    }
     assert "no trial has seen" in (tmp_path / "study.md").read_text()
     assert "tuned on embedded-wiki-validation" in (tmp_path / "provenance.json").read_text()
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep import models, texts
+from sweep import models, text_files, texts
 from sweep.errors import InputError, ResourceError
 
 ROWS = ["", " = A title = \n", "", " One paragraph . \n", " Another , of two lines . \n", ""]
@@ -21,14 +21,14 @@ ROWS = ["", " = A title = \n", "", " One paragraph . \n", " Another , of two lin
 def own_parts(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Documents in place of the embedded ones: 10, 30, 20, 40 and 10 characters."""
     parts = tuple(str(i) * length for i, length in enumerate((10, 30, 20, 40, 10)))
-    monkeypatch.setattr(texts, "documents", lambda text: parts)
-    monkeypatch.setattr(texts, "_KNOWN", {})
+    monkeypatch.setattr(text_files, "documents", lambda text: parts)
+    monkeypatch.setattr(text_files, "_KNOWN", {})
     return parts
 
 
 def test_the_cut_falls_between_documents_next_to_the_middle(own_parts: tuple[str, ...]) -> None:
-    calibration = texts.read("embedded-wiki", calibration=True).split(texts.BLANK_LINE)
-    evaluation = texts.read("embedded-wiki").split(texts.BLANK_LINE)
+    calibration = text_files.read("embedded-wiki", calibration=True).split(text_files.BLANK_LINE)
+    evaluation = text_files.read("embedded-wiki").split(text_files.BLANK_LINE)
     assert calibration == list(own_parts[:3])  # 60 of 110 characters; 40 would be farther off
     assert evaluation == list(own_parts[3:])
 
@@ -37,14 +37,14 @@ def test_raw_and_parquet_are_the_same_text(tmp_path: Path) -> None:
     raw, parquet = tmp_path / "x.raw", tmp_path / "x.parquet"
     raw.write_text("".join(row or " \n" for row in ROWS), encoding="utf-8")
     pq.write_table(pa.table({"id": range(len(ROWS)), "text": ROWS}), parquet)
-    assert texts.read(str(raw)) == texts.read(str(parquet)) == "\n\n".join(ROWS)
-    assert texts.fingerprint(str(raw)) == texts.fingerprint(str(parquet))
+    assert text_files.read(str(raw)) == text_files.read(str(parquet)) == "\n\n".join(ROWS)
+    assert text_files.fingerprint(str(raw)) == text_files.fingerprint(str(parquet))
 
 
 def test_the_only_text_column_is_taken_whatever_its_name(tmp_path: Path) -> None:
     path = tmp_path / "pages.parquet"
     pq.write_table(pa.table({"page": ["one", "two"]}), path)
-    assert texts.read(str(path)) == "one\n\ntwo"
+    assert text_files.read(str(path)) == "one\n\ntwo"
 
 
 def test_windows_cut_the_tokens_in_order(tiny_llama: Path, tiny_text_file: Path) -> None:
@@ -117,12 +117,12 @@ def test_a_parquet_file_with_several_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"question": ["a"], "answer": ["b"]}), path)
     with pytest.raises(InputError, match="which column\\? It has question, answer"):
-        texts.read(str(path))
+        text_files.read(str(path))
 
 
 def test_an_unknown_text_gets_the_nearest_name(tiny_llama: Path) -> None:
     with pytest.raises(InputError, match="did you mean embedded-wiki"):
-        texts.locate("embeded-wiki")
+        text_files.locate("embeded-wiki")
     with pytest.raises(InputError, match="no file that exists"):
         texts.windows("./nowhere.txt", str(tiny_llama), 64)
 
@@ -136,19 +136,19 @@ def test_names_stay_and_paths_become_absolute(
     tiny_text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_text_file.parent)
-    assert texts.locate("wikitext2") == "wikitext2"
-    assert texts.locate(tiny_text_file.name) == str(tiny_text_file)
+    assert text_files.locate("wikitext2") == "wikitext2"
+    assert text_files.locate(tiny_text_file.name) == str(tiny_text_file)
 
 
 def test_what_the_hub_would_give_is_said_when_it_is_out_of_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "from sweep import texts\n"
+        "from sweep import text_files, texts\n"
         "from sweep.errors import ResourceError\n"
-        "assert not texts.present('wikitext2')\n"
-        "assert texts.fingerprint('wikitext2', calibration=True) == 'unfetched:wikitext2'\n"
-        "try:\n    texts.read('wikitext2')\n"
+        "assert not text_files.present('wikitext2')\n"
+        "assert text_files.fingerprint('wikitext2', calibration=True) == 'unfetched:wikitext2'\n"
+        "try:\n    text_files.read('wikitext2')\n"
         "except ResourceError as error:\n    print(error)\n"
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -161,9 +161,9 @@ def test_what_the_hub_would_give_is_said_when_it_is_out_of_reach(
 
 
 def test_fetched_text_that_is_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "documents", lambda text: ("not", "the", "text"))
+    monkeypatch.setattr(text_files, "documents", lambda text: ("not", "the", "text"))
     with pytest.raises(ResourceError, match="not the text expected"):
-        texts.read("embedded-wiki")
+        text_files.read("embedded-wiki")
 
 
 @pytest.mark.parametrize(("split", "name"), [("test", "wikitext2"), ("valid", None)])
@@ -173,15 +173,17 @@ def test_local_wikitext_is_the_published_one(
     raw = shared_data / "wikitext-2-raw" / f"wiki.{split}.raw"
     rows = {"test": "test", "valid": "validation"}[split]
     parquet = shared_data / "wikitext" / "line_level" / f"{rows}.parquet"
-    known = texts.fingerprint(name or "wikitext2-validation")
-    assert texts.fingerprint(str(raw)) == texts.fingerprint(str(parquet)) == known
+    known = text_files.fingerprint(name or "wikitext2-validation")
+    assert text_files.fingerprint(str(raw)) == text_files.fingerprint(str(parquet)) == known
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["embedded-wiki", "embedded-c4"])
 def test_embedded_halves_are_the_known_ones(name: str) -> None:
-    halves = [texts.read(name, calibration) for calibration in (True, False)]
-    assert texts.BLANK_LINE.join(halves) == texts.BLANK_LINE.join(texts.documents(name))
+    halves = [text_files.read(name, calibration) for calibration in (True, False)]
+    assert text_files.BLANK_LINE.join(halves) == text_files.BLANK_LINE.join(
+        text_files.documents(name)
+    )
     assert 0.98 < len(halves[0]) / len(halves[1]) < 1.02
     assert "<doc" not in "".join(halves)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simulator import Geometry
-from sweep import gguf_header, weights
+from sweep import gguf_header, model_sizes, weights
 from sweep.errors import InputError, ResourceError
 from tests.sweep import tiny_gguf
 
@@ -136,15 +136,15 @@ def test_the_fingerprint_of_what_is_not_here_says_so() -> None:
 def test_sizes_come_from_config_and_from_the_gguf_header(
     tiny_llama: Path, tiny_gguf_file: Path
 ) -> None:
-    assert weights.geometry(str(tiny_llama)) == Geometry(name=tiny_llama.name, **SIZES)
-    assert weights.geometry(str(tiny_gguf_file)) == Geometry(name="tiny.gguf", **SIZES)
-    assert weights.geometry("phi-3-mini") == Geometry.load("phi-3-mini")
+    assert model_sizes.geometry(str(tiny_llama)) == Geometry(name=tiny_llama.name, **SIZES)
+    assert model_sizes.geometry(str(tiny_gguf_file)) == Geometry(name="tiny.gguf", **SIZES)
+    assert model_sizes.geometry("phi-3-mini") == Geometry.load("phi-3-mini")
 
 
 def test_a_config_without_sizes_is_explained(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(InputError, match="say its sizes in the sweep file"):
-        weights.geometry(str(folder))
+        model_sizes.geometry(str(folder))
 
 
 @pytest.mark.parametrize("length", [0, 4, 30, 200, 3000])
@@ -159,16 +159,17 @@ def test_a_gguf_file_cut_off_in_its_header_is_refused(
 
 def test_sizes_of_a_model_out_of_reach_are_asked_for() -> None:
     with pytest.raises(ResourceError, match="some-one/model is not in the cache of the hub"):
-        weights.geometry("some-one/model")
+        model_sizes.geometry("some-one/model")
 
 
 def test_no_torch_for_names_fingerprints_and_sizes(tiny_llama: Path) -> None:
     code = (
         "import sys\n"
-        "from sweep import doctor, models, texts\n"
+        "from sweep import doctor, model_sizes, models, text_files, texts, weights\n"
         f"ref = {str(tiny_llama)!r}\n"
-        "models.fingerprint(ref), models.geometry(ref), models.locate(ref), models.present(ref)\n"
-        "texts.fingerprint('wikitext2'), texts.count('embedded-c4', ref, 64), doctor.report()\n"
+        "weights.fingerprint(ref), weights.locate(ref), models.present(ref)\n"
+        "model_sizes.geometry(ref), texts.count('embedded-c4', ref, 64), doctor.report()\n"
+        "text_files.fingerprint('wikitext2')\n"
         "heavy = {'torch', 'transformers', 'ray', 'numba', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
