@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.keys import code_fingerprint, digest
+from sweep.code import code_fingerprint
+from sweep.keys import digest
 
 if TYPE_CHECKING:
     import pyarrow as pa

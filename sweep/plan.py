@@ -16,14 +16,15 @@ from simulator import allocate, footprint
 from sweep import plugins
 from sweep.errors import InputError
 from sweep.grid import Point, Quant
-from sweep.keys import code_fingerprint, digest
+from sweep.keys import digest
 from sweep.materials import Materials
 from sweep.overhead import overhead_bytes
 from sweep.recipes import Step, is_static, steps
 from sweep.score_plan import place, shard_label, shards
+from sweep.task_code import MODULES, code_of_method, code_of_policy, code_of_transform
 from sweep.tasks import Task
 
-KINDS = ("calibrate", "transform", "train", "evaluate", "score", "simulate")
+KINDS = tuple(MODULES)
 
 Scores = tuple[tuple[str, tuple[str, ...]], ...]
 """Of each downstream task by name, the keys of its shards."""
@@ -101,7 +102,6 @@ class _Builder:
         self._evaluations: dict[Any, Any] = {}
         self._simulations: dict[Any, tuple[str, ...]] = {}
         self._all_slots: dict[Any, tuple[tuple[str, int], ...]] = {}
-        self._codes: dict[str, str] = {}
 
     def add(self, point: Point) -> PlannedPoint:
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
@@ -160,7 +160,7 @@ class _Builder:
             "selector": {} if dense else self._selector(point),
             "inputs": weights
             | ({} if dense else self._selector_inputs(point) | self._trained(point)),
-            "code": self._code("sweep.evaluate", method),
+            "code": code_of_method("evaluate", method),
         }
 
     def _scores(self, point: Point, dense: bool) -> Scores:
@@ -169,7 +169,7 @@ class _Builder:
         identity = ("scores", _evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
             base, where = self._evaluation(point, dense), self._where(point, "text")
-            base["code"] = self._code("sweep.harness", base["method"])
+            base["code"] = code_of_method("score", base["method"])
             label = _label(base, self._weights_label(point, base))
             self._evaluations[identity] = tuple(
                 (one.name, self._scored(shards(base, one, card), label, where | place(one)))
@@ -230,7 +230,7 @@ class _Builder:
             "recipe": step.recipe,
             "windows": [],
             "inputs": before,
-            "code": self._transform_code(point, step),
+            "code": code_of_transform(point.method, step.modules),
         }
         if step.random:
             payload["seed"] = accuracy.seed
@@ -241,15 +241,6 @@ class _Builder:
         after = f" after {self.tasks[before['weights']].label}" if before else f" {point.model}"
         where = self._where(point, "calibration")
         return self._task("transform", payload, f"{step.label}{after}", where)
-
-    def _transform_code(self, point: Point, step: Step) -> str:
-        name = f"transform:{':'.join(step.modules)}"
-        if name not in self._codes:
-            plugin = plugins.origin(point.method)
-            ours = [m for m in step.modules if m.startswith("methods.")]
-            source = plugin.source if plugin and len(ours) < len(step.modules) else ""
-            self._codes[name] = code_fingerprint("sweep.transform", *ours, plugin=source)
-        return self._codes[name]
 
     def _weights_label(self, point: Point, payload: dict[str, Any]) -> str:
         """The model, and what was done to its weights."""
@@ -270,7 +261,7 @@ class _Builder:
             "method": name,
             "parameters": parameters,
             "inputs": self._weights(point) | (self._trained(point) if name == point.method else {}),
-            "code": self._code("sweep.calibrate", name),
+            "code": code_of_method("calibrate", name),
         }
         where = self._where(point, "calibration")
         label = f"calibrate {name} {self._weights_label(point, payload)}"
@@ -306,7 +297,7 @@ class _Builder:
             "selector": self._selector(point) if threshold else {"name": "topk"},
             "inputs": self._weights(point) | (self._selector_inputs(point) if threshold else {}),
             "seed": point.accuracy.seed,
-            "code": self._code("sweep.train", point.method),
+            "code": code_of_method("train", point.method),
         }
 
     # -- simulation --------------------------------------------------------------------------
@@ -324,7 +315,7 @@ class _Builder:
             "slots": dict(self._slots(point)),
             "scope": point.cache_scope,
             "inputs": {"trace": trace} | ({"start": self._calibrate(point)} if ordered else {}),
-            "code": self._code("sweep.simulate", policy=point.policy),
+            "code": code_of_policy(point.policy),
         }
         label = f"{point.policy} {_slots_text(payload)} on {self.tasks[trace].label}"
         return self._task("simulate", payload, label, plugins.where(point.policy, "policies"))
@@ -364,23 +355,9 @@ class _Builder:
         self.tasks.setdefault(key, Task(kind, key, payload, label, where))
         return key
 
-    def _code(self, root: str, method: str | None = None, policy: str = "") -> str:
-        name = f"{root}:{method}:{policy}"
-        if name not in self._codes:
-            self._codes[name] = _fingerprint(root, method, policy)
-        return self._codes[name]
-
     def _where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds model, text and, if it is a user's own, the method."""
         return {**self.materials.where(point, role), **plugins.where(point.method)}
-
-
-def _fingerprint(root: str, method: str | None, policy: str) -> str:
-    """Of the code of a task, and of the method or a user's own policy that it runs."""
-    plugin = plugins.origin(method) if method else plugins.origin(policy, "policies")
-    if plugin is not None:
-        return code_fingerprint(root, plugin=plugin.source)
-    return code_fingerprint(root, *([method_class(method).__module__] if method else []))
 
 
 def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:

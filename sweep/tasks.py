@@ -80,7 +80,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
             plugins.ensure(task.where)
             device = _usable(device)
             given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
-            result, handover = _functions()[task.kind](task.payload | task.where, given, device)
+            result, handover = _function(task.kind)(task.payload | task.where, given, device)
             status, error = "done", ""
         except Exception as failure:
             traceback.print_exc()
@@ -129,26 +129,24 @@ def _text(written: str) -> str:
     return written.encode("utf-8", "backslashreplace").decode()
 
 
-def _functions() -> dict[str, Function]:
-    from sweep.calibrate import calibrate
-    from sweep.evaluate import evaluate
-    from sweep.simulate import simulate
-    from sweep.train import train
-    from sweep.transform import transform
-
-    def score(*arguments: Any) -> Any:
-        from sweep import harness  # seconds, which only those who ask for tasks wait
-
-        return harness.score(*arguments)
-
-    return {
-        "calibrate": calibrate,
-        "evaluate": evaluate,
-        "score": score,
-        "simulate": simulate,
-        "train": train,
-        "transform": transform,
-    }
+def _function(kind: str) -> Function:
+    """What does a task of this kind; a worker imports no more than the kinds that it runs."""
+    match kind:
+        case "calibrate":
+            from sweep.calibrate import calibrate as function
+        case "evaluate":
+            from sweep.evaluate import evaluate as function
+        case "score":
+            from sweep.harness import score as function
+        case "simulate":
+            from sweep.simulate import simulate as function
+        case "train":
+            from sweep.train import train as function
+        case "transform":
+            from sweep.transform import transform as function
+        case _:
+            raise ValueError(f"no kind of task is called {kind!r}")
+    return function
 
 
 def lost_record(task: Task, error: str) -> Record:

@@ -21,7 +21,7 @@ ONE = Resources(cpus=1)
 
 @pytest.fixture(params=["in process", "ray"])
 def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
-    monkeypatch.setattr(sweep_tasks, "_functions", sweep_tasks._functions)
+    monkeypatch.setattr(sweep_tasks, "_function", sweep_tasks._function)
     tasks.install()
     if request.param == "ray":
         request.getfixturevalue("ray_of_two")

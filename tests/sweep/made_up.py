@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from simulator import Geometry
-from sweep import models, tasks, texts
+from sweep import tasks, texts, weights
 from sweep.materials import Materials
 
 GEOMETRY = Geometry.load("smollm2-135m")
@@ -28,10 +28,11 @@ def install(monkeypatch: pytest.MonkeyPatch, noise: float = 0.15, steepness: flo
     def evaluate(payload: dict[str, Any], inputs: Any, device: str) -> tuple[dict[str, Any], Any]:
         return _evaluate(payload, noise, steepness)
 
-    monkeypatch.setattr(tasks, "_functions", lambda: {"evaluate": evaluate, "simulate": _simulate})
+    own = {"evaluate": evaluate, "simulate": _simulate}
+    monkeypatch.setattr(tasks, "_function", own.__getitem__)
     monkeypatch.setattr(Materials, "fetch", lambda *_: None)
-    monkeypatch.setattr(models, "fingerprint", lambda _: "f" * 64)
-    monkeypatch.setattr(models, "tokenizer_fingerprint", lambda _: "t" * 64)
+    monkeypatch.setattr(weights, "fingerprint", lambda _: "f" * 64)
+    monkeypatch.setattr(weights, "tokenizer_fingerprint", lambda _: "t" * 64)
     monkeypatch.setattr(texts, "count", lambda *_, **__: 1000)
 
 

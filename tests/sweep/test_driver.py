@@ -76,7 +76,7 @@ class Counting(InProcessExecutor):
 
 @pytest.fixture(autouse=True)
 def acting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_tasks, "_functions", sweep_tasks._functions)
+    monkeypatch.setattr(sweep_tasks, "_function", sweep_tasks._function)
     tasks.install()
 
 

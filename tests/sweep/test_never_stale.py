@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sweep import keys
+from sweep import code
 from sweep.missing import missing
 from sweep.plan import Plan
 from sweep.store import Store
@@ -83,23 +83,21 @@ def test_a_changed_parameter_makes_what_it_changes_new(
 
 def with_code(patch: pytest.MonkeyPatch, module: str, change: Callable[[str], str]) -> None:
     """As if the source of a module of ours were another."""
-    path, read = keys._source(module), Path.read_text
+    path, read = code._file(module), Path.read_text
 
     def changed(self: Path, *given: Any, **options: Any) -> str:
         text = read(self, *given, **options)
         return change(text) if self == path else text
 
     patch.setattr(Path, "read_text", changed)
-    for remembered in (keys._imports, keys._tree, keys._tree_hash):
-        remembered.cache_clear()
+    code.forget()
 
 
 @pytest.fixture
 def forgetful() -> Any:
     """No fingerprint of changed code outlives its test."""
     yield
-    for remembered in (keys._imports, keys._tree, keys._tree_hash):
-        remembered.cache_clear()
+    code.forget()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweep import keys, spec
+from sweep import code, spec
 from sweep.api import Planned, make_plan
 from sweep.keys import digest
 from sweep.missing import missing
@@ -314,10 +314,10 @@ def test_a_change_of_code_is_named(
     made: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish(store, list(made.tasks.values()))
-    monkeypatch.setattr(keys, "_hash", lambda tree: "another")
-    keys._tree_hash.cache_clear()
+    monkeypatch.setattr(code, "VERSION", "another")
+    code.forget()
     changed = plan(windows=1)
-    keys._tree_hash.cache_clear()
+    code.forget()
     reasons = missing(changed, store)
     assert set(reasons) == set(changed.tasks)
     dense, evaluate, simulate = own(changed)
