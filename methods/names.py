@@ -1,4 +1,4 @@
-"""The built-in methods by name: where each class is. A table of strings and nothing else."""
+"""The built-in methods and quantisers by name: where each class is. Strings and nothing else."""
 
 from __future__ import annotations
 
@@ -17,4 +17,10 @@ BUILT_IN: dict[str, str] = {
     "magnitude": "methods.static.magnitude:Magnitude",
     "cats+lora": "methods.lora:CATSLoRA",
     "dip+lora": "methods.lora:DIPLoRA",
+}
+
+QUANTISERS: dict[str, str] = {
+    "rtn": "methods.static.rtn:RTN",
+    "gptq": "methods.static.gptq:GPTQ",
+    "gptvq": "methods.static.gptvq:GPTVQ",
 }

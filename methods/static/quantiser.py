@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from methods.base import MethodError
+from methods.names import QUANTISERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 Statistic = Literal["nothing", "norms", "moments"]
 """What a change of the weights must know of a layer's inputs X [tokens, columns]: nothing, the
 squares of the columns' norms [columns], or the second moments X'X [columns, columns]."""
-
-_QUANTISERS = {
-    "rtn": "methods.static.rtn:RTN",
-    "gptq": "methods.static.gptq:GPTQ",
-    "gptvq": "methods.static.gptvq:GPTVQ",
-}
 
 
 @dataclass(frozen=True)
@@ -87,17 +82,17 @@ def check_damping(name: str, damping: Any) -> None:
 
 def names() -> tuple[str, ...]:
     """All quantisers."""
-    return tuple(_QUANTISERS)
+    return tuple(QUANTISERS)
 
 
 def quantiser_class(name: str) -> type[Quantiser]:
     """The class behind a name; MethodError with the nearest name otherwise."""
     try:
-        module, _, attribute = _QUANTISERS[name].partition(":")
+        module, _, attribute = QUANTISERS[name].partition(":")
     except (KeyError, TypeError):
-        near = difflib.get_close_matches(str(name), _QUANTISERS, n=1)
+        near = difflib.get_close_matches(str(name), QUANTISERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(_QUANTISERS)
+        known = ", ".join(QUANTISERS)
         raise MethodError(f"unknown quantisation {name!r}{hint} (known: {known})") from None
     return getattr(import_module(module), attribute)
 

@@ -1,0 +1,41 @@
+"""`python -m tests.golden.code` writes code.json: the fingerprint of the code of each kind of task
+and method. A commit that only moves code leaves it alone; what one changes in it, it makes new in
+every store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from methods.names import BUILT_IN
+from methods.registry import method_class
+from methods.static import quantiser
+from methods.static.pruning import StaticPruning
+from sweep.task_code import code_of_method, code_of_policy, code_of_transform
+
+FILE = Path(__file__).with_name("code.json")
+
+
+def fingerprints() -> dict[str, dict[str, str]]:
+    """By kind of task, and by the method that it runs."""
+    static = [name for name in BUILT_IN if issubclass(method_class(name), StaticPruning)]
+    dynamic = [name for name in BUILT_IN if name not in static]
+    trained = [name for name in dynamic if method_class(name).trained]
+    chosen = {"calibrate": dynamic, "train": trained, "evaluate": dynamic, "score": dynamic}
+    codes = {
+        kind: {name: code_of_method(kind, name) for name in names} for kind, names in chosen.items()
+    }
+    changes = {name: method_class(name).__module__ for name in static}
+    changes |= {name: quantiser.quantiser_class(name).__module__ for name in quantiser.names()}
+    codes["transform"] = {
+        name: code_of_transform("dense", (module,)) for name, module in changes.items()
+    }
+    return codes | {"simulate": {"any policy": code_of_policy("lru")}}
+
+
+def main() -> None:
+    FILE.write_text(json.dumps(fingerprints(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
