@@ -44,7 +44,7 @@ def recorded() -> list[Scores]:
 
     Empty if the model or the text has not been fetched (`sweep fetch`).
     """
-    from sweep import models, text_files
+    from sweep.inputs import models, text_files
 
     if not (models.present(MODEL) and text_files.present(TEXT)):
         return []
@@ -58,7 +58,7 @@ def _record() -> list[Scores]:
     from methods.apply import applied
     from methods.density import kept_units
     from methods.select import topk_mask
-    from sweep import models, texts
+    from sweep.inputs import models, texts
 
     found: dict[tuple[str, int], NDArray[np.float32]] = {}
 

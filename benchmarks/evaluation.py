@@ -18,7 +18,7 @@ AT_MOST = {"dip": 1.08, "dip-ca": 1.10}
 
 def report() -> str:
     """Ratios of time to the dense evaluation of the same window, at a task's one thread."""
-    from sweep import models
+    from sweep.inputs import models
 
     if not models.present("smollm2-135m"):
         return "## Evaluation\n\nSmolLM2 is not on this machine (`sweep fetch`)."
@@ -61,7 +61,7 @@ def _rows(threads: int) -> list[list[str]]:
 def _runs(threads: int) -> dict[str, Callable[[], object]]:
     """The evaluation of one window, as an accuracy task does it, for each kind."""
     from simulator import Geometry, allocate, footprint
-    from sweep.evaluate import evaluate
+    from sweep.tasks.evaluate import evaluate
 
     sizes = footprint(Geometry.load("smollm2-135m"), ("input", "intermediate"))
     cache = {"policy": "lfu", "slots": dict(allocate(sizes, DRAM_GB * 1e9).slots)}

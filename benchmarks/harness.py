@@ -25,7 +25,8 @@ AT_MOST, AT_LEAST = 1.15, 2.0
 
 def report() -> str:
     """Ratios of CPU time on the same documents, at a task's one thread."""
-    from sweep import models, taskdata
+    from sweep.downstream import data as taskdata
+    from sweep.inputs import models
 
     if not models.present("smollm2-135m") or not taskdata.present():
         return "## Downstream tasks\n\nSmolLM2 or the data is not here (`sweep fetch mmlu`)."
@@ -92,8 +93,10 @@ def _runs(
     leaf: str, entry: dict[str, Any], names: tuple[str, ...] = ()
 ) -> dict[str, Callable[[], object]]:
     from simulator import Geometry, allocate, footprint
-    from sweep import harness, models, spec
-    from sweep.downstream import asked
+    from sweep.downstream import harness
+    from sweep.downstream.cards import asked
+    from sweep.inputs import models
+    from sweep.spec import file as spec
 
     body = {
         "models": ["smollm2-135m"],

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweep import tasks
+from sweep.tasks import run as tasks
 
 LAYERS = 30
 
@@ -66,7 +66,8 @@ def main() -> None:
     """Run a sweep with made-up counts in this process."""
     from rich.console import Console
 
-    from sweep import api, spec
+    from sweep import api
+    from sweep.spec import file as spec
 
     file, name, out = sys.argv[1:]
     install_counts()

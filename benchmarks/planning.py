@@ -48,7 +48,7 @@ def _many(speeds: int) -> dict[str, Any]:
 
 def report() -> str:
     """All measurements as a table with what they are to reach."""
-    from sweep import models
+    from sweep.inputs import models
 
     if not models.present("smollm2-135m"):
         return "## Orchestration\n\nSmolLM2 is not on this machine (`sweep fetch`)."
@@ -62,7 +62,7 @@ def report() -> str:
         f" runs each point as a process of its own, of which {SAMPLE} are run and counted for all."
         f" Time between tasks: {TASKS} tasks that sleep {SECONDS:g} s on two Ray workers. Large"
         " plans have made-up counts of the real size. The tokens of the adaptive search against"
-        " the grid's are compared by a test (`tests/sweep/test_adaptive.py`) and in"
+        " the grid's are compared by a test (`tests/sweep/search/test_bisection.py`) and in"
         " docs/studies.md."
     )
     columns = ["what", "measured", "at least or most", "met"]
@@ -92,7 +92,8 @@ def _sweep(place: Path, *arguments: str) -> tuple[float, str]:
 
 
 def _loop(place: Path) -> list[list[str]]:
-    from sweep import api, spec
+    from sweep import api
+    from sweep.spec import file as spec
 
     planned = api.make_plan(spec.load(place / "s.yaml").sweeps["sixty"])
     keys = [point.point.key for point in planned.plan.points]
@@ -123,7 +124,7 @@ def _slept(workers: int, count: int) -> float:
     """Seconds that a run of sleeping tasks takes; Ray and its workers have started before."""
     import ray
 
-    from sweep.ray_executor import RayExecutor
+    from sweep.execution.ray_executor import RayExecutor
 
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     hook = {"worker_process_setup_hook": "benchmarks.made_up.install_sleep"}
@@ -141,12 +142,12 @@ def _slept(workers: int, count: int) -> float:
 
 
 def _run(executor: Any, seconds: float, count: int) -> None:
-    from sweep.driver import Run
-    from sweep.plan import KINDS, Plan
-    from sweep.progress import Progress, Tally
-    from sweep.resources import Resources
-    from sweep.store import Store
-    from sweep.tasks import Task
+    from sweep.execution.driver import Run
+    from sweep.execution.progress import Progress, Tally
+    from sweep.execution.resources import Resources
+    from sweep.plan.planner import KINDS, Plan
+    from sweep.store.store import Store
+    from sweep.tasks.run import Task
 
     made = [
         Task("evaluate", f"{i}", {"seconds": seconds, "n": i}, f"task {i}") for i in range(count)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.mlp import GatedMLP, gated_mlps
-from sweep import models, texts
+from sweep.inputs import models, texts
 
 MODEL, TEXT, TOKENS = "smollm2-135m", "embedded-c4", 512
 ALONE, TOGETHER = (1, 1e-3), (2, 3e-4)

@@ -18,7 +18,7 @@ from methods.mlp import gated_mlps, projections
 from methods.training import Arrays, Lesson
 
 if TYPE_CHECKING:
-    from methods.lora import Adapted
+    from methods.dynamic.lora import Adapted
 
 CHECKS = 10
 """How often, evenly over the steps, the adapters are validated and saved."""

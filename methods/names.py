@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 BUILT_IN: dict[str, str] = {
-    "dense": "methods.dense:Dense",
-    "glu": "methods.glu:GLU",
-    "glu-oracle": "methods.glu_oracle:GLUOracle",
-    "gate": "methods.gate:Gate",
-    "up": "methods.up:Up",
-    "cats": "methods.cats:CATS",
-    "dejavu": "methods.dejavu:DejaVu",
-    "dip": "methods.dip:DIP",
-    "dip-split": "methods.dip_split:DIPSplit",
+    "dense": "methods.dynamic.dense:Dense",
+    "glu": "methods.dynamic.glu:GLU",
+    "glu-oracle": "methods.dynamic.glu_oracle:GLUOracle",
+    "gate": "methods.dynamic.gate:Gate",
+    "up": "methods.dynamic.up:Up",
+    "cats": "methods.dynamic.cats:CATS",
+    "dejavu": "methods.dynamic.dejavu:DejaVu",
+    "dip": "methods.dynamic.dip:DIP",
+    "dip-split": "methods.dynamic.dip_split:DIPSplit",
     "sparsegpt": "methods.static.sparsegpt:SparseGPT",
     "wanda": "methods.static.wanda:Wanda",
     "magnitude": "methods.static.magnitude:Magnitude",
-    "cats+lora": "methods.lora:CATSLoRA",
-    "dip+lora": "methods.lora:DIPLoRA",
+    "cats+lora": "methods.dynamic.lora:CATSLoRA",
+    "dip+lora": "methods.dynamic.lora:DIPLoRA",
 }
 
 QUANTISERS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""What training a method needs and gives; `sweep.train` runs it as a task."""
+"""What training a method needs and gives; `sweep.tasks.train` runs it as a task."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(
     from rich.console import Console
 
     from sweep import api
-    from sweep.spec import from_mapping, load, select
+    from sweep.spec.file import from_mapping, load, select
 
     file = from_mapping(spec) if isinstance(spec, Mapping) else load(spec)
     folder = Path(out) if out is not None else Path("runs") / name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweep.cli import main
+from sweep.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import kept_table
-from sweep.accuracy import FILE as ACCURACY
-from sweep.missing import missing
-from sweep.only import selected
+from sweep.downstream.merge import FILE as ACCURACY
+from sweep.execution.missing import missing
+from sweep.execution.resources import check_feasible, check_out, local_resources, needs_of
+from sweep.execution.schedule import ranks
+from sweep.files.atomic import write_json
 from sweep.options import Options as Options
-from sweep.planned import Planned as Planned
-from sweep.planned import make_plan as make_plan
-from sweep.resources import check_feasible, check_out, local_resources, needs_of
-from sweep.runfiles import LIVE, cleared, plan_summary, provenance_of
-from sweep.safefile import write_json
-from sweep.schedule import ranks
-from sweep.shape import Sweep
-from sweep.store import Store
+from sweep.plan.patterns import selected
+from sweep.plan.sweep_plan import Planned as Planned
+from sweep.plan.sweep_plan import make_plan as make_plan
+from sweep.results import reuse as kept_table
+from sweep.results.folder import LIVE, cleared, plan_summary, provenance_of
+from sweep.spec.entries import Sweep
+from sweep.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,10 +88,10 @@ def _execute(
     planned: Planned, todo: dict[str, str], store: Store, options: Options, console: Console
 ) -> str:
     """Run the tasks; returns what stopped the run early, or nothing."""
-    from sweep.driver import Run
-    from sweep.executors import open_executor
-    from sweep.live import Live
-    from sweep.progress import Progress, Tally, past_seconds
+    from sweep.execution.driver import Run
+    from sweep.execution.executors import open_executor
+    from sweep.execution.live import Live
+    from sweep.execution.progress import Progress, Tally, past_seconds
 
     sweep, deadline = planned.sweep, options.deadline
     executor = open_executor(options)
@@ -116,7 +116,7 @@ def _execute(
 
 
 def _write_table(planned: Planned, store: Store, out: Path) -> pa.Table:
-    from sweep import table
+    from sweep.results import table
 
     made = table.build(planned.plan, store, planned.materials)
     table.write(made, out)

@@ -40,8 +40,9 @@ def export(path: Path, settings: dict[str, Any], notify: Callable[[str], None] =
     are those that an accuracy task would make. Raises InputError as a sweep file would.
     """
     from simulator.tracefile import write_trace
-    from sweep import api, tasks
-    from sweep.spec import from_mapping
+    from sweep import api
+    from sweep.spec.file import from_mapping
+    from sweep.tasks import run as tasks
 
     device = {"device": "apple-a18"}
     source = {"sweeps": {"trace": settings | {"devices": [device], "policies": ["none"]}}}

@@ -22,50 +22,50 @@ MAY_IMPORT = {
 """Folders that each folder may import beside itself."""
 
 ONE_FILE = {
-    "ray": "sweep/ray_executor.py",
-    "transformers": "sweep/models.py",
-    "optuna": "sweep/search.py",
-    "lm_eval": "sweep/harness.py",
+    "ray": "sweep/execution/ray_executor.py",
+    "transformers": "sweep/inputs/models.py",
+    "optuna": "sweep/search/ask_tell.py",
+    "lm_eval": "sweep/downstream/harness.py",
 }
 """Libraries that one file imports, once it is there."""
 
 HOMES = {
     "torch": (
         "methods/",
-        "sweep/models.py",
-        "sweep/drelu.py",
-        "sweep/evaluate.py",
+        "sweep/inputs/models.py",
+        "sweep/inputs/drelu.py",
+        "sweep/tasks/evaluate.py",
         "sweep/selectors.py",
-        "sweep/calibrate.py",
-        "sweep/train.py",
-        "sweep/transform.py",
-        "sweep/packed.py",
-        "sweep/sessions.py",
-        "sweep/tasks.py",
-        "sweep/harness.py",
+        "sweep/tasks/calibrate.py",
+        "sweep/tasks/train.py",
+        "sweep/tasks/transform.py",
+        "sweep/downstream/packed.py",
+        "sweep/downstream/requests.py",
+        "sweep/tasks/run.py",
+        "sweep/downstream/harness.py",
     ),
     "peft": ("methods/",),
     "numba": ("simulator/",),
     "plotly": ("reports/",),
     "jinja2": ("reports/",),
-    "pandas": ("reports/", "sweep/table.py", "sweep/store.py", "sweep/run.py"),
+    "pandas": ("reports/", "sweep/results/table.py", "sweep/store/store.py", "sweep/run.py"),
     "pyarrow": (
         "reports/",
-        "sweep/table.py",
-        "sweep/store.py",
-        "sweep/text_files.py",
-        "sweep/localdata.py",
-        "sweep/kept_table.py",
-        "sweep/mirror.py",
+        "sweep/results/table.py",
+        "sweep/store/store.py",
+        "sweep/inputs/text_files.py",
+        "sweep/downstream/local_datasets.py",
+        "sweep/results/reuse.py",
+        "sweep/files/mirror.py",
     ),
-    "datasets": ("sweep/localdata.py",),
+    "datasets": ("sweep/downstream/local_datasets.py",),
     "pydantic": ("sweep/",),
     "typer": ("sweep/",),
     "rich": ("sweep/",),
 }
 """Libraries that only these folders and files import."""
 
-LIGHT = ("sweep.spec", "sweep.grid", "sweep.errors", "sweep.keys", "methods", "simulator")
+LIGHT = ("sweep.spec.file", "sweep.plan.grid", "sweep.errors", "sweep.keys", "methods", "simulator")
 HEAVY = ("torch", "ray", "transformers", "numba", "pandas", "pyarrow", "optuna", "lm_eval")
 
 

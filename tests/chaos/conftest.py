@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep import api, spec
+from sweep import api
+from sweep.spec import file as spec
 from tests.chaos.inside import Run
 from tests.chaos.page import Fault
 from tests.chaos.runs import Watched

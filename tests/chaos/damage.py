@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.store import _HEAD, _checksum
+from sweep.store.store import _HEAD, _checksum
 
 Harm = Callable[[Path, random.Random], object]
 

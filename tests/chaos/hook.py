@@ -36,7 +36,7 @@ def noting(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
 
 def install() -> None:
     """From now on, tasks of this process are noted and answered."""
-    from sweep import tasks
+    from sweep.tasks import run as tasks
 
     tasks.run = _run
 
@@ -44,7 +44,7 @@ def install() -> None:
 def _run(task: Any, inputs: tuple[Any, ...], device: str = "cpu") -> Any:
     import numpy as np
 
-    from sweep.tasks import Record
+    from sweep.tasks.run import Record
 
     _note("begun", task)
     time.sleep(float(os.environ[SECONDS]))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sweep import cli
+from sweep.cli import app as cli
 
 
 class Run:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.store import Store
+from sweep.store.store import Store
 from tests.chaos.conftest import Report
 from tests.chaos.damage import DAMAGES, Damage
 from tests.chaos.inside import Run

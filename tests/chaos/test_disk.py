@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.store import Store
+from sweep.store.store import Store
 from tests.chaos.conftest import Report
 from tests.chaos.inside import Run
 from tests.chaos.page import Fault
@@ -86,7 +86,7 @@ def test_a_read_only_folder_is_refused(small: Path, disk: Path, run: Run, report
 HOLD = """
 import sys
 from pathlib import Path
-from sweep.store import Store
+from sweep.store.store import Store
 with Store(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -145,8 +145,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from sweep import safefile, tidy
-from sweep.store import Store
+from sweep.files import atomic as safefile
+from sweep.store import gc as tidy
+from sweep.store.store import Store
 from tests.contract.test_store_contract import record
 
 def die(self, target):
@@ -179,7 +180,7 @@ def test_a_writer_killed_before_its_rename(what: str, tmp_path: Path, report: Re
     assert (set(store.records), store.damaged, store.holder()) == ({"a", "b"}, [], "")
     assert store.load("a")["numbers"].tolist() == [0, 1, 2]
     assert (tmp_path / "plan.json").read_text() == "{}"
-    from sweep.tidy import gc
+    from sweep.store.gc import gc
 
     with store:
         gc(store)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.executor import RETRIES
-from sweep.store import Store
+from sweep.execution.executor import RETRIES
+from sweep.store.store import Store
 from tests.chaos.conftest import MakeRun, Report
 from tests.chaos.page import Fault
 from tests.chaos.runs import Watched, orphans, stopped_at_last

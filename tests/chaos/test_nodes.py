@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweep.store import Store
+from sweep.store.store import Store
 from tests.chaos.conftest import MakeRun, Report
 from tests.chaos.page import Fault
 from tests.chaos.runs import POLL_SECONDS, TIMEOUT, Watched, stopped_at_last

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sweep import tasks
 from sweep.keys import digest
-from sweep.tasks import Task
+from sweep.tasks import run as tasks
+from sweep.tasks.run import Task
 
 
 def act(payload: dict[str, Any], inputs: dict[str, Any], device: str) -> tuple[dict[str, Any], Any]:

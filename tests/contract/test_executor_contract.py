@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep import tasks as sweep_tasks
-from sweep.executor import Executor, InProcessExecutor, Outcome
-from sweep.ray_executor import RETRIES, RayExecutor
-from sweep.resources import Resources
-from sweep.tasks import Task
+from sweep.execution.executor import Executor, InProcessExecutor, Outcome
+from sweep.execution.ray_executor import RETRIES, RayExecutor
+from sweep.execution.resources import Resources
+from sweep.tasks import run as sweep_tasks
+from sweep.tasks.run import Task
 from tests.contract import tasks
 
 ONE = Resources(cpus=1)

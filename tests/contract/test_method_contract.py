@@ -19,7 +19,7 @@ from methods import MLP_SHARE, Method, MethodError, mlp_density
 from methods.apply import applied
 from methods.mlp import GatedMLP, gated_mlps
 from methods.registry import method_class
-from sweep import models
+from sweep.inputs import models
 
 NAMES = methods.names()
 PLAIN = [name for name in NAMES if not getattr(method_class(name), "trained", "")]

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator import Trace
-from sweep import store as storing
 from sweep.errors import InputError
-from sweep.safefile import WriteError
-from sweep.store import DamagedError, Store, StoreLockedError
-from sweep.tasks import Record
+from sweep.files.atomic import WriteError
+from sweep.store import store as storing
+from sweep.store.store import DamagedError, Store, StoreLockedError
+from sweep.tasks.run import Record
 
 
 def record(key: str = "0123456789abcdef", **fields: Any) -> Record:
@@ -180,7 +180,7 @@ def test_a_store_that_cannot_be_is_named(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from sweep.store import Store
+from sweep.store.store import Store
 with Store(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

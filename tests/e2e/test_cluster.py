@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sweep.ray_executor import NODE_DIGITS
-from sweep.store import Store
-from sweep.submit import PACKAGES
-from sweep.tasks import NO_CUDA
+from sweep.execution.ray_executor import NODE_DIGITS
+from sweep.execution.ray_job import PACKAGES
+from sweep.store.store import Store
+from sweep.tasks.run import NO_CUDA
 from tests.e2e.runs import ROOT, TIMEOUT, command, environment, free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.store import Store
+from sweep.store.store import Store
 from tests.e2e.runs import Make, done_keys, repeated, stopped, sweep
 
 

@@ -86,6 +86,6 @@ def test_failed_tasks_run_again_when_asked(
 
 
 def _done(out: Path) -> set[str]:
-    from sweep.store import Store
+    from sweep.store.store import Store
 
     return {key for key, record in Store(out).records.items() if record.status == "done"}

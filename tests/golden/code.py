@@ -11,7 +11,7 @@ from methods.names import BUILT_IN
 from methods.registry import method_class
 from methods.static import quantiser
 from methods.static.pruning import StaticPruning
-from sweep.task_code import code_of_method, code_of_policy, code_of_transform
+from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
 
 FILE = Path(__file__).with_name("code.json")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from sweep.task_code import MODULES
+from sweep.plan.task_code import MODULES
 from tests.golden.code import FILE, fingerprints
 
 

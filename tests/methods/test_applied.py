@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import methods
 from methods.apply import applied
 from methods.mlp import UnsupportedModelError, gated_mlps
-from sweep import models
+from sweep.inputs import models
 
 IDS = torch.arange(1, 33).reshape(1, 32)
 GATED = ("tiny_llama", "tiny_phi3", "tiny_gelu", "tiny_bias")

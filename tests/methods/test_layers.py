@@ -64,7 +64,7 @@ def test_a_file_and_its_text_are_the_same(tmp_path: Path) -> None:
 
 def test_each_layer_has_its_own_density(tiny_llama: Path) -> None:
     """As if each layer were pruned alone by a method of that density."""
-    from sweep.models import load
+    from sweep.inputs.models import load
 
     model = load(str(tiny_llama))
     asked: dict[tuple[int, str], float] = {}
@@ -96,7 +96,7 @@ def test_each_layer_has_its_own_density(tiny_llama: Path) -> None:
 
 
 def test_a_model_with_more_layers_is_refused(tiny_llama: Path) -> None:
-    from sweep.models import load
+    from sweep.inputs.models import load
 
     method = methods.create("dip", density=0.5, layers="0.5")
     with (

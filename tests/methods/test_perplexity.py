@@ -12,8 +12,8 @@ import torch
 
 import methods
 from methods.apply import applied
-from sweep import models, text_files
-from sweep.evaluate import evaluate
+from sweep.inputs import models, text_files
+from sweep.tasks.evaluate import evaluate
 from tests.methods.reference import (
     equation,
     perplexity,

@@ -16,7 +16,8 @@ from torch import nn
 import methods
 from methods.mlp import gated_mlps
 from simulator import Geometry
-from sweep import models, weights
+from sweep.inputs import model_ref as weights
+from sweep.inputs import models
 from tests.methods.lessons import divergence, lesson, logits, windows_of
 
 

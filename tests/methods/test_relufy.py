@@ -11,7 +11,7 @@ from torch.nn.functional import kl_div
 
 from benchmarks import relufy
 from methods.mlp import gated_mlps
-from sweep import models
+from sweep.inputs import models
 
 TOKENS = torch.randint(1, 256, (12, 1, 48), generator=torch.Generator().manual_seed(0))
 

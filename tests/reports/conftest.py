@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import browser
 import pytest
+
+from tests.reports import browser
 
 
 @pytest.fixture(scope="session")

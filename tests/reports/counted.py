@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import synthetic
 
 from simulator import Device, Geometry, PhaseCounts, Storage, allocate, footprint, throughput
 from simulator.simulation import simulate_trace, trace_curve
 from simulator.trace import Trace
+from tests.reports import synthetic
 
 GEOMETRY = Geometry("tiny", 2, 250, 640, 4, 2, 10, 64)
 STORAGE = Storage(kv_tokens=32)

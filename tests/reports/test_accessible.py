@@ -12,12 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import counted
 import pytest
-import synthetic
-from browser import NEEDS_BROWSER, Page
 
 import reports
+from tests.reports import counted, synthetic
+from tests.reports.browser import NEEDS_BROWSER, Page
 
 pytestmark = [NEEDS_BROWSER, pytest.mark.timeout(300)]
 SERIOUS = ("serious", "critical")

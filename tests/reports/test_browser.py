@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-import synthetic
-from browser import NEEDS_BROWSER, SIZES, Page
 
 import reports
 from reports.decisions import frontier_of
 from reports.points import by_series
 from reports.run import Run, load
+from tests.reports import synthetic
+from tests.reports.browser import NEEDS_BROWSER, SIZES, Page
 
 pytestmark = [NEEDS_BROWSER, pytest.mark.timeout(180)]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -20,6 +19,7 @@ from reports.budgets import parse_all
 from reports.compare.changes import METRICS, Changes, Difference, compare, match, side
 from reports.compare.gate import Verdict, judge, parse
 from reports.compare.pages import WRITERS
+from tests.reports import synthetic
 
 BUDGETS = parse_all(["0.2", "5%"])
 NUMBER = st.one_of(st.none(), st.sampled_from([0.0, 0.1, 0.2, 1.0, math.nan]), st.floats(0, 3))

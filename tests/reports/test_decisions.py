@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
 from reports.budgets import Budget, parse_all
+from tests.reports import synthetic
 
 NUMBER = st.one_of(
     st.sampled_from([0.0, 0.1, 0.15, 0.2, 1.0, math.nan]), st.floats(-0.5, 3, allow_nan=False)

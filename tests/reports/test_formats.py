@@ -13,7 +13,6 @@ import jsonschema
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from reports.escape import latex
 from reports.latex import render as render_latex
 from reports.machine import document
 from reports.run import load
+from tests.reports import synthetic
 
 NASTY = rf"{synthetic.NASTY} 100% _a_ #b {{c}} ~d ^e \input{{x}} $$ -- ,, 'q' [0]"
 SCHEMA = json.loads((Path(reports.__file__).parent / "report.schema.json").read_text())

@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import counted
 import pytest
-import synthetic
-from browser import NEEDS_BROWSER, Page
 
 import reports
 from reports import study, timeline
 from reports.reads import parse
 from reports.run import Run, load
+from tests.reports import counted, synthetic
+from tests.reports.browser import NEEDS_BROWSER, Page
 
 pytestmark = [NEEDS_BROWSER, pytest.mark.timeout(180)]
 NASTY = synthetic.NASTY + '<img src=x onerror="window.hacked=1">'

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -26,6 +25,7 @@ from reports.paper.published import METHODS, MODELS, published
 from reports.paper.registry import EXHIBITS, select
 from reports.paper.source import Magnitudes, Source, read_run
 from reports.paper.summary import page
+from tests.reports import synthetic
 
 PAPER_PPL = {"dense": 4.31, "dip": 5.50, "up": 7.41, "sparsegpt": 5.6, "cats+lora": 5.5}
 PAPER_PPL |= {"dip-split": 5.0, "gate": 7.41, "glu-oracle": 4.4}

@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import synthetic
 from markdown_it import MarkdownIt
 
 import reports
 from reports.html import render
 from reports.run import load
 from reports.words import figure, megabytes, percent
+from tests.reports import synthetic
 
 REMOTE = re.compile(r"https?://(?!www\.w3\.org/)")
 

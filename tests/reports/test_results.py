@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import synthetic
 
 import reports
 from reports.results import accuracy_tasks, read_table, rows
+from tests.reports import synthetic
 
 _PUBLISHED = """
 sweep point_key model quant method selector density mlp_density gamma allocation policy device

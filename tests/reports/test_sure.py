@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 
 import pytest
-import synthetic
 
 import reports
 from reports.decisions import Decision
 from reports.sure import sentences
+from tests.reports import synthetic
 
 
 def decided() -> Decision:

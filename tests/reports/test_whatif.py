@@ -6,17 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import counted
 import numpy as np
 import pytest
-import synthetic
-from browser import NEEDS_BROWSER, Page
 
 import reports
 from reports.counts import document
 from reports.decisions import decide_points
 from reports.reads import parse, tokens_per_s
 from reports.run import Run, load
+from tests.reports import counted, synthetic
+from tests.reports.browser import NEEDS_BROWSER, Page
 
 pytestmark = [NEEDS_BROWSER, pytest.mark.timeout(180)]
 SIX_DIGITS = 1e-6

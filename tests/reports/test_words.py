@@ -9,12 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from synthetic import NASTY
 
 from reports import words
 from reports.escape import fence, markdown
 from reports.markup import bullets, table
 from reports.summary import flatten
+from tests.reports.synthetic import NASTY
 
 RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table").enable("strikethrough")
 TEXT = st.text(st.sampled_from("ab1 .:/@-+=#*_~`<>[]()!|\\$&;{}^\"'\n\twh"), max_size=30)

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from simulator import Geometry
-from sweep import tasks, texts, weights
-from sweep.materials import Materials
+from sweep.inputs import model_ref as weights
+from sweep.inputs import texts
+from sweep.plan.materials import Materials
+from sweep.tasks import run as tasks
 
 GEOMETRY = Geometry.load("smollm2-135m")
 UNITS = {"input": GEOMETRY.hidden, "intermediate": GEOMETRY.intermediate}

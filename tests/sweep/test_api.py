@@ -16,12 +16,14 @@ import sweep
 from simulator import Geometry, footprint, simulate_trace, throughput
 from simulator.device import Device
 from simulator.geometry import Storage
-from sweep import api, runfiles, spec
-from sweep import calibrate as calibrating
-from sweep.calibrate import calibrate
+from sweep import api
 from sweep.errors import InputError
-from sweep.evaluate import evaluate
-from sweep.store import Store
+from sweep.results import folder as runfiles
+from sweep.spec import file as spec
+from sweep.store.store import Store
+from sweep.tasks import calibrate as calibrating
+from sweep.tasks.calibrate import calibrate
+from sweep.tasks.evaluate import evaluate
 
 WINDOWS, TOKENS = 4, 24
 STORAGE = Storage(kv_tokens=32)

@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 
 import methods
 from methods import contract, registry
-from sweep import plugins, spec, tasks
+from sweep import plugins
 from sweep.errors import InputError
-from sweep.grid import expand
-from sweep.materials import Materials
-from sweep.plan import plan
+from sweep.plan.grid import expand
+from sweep.plan.materials import Materials
+from sweep.plan.planner import plan
+from sweep.spec import file as spec
+from sweep.tasks import run as tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = '''
@@ -117,7 +119,7 @@ def test_rules_that_are_broken_are_named() -> None:
 
 
 def test_the_command_says_pass_or_fail(folder: Path) -> None:
-    from sweep.cli import app
+    from sweep.cli.app import app
 
     good = CliRunner().invoke(app, ["check-method", str(folder / "my_method.py")])
     assert good.exit_code == 0

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from sweep import api, spec
-from sweep.grid import expand
-from sweep.materials import Materials
-from sweep.plan import Plan, plan
-from sweep.shape import Sweep
+from sweep import api
+from sweep.plan.grid import expand
+from sweep.plan.materials import Materials
+from sweep.plan.planner import Plan, plan
+from sweep.spec import file as spec
+from sweep.spec.entries import Sweep
 
 SMALL_DEJAVU: dict[str, Any] = {"width": 16, "tokens": 512, "epochs": 2}
 SMALL_LORA: dict[str, Any] = {"rank": 2, "steps": 4, "learning_rate": 1e-3}

@@ -1,0 +1,1 @@
+"""Which weights each token uses: one method a file, whose core reads like its equation."""

@@ -1,0 +1,391 @@
+"""The command line. Commands import what they need when they run, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli import reports as cli_report
+from sweep.cli.arguments import (
+    DEFAULT_FILE,
+    Address,
+    File,
+    MaxHours,
+    Name,
+    Out,
+    RetryFailed,
+    RunFolder,
+    Set,
+    StoreDir,
+    Workers,
+    console_on,
+    kept_at,
+    options_of,
+    sweep_of,
+)
+from sweep.cli.tools import tools
+from sweep.errors import InputError, SweepError
+from sweep.files.atomic import FULL, write_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="sweep",
+    help="Find the sparsity method, density, γ and cache policy that make a model fastest.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+OnlyPoint = Annotated[
+    list[str], typer.Option("--point", help="Only this point, by its key (repeatable).")
+]
+
+
+@app.command()
+def run(
+    name: Name,
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006  (typer's way of saying a repeatable option)
+    out: Out = None,
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at a failure.")] = False,
+    only: Annotated[
+        list[str],
+        typer.Option("--only", help="Part of it: dip, kind=calibrate, model=phi* (repeatable)."),
+    ] = [],  # noqa: B006
+    max_hours: MaxHours = None,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    point: OnlyPoint = [],  # noqa: B006
+) -> None:
+    """Run what is missing of a sweep, and write its table and report."""
+    from sweep import api
+
+    sweep = sweep_of(name, file, set_)
+    console = console_on()
+    options = options_of("-".join([name, *(key[:16] for key in point)]), out, store)
+    options = api.Options(
+        out=options.out,
+        store=options.store,
+        address=address,
+        workers=workers,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        report=report,
+        points=tuple(point),
+        max_hours=max_hours,
+        only=tuple(only),
+    )
+    with kept_at(out):
+        done = api.run(sweep, options, console)
+    _print_outcome(console, done, name, out)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command()
+def plan(
+    name: Name,
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    out: Out = None,
+    store: StoreDir = None,
+    retry_failed: RetryFailed = False,
+    why: Annotated[bool, typer.Option("--why", help="Say of each task why it would run.")] = False,
+) -> None:
+    """Show how many points become how many tasks, and which of them are missing."""
+    from sweep import api
+    from sweep.execution.missing import missing
+    from sweep.results.folder import reasons
+    from sweep.store.store import Store
+
+    planned = api.make_plan(sweep_of(name, file, set_))
+    kept = Store(options_of(name, out, store).store_folder)
+    todo = missing(planned.plan, kept, retry_failed)
+    echo = typer.echo
+    echo(f"{name}: {len(planned.plan.points):,} points -> {_kinds(planned.plan.counts())}")
+    for skipped in planned.grid.skipped:
+        echo(f"  skipped {skipped.points:,} points: {skipped.reason}")
+    echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
+    for reason, count in reasons(todo).items():
+        echo(f"    {count:,}: {reason}")
+    for note in planned.plan.notes:
+        echo(f"  note: {note}")
+    if why:
+        for key, reason in todo.items():
+            task = planned.plan.tasks[key]
+            echo(f"{key} {task.kind:9} {task.label}: {reason}")
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    parts = [f"{n:,} {kind}" for kind, n in counts.items() if n]
+    return f"{sum(counts.values()):,} tasks ({', '.join(parts)})"
+
+
+@app.command()
+def status(folder: RunFolder) -> None:
+    """Say how far a run is: running, finished, stopped or dead."""
+    from sweep.results.folder import status as lines
+
+    for line in lines(folder):
+        typer.echo(line)
+
+
+@app.command()
+def watch(
+    folder: RunFolder,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between looks.")] = 2.0,
+) -> None:
+    """Follow a run from another terminal until it ends."""
+    import time
+
+    from sweep.results.folder import status as state
+
+    last: list[str] = []
+    while True:
+        lines = state(folder)
+        if lines != last:
+            typer.echo("\n".join(lines))
+        if ": running" not in lines[0]:
+            break
+        last = lines
+        time.sleep(every)
+
+
+@app.command()
+def submit(
+    name: Name,
+    address: Annotated[str, typer.Option(help="Ray's job server, http://HOST:8265.")],
+    out: Annotated[str, typer.Option(help="Absolute run folder, or a URL, that the job reaches.")],
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    store: StoreDir = None,
+    wait: Annotated[bool, typer.Option(help="Follow the job's log until it ends.")] = True,
+) -> None:
+    """Run a sweep as a Ray job on a cluster."""
+    from sweep.execution.ray_job import submit as send
+
+    sweep_of(name, file, set_)  # a faulty file never leaves this machine
+    extra = [part for value in set_ for part in ("--set", value)]
+    extra += ["--store", str(store.absolute())] if store else []
+    raise typer.Exit(send(name, file, out, address, extra, wait))
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(help="URL of a run folder, as given to --out.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to put it into.")],
+) -> None:
+    """Copy a run from a URL to a folder of this machine."""
+    from sweep.files.mirror import Mirror, is_url
+
+    if not is_url(url):
+        raise InputError(f"{url} is no URL; write s3://…, gs://…, file:///…")
+    Mirror(url, folder).pull()
+    typer.echo(str(folder))
+
+
+@app.command()
+def gc(
+    store: Annotated[Path, typer.Argument(help="Store or run folder.")],
+    keep: Annotated[
+        list[str], typer.Option(help="Keep only what these sweeps need (repeatable).")
+    ] = [],  # noqa: B006
+    file: File = DEFAULT_FILE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove leftovers and unneeded artefacts of a store, and compact its journal."""
+    from sweep import api
+    from sweep.store.gc import gc as tidy
+    from sweep.store.store import Store
+
+    if not store.is_dir():
+        raise InputError(f"{store} is no folder")
+    needed: set[str] = set()
+    for name in keep:
+        planned = api.make_plan(sweep_of(name, file, []))
+        if not planned.materials.complete:
+            why = "; ".join(planned.materials.notes) or "its texts are not read yet"
+            raise InputError(f"what {name} needs is not known, so nothing is removed: {why}")
+        needed |= set(planned.plan.tasks)
+    keys = needed if keep else None
+    with Store(store) as opened:
+        done = tidy(opened, keys, dry_run)
+    verb = "would be removed" if dry_run else "removed"
+    typer.echo(f"{done.records} records, {done.files} files, {done.freed_bytes:,} bytes {verb}")
+
+
+@app.command()
+def logs(
+    key: Annotated[str, typer.Argument(help="Key of a task, or its first digits.")],
+    store: Annotated[Path, typer.Option("--store", help="Store or run folder.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Print what a task wrote, its state and its error."""
+    from sweep.files.cache import training_dir
+    from sweep.store.store import Store
+
+    found = [r for k, r in Store(store).records.items() if k.startswith(key)]
+    running = sorted(training_dir().glob(f"{key}*.log"))
+    for path in running:  # a training that has not ended, or was killed
+        typer.echo(f"{path.stem} train: not ended\n{path.read_text(encoding='utf-8').rstrip()}")
+    if not found and not running:
+        raise InputError(f"{store} has no record of a task {key!r}")
+    for record in found:
+        typer.echo(f"{record.key} {record.kind}: {record.label}")
+        typer.echo(f"{record.status} in {record.seconds:g} s on {record.worker or 'no worker'}")
+        for text in (record.error, record.log):
+            if text:
+                typer.echo(text.rstrip())
+
+
+cli_report.add_to(app)
+
+
+@app.command()
+def best(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a run, such as runs/demo; with --search a sweep.")
+    ],
+    budget: Annotated[
+        list[str], typer.Option("--budget", "-b", help="0.2 (perplexity) or 5% (repeatable).")
+    ] = [],  # noqa: B006
+    search: Annotated[
+        bool, typer.Option("--search", help="Find it by bisection over density, without a grid.")
+    ] = False,
+    screen: Annotated[
+        str | None, typer.Option(help="With --search: dtype to look around in, as bfloat16.")
+    ] = None,
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    out: Out = None,
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Print the fastest configuration within each perplexity budget."""
+    if not search:
+        from sweep.cli.tables import decisions
+
+        console_on(stderr=False).print(decisions(folder, budget))
+        return
+    from sweep import api
+    from sweep.search import best as searching
+
+    name = str(folder)
+    given = options_of(name, out, store)
+    options = api.Options(given.out, given.store, address, workers, retry_failed)
+    sweep = sweep_of(name, file, set_)
+    with kept_at(out):
+        answer = searching.search(sweep, options, console_on(), budget, screen)
+    console_on(stderr=False).print(searching.tables(answer))
+
+
+@app.command()
+def tune(
+    name: Annotated[str, typer.Argument(help="Name of a study in the sweep file.")],
+    file: File = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+    out: Out = None,
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Search γ, densities and allocations with Optuna, and measure what wins on unseen text."""
+    from sweep import api
+    from sweep.search import study
+    from sweep.search.tune import tune as run_study
+    from sweep.spec.file import load
+
+    found = study.load(load(file, set_), name)
+    folder = options_of(name, out, store)
+    options = api.Options(
+        folder.out, folder.store, address, workers, retry_failed, fail_fast=False, report=report
+    )
+    with kept_at(out):
+        done = run_study(found, options, console_on())
+    typer.echo((done.out / "study.md").read_text(encoding="utf-8"))
+    typer.echo(f"trials: {done.out / 'trials.csv'}; optuna-dashboard {done.out / 'study.journal'}")
+    raise typer.Exit(done.exit_code)
+
+
+def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> None:
+    from sweep.execution.progress import duration
+
+    for text in done.damaged:
+        console.print(f"damaged and made again: {text}", markup=False)
+    for text in done.failed:
+        console.print(f"failed: {text}", markup=False)
+    if done.lost:
+        console.print(f"{done.lost} of them the machine failed; the same command tries them again")
+    if len(done.failed) > done.lost:
+        console.print("failed tasks stay failed; --retry-failed runs them again")
+    if done.stop_signal:
+        console.print(f"stopped by {done.stop_signal}; run the same command again to go on")
+    else:
+        tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
+        console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")
+    report = done.out / "report.html"
+    if report.exists():
+        typer.echo(f"report: {report}")
+    if done.out != Path(out or done.out):
+        typer.echo(f"all of it: {out}")
+
+
+def _is_input(error: Exception) -> bool:
+    """Whether a lower package refused what the user gave."""
+    from methods import MethodError
+    from reports import ReportError
+    from simulator import SimulatorError
+
+    return isinstance(error, MethodError | SimulatorError | ReportError)
+
+
+app.add_typer(tools)
+
+
+def main() -> None:
+    """Entry point; a user's mistake is one message and an exit code, never a traceback."""
+    try:
+        _run()
+    except SystemExit as ended:
+        executor = sys.modules.get("sweep.execution.ray_executor")
+        if executor is None or not executor.LOST:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+def _run() -> None:
+    try:
+        app()
+    except SweepError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        failed = write_error(error.filename or "to the disk", error)
+        sys.stderr.write(f"{failed}\n")
+        sys.exit(failed.exit_code)
+    except Exception as error:
+        if not _is_input(error):
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.exit(InputError.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.exit(130)

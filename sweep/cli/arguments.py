@@ -1,0 +1,79 @@
+"""What the commands share: options of the same name and meaning, and how they read a sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweep.options import Options
+    from sweep.spec.entries import Sweep
+
+Name = Annotated[str, typer.Argument(help="Name of a sweep in the sweep file.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/demo.")]
+File = Annotated[Path, typer.Option("--file", "-f", help="Sweep file.")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="Override a value: sweeps.demo.windows=1 (repeatable).")
+]
+Out = Annotated[
+    str | None, typer.Option(help="Run folder, or a URL such as s3://… (default: runs/NAME).")
+]
+StoreDir = Annotated[Path | None, typer.Option("--store", help="Store shared by runs.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to attach to, host:port or auto.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="CPUs of the local Ray; 0 runs in this process.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks again.")]
+MaxHours = Annotated[
+    float | None,
+    typer.Option("--max-hours", min=0, help="Stop after this time as Ctrl-C would; resumable."),
+]
+
+DEFAULT_FILE = Path("sweeps.yaml")
+
+
+def sweep_of(name: str, file: Path, set_: list[str]) -> Sweep:
+    """The sweep of that name in a file. Raises InputError."""
+    from sweep.spec.file import load, select
+
+    return select(load(file, set_), name)
+
+
+def options_of(name: str, out: str | None, store: Path | None) -> Options:
+    """Where a run of that name goes; for a URL, the folder of this machine that stands for it."""
+    from sweep.files.mirror import is_url, work_folder
+    from sweep.options import Options
+
+    if store is not None and is_url(str(store).replace(":/", "://", 1)):
+        raise InputError(f"--store {store}: a store is a folder; give --out a URL instead")
+    if out is not None and is_url(out):
+        return Options(out=work_folder(out), store=store)
+    return Options(out=Path(out) if out else Path("runs") / name, store=store)
+
+
+@contextmanager
+def kept_at(out: str | None) -> Iterator[None]:
+    """Fetch a run folder that is given as a URL, and copy back what is written meanwhile."""
+    from sweep.files.mirror import is_url, mirrored
+
+    if out is None or not is_url(out):
+        yield
+        return
+    with mirrored(out):
+        yield
+
+
+def console_on(stderr: bool = True) -> Console:
+    """What people read goes to stderr, what programs may read to stdout."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)

@@ -1,0 +1,153 @@
+"""Commands that run no sweep: what there is, whether it is right, and policies on a trace."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweep.cli.arguments import DEFAULT_FILE, File, Set, console_on, sweep_of
+
+tools = typer.Typer()
+
+
+@tools.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Models and texts.")] = None,
+) -> None:
+    """Get the embedded model and texts, or the ones named, checked by hash."""
+    from sweep.cli import fetch as fetch_command
+
+    fetch_command.make_present(names or [])
+
+
+class Kind(StrEnum):
+    """What `sweep list` lists."""
+
+    methods = "methods"
+    policies = "policies"
+    devices = "devices"
+    models = "models"
+    sweeps = "sweeps"
+
+
+@tools.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    file: File = DEFAULT_FILE,
+) -> None:
+    """List methods, policies, devices, models or the sweeps of a file."""
+    from sweep.cli.tables import listing
+
+    console_on(stderr=False).print(listing(kind.value, file))
+
+
+@tools.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Sweep file.")] = DEFAULT_FILE,
+    set_: Set = [],  # noqa: B006
+) -> None:
+    """Check a sweep file: all faults at once, each with its line."""
+    from sweep.plan.grid import expand
+    from sweep.spec.file import load
+
+    loaded = load(file, set_)
+    for name, sweep in loaded.sweeps.items():
+        typer.echo(f"{name}: {len(expand(sweep).points):,} points")
+
+
+@tools.command("check-method")
+def check_method(
+    file: Annotated[Path, typer.Argument(help="A file of your own that registers methods.")],
+) -> None:
+    """Try every rule that a method must keep on the methods of a plug-in."""
+    from sweep.cli.tables import method_checks
+
+    table, kept = method_checks(file)
+    console_on(stderr=False).print(table)
+    raise typer.Exit(0 if kept else 1)
+
+
+@tools.command()
+def schema() -> None:
+    """Print the JSON schema of the sweep file, for editors."""
+    import json
+
+    from sweep.spec.file import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@tools.command()
+def doctor(
+    name: Annotated[str | None, typer.Argument(help="A sweep to check for what it needs.")] = None,
+    file: File = DEFAULT_FILE,
+) -> None:
+    """Show versions, resources and caches, and what a sweep needs and what is present."""
+    from sweep.cli.doctor import report as lines
+
+    for line in lines(sweep_of(name, file, []) if name else None):
+        typer.echo(line)
+
+
+@tools.command()
+def selfcheck() -> None:
+    """Recompute every published figure that needs no weights, beside the printed value."""
+    from sweep.cli.tables import selfcheck as checks
+
+    table, equal = checks()
+    console_on(stderr=False).print(table)
+    raise typer.Exit(0 if equal else 1)
+
+
+trace = typer.Typer(help="Traces as files: which units each token used.", no_args_is_help=True)
+tools.add_typer(trace, name="trace")
+
+
+@trace.command("export")
+def trace_export(
+    path: Annotated[Path, typer.Argument(help="File to write.")],
+    model: Annotated[str, typer.Option(help="Model.")] = "smollm2-135m",
+    method: Annotated[str, typer.Option(help="Method.")] = "dip",
+    density: Annotated[float, typer.Option(help="MLP density.")] = 0.5,
+    text: Annotated[str, typer.Option(help="Text.")] = "embedded-wiki",
+    windows: Annotated[int, typer.Option(help="Windows.")] = 1,
+    window_tokens: Annotated[int, typer.Option(help="Tokens in a window.")] = 2048,
+) -> None:
+    """Write the masks of a method on a model, for policies to be tried on."""
+    from sweep.traces import export
+
+    entry = {"method": method} if method == "dense" else {"method": method, "density": density}
+    settings = {"models": [model], "methods": [entry], "text": text}
+    settings |= {"windows": windows, "window_tokens": window_tokens}
+    made = export(path, settings, console_on().print)
+    groups = ", ".join(f"{group} of {units} units" for group, units in made.units.items())
+    typer.echo(f"{path}: {made.tokens:,} tokens, {made.layers} layers, {groups}")
+
+
+@tools.command()
+def simulate(
+    path: Annotated[Path, typer.Argument(help="Trace file.")],
+    policy: Annotated[
+        list[str], typer.Option("--policy", "-p", help="Policy (default: lru, lfu, belady, min).")
+    ] = [],  # noqa: B006
+    fraction: Annotated[
+        list[float], typer.Option("--fraction", help="Cached share of the units (repeatable).")
+    ] = [],  # noqa: B006
+    scope: Annotated[str, typer.Option(help="window or carry.")] = "window",
+    plugin: Annotated[
+        list[Path], typer.Option("--plugin", help="File with policies of your own (repeatable).")
+    ] = [],  # noqa: B006
+) -> None:
+    """Try cache policies on a trace file: hit rates by policy, group and cache size."""
+    from simulator import load_policies
+    from sweep.cli.tables import hit_rates
+    from sweep.traces import FRACTIONS
+    from sweep.traces import simulate as on_trace
+
+    own = [name for file in plugin for name in load_policies(file)]
+    chosen = policy or ["lru", "lfu", "belady", "min"]
+    rates = on_trace(path, [*chosen, *own], fraction or FRACTIONS, scope)
+    console_on(stderr=False).print(hit_rates(rates))

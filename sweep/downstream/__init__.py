@@ -1,0 +1,1 @@
+"""lm-eval: its tasks, data, requests and scores on sparse models."""

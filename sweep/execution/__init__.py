@@ -1,0 +1,1 @@
+"""Where, when and in which order tasks run: driver, executors, Ray."""

@@ -1,0 +1,158 @@
+"""What a task needs and what a machine or a cluster has."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.errors import InputError, ResourceError
+
+if TYPE_CHECKING:
+    from sweep.spec.entries import Sweep
+    from sweep.spec.resources import Resources as Asked
+
+ACCELERATOR = "accelerator_type:"
+"""Ray's prefix of the custom resource that says which accelerator a node has."""
+
+_BRANDED = re.compile(r"GPU \d+: \w+\s+(?:\w+\s+)*?([A-Z]+\d[A-Z0-9]*)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a task asks for, or what a machine or cluster has; fractions of a GPU are allowed."""
+
+    cpus: float
+    gpus: float = 0.0
+    memory_gb: float = 0.0
+    """In 1e9 bytes; 0 asks for none in particular."""
+    custom: tuple[tuple[str, float], ...] = ()
+    """Ray's custom resources by name, accelerator types among them."""
+    nodes: tuple[Resources, ...] = ()
+    """Of a cluster: what each of its machines has, as a task runs on one of them."""
+
+    @property
+    def device(self) -> str:
+        """The torch device of a task that has these: `cuda` where it was given a GPU."""
+        return "cuda" if self.gpus else "cpu"
+
+    def holds(self, need: Resources) -> bool:
+        """Whether a task with this need could run here if nothing else did."""
+        own = dict(self.custom)
+        return (
+            need.cpus <= self.cpus
+            and need.gpus <= self.gpus
+            and need.memory_gb <= self.memory_gb
+            and all(amount <= own.get(name, 0.0) for name, amount in need.custom)
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPU and {self.gpus:g} GPU"]
+        if self.memory_gb:
+            parts.append(f"{self.memory_gb:.3g} GB memory")
+        for name, amount in self.custom:
+            is_type = name.startswith(ACCELERATOR)
+            parts.append(name.removeprefix(ACCELERATOR) if is_type else f"{amount:g} {name}")
+        return ", ".join(parts)
+
+
+def local_resources(workers: int | None = None) -> Resources:
+    """What this machine has, without importing torch or ray; `workers` replaces the core count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = _local_gpus()
+    types = {found[1] for name in names if (found := _BRANDED.match(name))}
+    return Resources(
+        cpus=float(workers or cores or 1),
+        gpus=float(len(names)),
+        memory_gb=memory_bytes() / 1e9,
+        custom=tuple((f"{ACCELERATOR}{name}", 1.0) for name in sorted(types)),
+    )
+
+
+def memory_bytes() -> int:
+    """Memory of this machine; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+
+
+def _local_gpus() -> list[str]:
+    """A line of nvidia-smi for each GPU that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    allowed = None
+    if visible is not None:
+        allowed = len([v for v in visible.split(",") if v.strip() not in ("", "-1")])
+    if allowed == 0:
+        return []
+    listed = _nvidia_smi()
+    return listed if allowed is None else (listed + ["GPU"] * allowed)[:allowed]
+
+
+def _nvidia_smi() -> list[str]:
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+
+
+def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> None:
+    """Raise ResourceError, before anything starts, for a kind of task that could never run."""
+    machines = have.nodes or (have,)
+    too_much: dict[Resources, list[str]] = {}
+    for kind, need in needs.items():
+        if not any(machine.holds(need) for machine in machines):
+            too_much.setdefault(need, []).append(kind)
+    if too_much:
+        found = f"{where} has {machines[0]}"
+        if len(machines) > 1:
+            found = f"no machine of {where} has that: {'; '.join(map(str, machines))}"
+        raise ResourceError(
+            "\n".join(
+                f"tasks of kind {', '.join(kinds)} ask for {need} each, but {found}"
+                for need, kinds in too_much.items()
+            )
+        )
+
+
+def needs_of(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
+    """What each kind asks for. `gpu: auto` is one where there is one (none until that is known).
+
+    Kinds that run the model ask for what `evaluate` does, but for what is given for them.
+    """
+    from sweep.plan.planner import KINDS
+
+    return {kind: _need(sweep.resources, kind, gpus) for kind in KINDS}
+
+
+def _need(asked: Asked, kind: str, gpus: float | None) -> Resources:
+    if kind == "simulate":
+        own = asked.simulate
+        return Resources(own.cpu, 0.0, own.memory_gb, tuple(sorted(own.custom.items())))
+    model = asked.of_model(kind)
+    custom = dict(model.custom)
+    if model.accelerator:
+        custom[f"{ACCELERATOR}{model.accelerator}"] = 0.001  # as Ray asks for it
+    gpu = model.gpu
+    if gpu is None:
+        gpu = 1.0 if gpus else 0.0
+    cpus = float(asked.evaluate.cpu)
+    return Resources(cpus, gpu, model.memory_gb, tuple(sorted(custom.items())))
+
+
+def check_out(out: Path) -> None:
+    """A relative folder of a Ray job would be lost with the job's copy of the code."""
+    if "runtime_resources" in Path.cwd().parts and out.resolve().is_relative_to(Path.cwd()):
+        raise InputError(
+            f"--out {out} lies in the job's temporary copy of the working directory and would be"
+            " lost; give an absolute folder that outlives the job"
+        )

@@ -1,0 +1,70 @@
+"""In which order tasks run, which no result depends on: by priority, by model, longest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sweep.plan.exclude import is_method
+from sweep.plan.planner import Plan, PlannedPoint
+from sweep.tasks.run import Task
+
+_WEIGHT = {"train": 100.0, "transform": 30.0}
+"""Passes over the windows that a kind of task takes, roughly; 1 for the others."""
+_DOCUMENT = 400
+"""Tokens of a document of a downstream task with its examples, roughly."""
+_MASKED, _CACHED = 1.2, 1.3
+"""Time of an evaluation with masks, and with masks that a cache decides, over a dense one."""
+
+
+class Rank(NamedTuple):
+    """Tasks of lower rank run first."""
+
+    priority: float = 0.0
+    """Below 0 for what is wanted first."""
+    model: int = 0
+    """Place of the task's model: workers keep their model, so models come one after another."""
+    effort: float = 0.0
+    """Below 0: minus the work, so that a long task is not the last to start."""
+
+
+def ranks(plan: Plan, todo: Iterable[str], priority: Mapping[str, float]) -> dict[str, Rank]:
+    """Ranks of the tasks to run, for `priority` by method (higher first, 0 where none is given).
+
+    A task that several points need has the highest of their priorities. Models come in the order of
+    the plan, so that a worker loads each of them once.
+    """
+    wanted = _priorities(plan.points, priority) if priority else {}
+    places: dict[str, int] = {}
+    found = {}
+    for key in todo:
+        task = plan.tasks[key]
+        model = task.where.get("model", "")
+        place = places.setdefault(model, len(places))
+        found[key] = Rank(-wanted.get(key, 0.0), place, -effort(task))
+    return found
+
+
+def _priorities(points: Iterable[PlannedPoint], priority: Mapping[str, float]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for planned in points:
+        own = [p for name, p in priority.items() if is_method(planned.point, name)]
+        best = max(own, default=0.0)
+        for key in planned.keys:
+            found[key] = max(best, found.get(key, best))
+    return found
+
+
+def effort(task: Task) -> float:
+    """How long a task takes, in tokens that a dense evaluation would do in the time; roughly."""
+    payload = task.payload
+    windows = payload.get("windows", ())
+    count = windows if isinstance(windows, int) else len(windows)
+    tokens = count * payload.get("window_tokens", 1) * _WEIGHT.get(task.kind, 1.0)
+    if "documents" in payload:
+        begin, end = payload["documents"]
+        tokens = float((end - begin) * _DOCUMENT)
+    selector = payload.get("selector") or {}
+    if not selector:
+        return tokens
+    return tokens * (_CACHED if selector.get("name") == "cache-aware" else _MASKED)

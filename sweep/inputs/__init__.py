@@ -1,0 +1,1 @@
+"""Models and texts: what a name means, where it lies, how it gets here."""

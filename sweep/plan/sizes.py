@@ -1,0 +1,21 @@
+"""Bytes that a method needs beside the model: predictors and masks (SEMANTICS 2)."""
+
+from __future__ import annotations
+
+import methods
+from methods.static.pruning import StaticPruning
+from simulator import Geometry
+from sweep.plan.grid import Point
+
+
+def overhead_bytes(point: Point, geometry: Geometry) -> float:
+    """Static bytes of the point's method in all layers.
+
+    Weights of its own are stored with the bits of the model's; the mask of static pruning takes
+    `mask_bits` for each MLP weight, kept or not.
+    """
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    weights = method.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
+    mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
+    mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
+    return weights * point.storage.bytes_per_weight + mask

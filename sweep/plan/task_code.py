@@ -1,0 +1,42 @@
+"""Which code a task runs: the module of its kind, and the method or policy that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from methods.registry import method_class
+from sweep import plugins
+from sweep.plan.code import code_fingerprint
+
+MODULES: Mapping[str, str] = {
+    "calibrate": "sweep.tasks.calibrate",
+    "transform": "sweep.tasks.transform",
+    "train": "sweep.tasks.train",
+    "evaluate": "sweep.tasks.evaluate",
+    "score": "sweep.downstream.harness",
+    "simulate": "sweep.tasks.simulate",
+}
+"""The module of each kind of task, in the order in which tasks need each other."""
+
+
+def code_of_method(kind: str, method: str) -> str:
+    """Fingerprint of the code of a task that runs a method; a user's own counts by its source."""
+    plugin = plugins.origin(method)
+    if plugin is not None:
+        return code_fingerprint(MODULES[kind], plugin=plugin.source)
+    return code_fingerprint(MODULES[kind], method_class(method).__module__)
+
+
+def code_of_policy(policy: str) -> str:
+    """Fingerprint of the code of a simulation; a policy of a user's own counts by its source."""
+    plugin = plugins.origin(policy, "policies")
+    return code_fingerprint(MODULES["simulate"], plugin=plugin.source if plugin else "")
+
+
+def code_of_transform(method: str, modules: tuple[str, ...]) -> str:
+    """Fingerprint of the code of a transform: the modules of the methods and quantisers that it
+    runs, of which those that are not ours are the plug-in that `method` is from."""
+    ours = tuple(module for module in modules if module.startswith("methods."))
+    plugin = plugins.origin(method)
+    source = plugin.source if plugin and len(ours) < len(modules) else ""
+    return code_fingerprint(MODULES["transform"], *ours, plugin=source)

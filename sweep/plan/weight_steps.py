@@ -1,0 +1,110 @@
+"""What must be done to a model's weights before a point can be evaluated; planning, without torch.
+
+quant         static method   steps
+none          –               none
+q             –               q
+none          p               p
+q             p               q, then p on the quantised weights: kept ones stay in the format
+gptq          sparsegpt       one step: sparsegpt changes kept weights, so it rounds on the way
+rtn, gptvq    sparsegpt       refused
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from methods.registry import create, method_class
+from methods.static import quantiser as quantisers
+from methods.static.pruning import StaticPruning
+from methods.static.quantiser import Quantiser
+
+if TYPE_CHECKING:
+    from sweep.plan.grid import Point, Quant
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transform task: its recipe, and what it works from."""
+
+    recipe: dict[str, Any]
+    windows: int
+    """Windows of the calibration text that it asks for; 0 if it needs no data."""
+    random: bool
+    """Whether the seed can change its result."""
+    modules: tuple[str, ...]
+    """Modules of the methods that it runs."""
+    label: str
+
+
+def is_static(method: str) -> bool:
+    """Whether the method prunes weights once."""
+    return issubclass(method_class(method), StaticPruning)
+
+
+def quantiser(quant: Quant) -> Quantiser | None:
+    """The quantiser of a point; None for weights that stay as they are."""
+    if quant.method == "none":
+        return None
+    own = dict(quant.parameters)
+    return quantisers.create(quant.method, quant.bits, quant.group_size, own)
+
+
+def refusal(quant: Quant, method: str) -> str:
+    """Why a method cannot follow a quantisation; empty if it can."""
+    cls, by = method_class(method), quantiser(quant)
+    if by is None or not (issubclass(cls, StaticPruning) and cls.updates):
+        return ""
+    return (
+        "" if by.on_the_way else f"{method} changes kept weights, and only gptq rounds on the way"
+    )
+
+
+def steps(point: Point, pruned: bool) -> tuple[Step, ...]:
+    """From the model's own weights to those that the point runs on; `pruned` by its own method."""
+    by = quantiser(point.quant)
+    method = create(point.method, point.density, **dict(point.parameters)) if pruned else None
+    if not isinstance(method, StaticPruning):
+        return (_step(None, by),) if by else ()
+    if by is None or method.updates:
+        return (_step(method, by),)
+    return _step(None, by), _step(method, None)
+
+
+def _step(pruning: StaticPruning | None, by: Quantiser | None) -> Step:
+    parts: tuple[Any, ...] = tuple(part for part in (pruning, by) if part is not None)
+    data = [part.calibration_windows for part in parts if part.needs != "nothing"]
+    return Step(
+        recipe={
+            "prune": pruning and _parts(pruning, density=pruning.density),
+            "quant": by and _parts(by, bits=by.bits, group_size=by.group_size),
+        },
+        windows=max(data, default=0),
+        random=by is not None and by.random,
+        modules=tuple(type(part).__module__ for part in parts),
+        label=" ".join(_label(part) for part in parts),
+    )
+
+
+def _parts(part: Any, **own: Any) -> dict[str, Any]:
+    """What can change a result: of the windows asked for, those that there are."""
+    parameters = {k: v for k, v in part.parameters().items() if k != "calibration_windows"}
+    return {"method": part.name, **own, "parameters": parameters}
+
+
+def _label(part: StaticPruning | Quantiser) -> str:
+    if isinstance(part, Quantiser):
+        return quant_label(part.name, part.bits, part.group_size, part.parameters())
+    return f"{part.name} {part.density:g} {part.pattern}"
+
+
+def quant_label(method: str, bits: float, group_size: int, parameters: Mapping[str, Any]) -> str:
+    """Quantisation in words: `gptq 3 bit`, or `4 bit`; with what is unusual of it, as its group
+    size and `act_order`, so that different weights have different words."""
+    words = [] if method == "none" else [method]
+    words += [f"{bits:g} bit"] + ([] if group_size == 128 else [f"g{group_size}"])
+    for name, value in parameters.items():
+        if value != getattr(quantisers.quantiser_class(method), name):
+            words.append(name if value is True else f"{name}={value}")
+    return " ".join(words)

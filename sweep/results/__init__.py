@@ -1,0 +1,1 @@
+"""From finished tasks to the table and files of a run folder."""

@@ -1,0 +1,349 @@
+"""The results table: counts of finished tasks become figures, one row a point.
+
+Throughput is a formula over counts, so a bandwidth changes nothing that was run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from methods.registry import method_class
+from reports.results import schema
+from simulator import Footprint, PhaseCounts, Throughput, allocate, footprint, throughput
+from sweep.downstream.merge import merged
+from sweep.files.atomic import replace as write_whole
+from sweep.plan.grid import Point
+from sweep.plan.materials import Materials
+from sweep.plan.planner import Plan, PlannedPoint, Scores
+from sweep.plan.sizes import overhead_bytes
+from sweep.plan.weight_steps import is_static, quant_label
+from sweep.results.perplexity import Losses, delta_interval
+from sweep.store.store import Store
+from sweep.tasks.run import Record
+
+Row = dict[str, Any]
+
+ROWS = 2000
+"""Rows that are held as Python objects at a time."""
+
+
+def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
+    """One row for each planned point: done, failed (with its error) or missing."""
+    maker = _Rows(plan, store, materials)
+    columns = schema([one.name for one, _ in materials.tasks()])
+    parts = [
+        pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=columns)
+        for i in range(0, len(plan.points), ROWS)
+    ]
+    return pa.concat_tables(parts).combine_chunks() if parts else columns.empty_table()
+
+
+def accuracies(plan: Plan, store: Store, materials: Materials) -> list[Row]:
+    """Detail of every downstream task of each point that has been scored whole: groups, tasks,
+    metrics, errors, documents, and what was read before and while tokens were generated."""
+    maker = _Rows(plan, store, materials)
+    return [
+        {"point_key": planned.point.key, "method": planned.point.method, "tasks": detail}
+        for planned in plan.points
+        if (detail := maker.accuracies(planned.scores))
+    ]
+
+
+def write(table: pa.Table, folder: Path) -> None:
+    """`results.parquet` and `results.csv` (without the bulky counts), each by rename."""
+    for name, writer in (("results.parquet", _parquet), ("results.csv", _csv)):
+        sink = pa.BufferOutputStream()
+        writer(table, sink)
+        write_whole(folder / name, sink.getvalue().to_pybytes())
+
+
+def _parquet(table: pa.Table, sink: pa.BufferOutputStream) -> None:
+    parquet.write_table(table, sink, compression="zstd")
+
+
+def _csv(table: pa.Table, sink: pa.BufferOutputStream) -> None:
+    csv.write_csv(table.drop_columns(["reads"]), sink)
+
+
+class _Rows:
+    """Makes rows; what points share (losses, intervals, merged counts) is computed once."""
+
+    def __init__(self, plan: Plan, store: Store, materials: Materials) -> None:
+        self.tasks = plan.tasks
+        self.store = store
+        self.materials = materials
+        self._memory: dict[Any, Any] = {}
+
+    def row(self, planned: PlannedPoint) -> Row:
+        row = _identity(planned)
+        failed = self._first_failure(planned.measured)
+        if failed is not None:
+            return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
+        if any(self.store.done(key) is None for key in planned.measured):
+            return row | {"status": "missing"}
+        row |= self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+        return row | self._downstream(planned)
+
+    def _first_failure(self, keys: Iterable[str]) -> Record | None:
+        return next((r for key in keys if (r := self._failure(key))), None)
+
+    def _failure(self, key: str) -> Record | None:
+        """The failure of a task, or of one that it needs and waits for."""
+        record = self.store.records.get(key)
+        if record is not None:
+            return record if record.status == "failed" else None
+        return next((r for needed in self.tasks[key].needs if (r := self._failure(needed))), None)
+
+    # -- downstream tasks --------------------------------------------------------------------
+
+    def _downstream(self, planned: PlannedPoint) -> Row:
+        """Scores of the tasks that are done; one that failed is named, the point stays measured."""
+        row: Row = {}
+        failed = self._first_failure(planned.keys)
+        if failed is not None:
+            row["error"] = f"{failed.label}: {failed.error}"
+        for name, found in self.accuracies(planned.scores).items():
+            row |= {f"acc_{name}": found["score"], f"acc_{name}_stderr": found["stderr"]}
+        for name, found in self.accuracies(planned.dense_scores).items():
+            row[f"acc_{name}_dense"] = found["score"]
+        return row
+
+    def accuracies(self, scores: Scores) -> dict[str, Any]:
+        """By task, of those whose shards are all done."""
+        return {
+            name: self._once(("score", keys), self._merged_scores, name, keys)
+            for name, keys in scores
+            if all(self.store.done(key) is not None for key in keys)
+        }
+
+    def _merged_scores(self, name: str, keys: tuple[str, ...]) -> Any:
+        one, card = next(known for known in self.materials.tasks() if known[0].name == name)
+        records = [self.store.records[key] for key in keys]
+        return merged(one, card, [(r.payload["task"], r.result) for r in records])
+
+    # -- accuracy ----------------------------------------------------------------------------
+
+    def _accuracy(self, planned: PlannedPoint) -> Row:
+        return self._once(("accuracy", planned.evaluate, planned.dense), self._measure, planned)
+
+    def _measure(self, planned: PlannedPoint) -> Row:
+        own, dense = self._losses(planned.evaluate), self._losses(planned.dense)
+        low, high = delta_interval(own, dense, planned.point.accuracy.seed)
+        results = [self._result(key) for key in planned.evaluate]
+        tokens = [result["tokens"] for result in results]
+        densities = [result["mlp_density"] for result in results]
+        return {
+            "ppl": own.perplexity,
+            "ppl_dense": dense.perplexity,
+            "ppl_full": self._losses(planned.full).perplexity,
+            "delta_ppl": own.perplexity - dense.perplexity,
+            "delta_ppl_low": _known(low),
+            "delta_ppl_high": _known(high),
+            "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
+            "tokens": sum(tokens),
+            "windows": len(own.nll),
+        }
+
+    def _kept(self, planned: PlannedPoint) -> float | None:
+        """MLP density of statically pruned weights; None where the masks decide it."""
+        if not is_static(planned.point.method):
+            return None
+        return self._result(planned.weights)["mlp_density"]
+
+    def _losses(self, keys: tuple[str, ...]) -> Losses:
+        results = [self._result(key) for key in keys]
+        nll = np.array([x for result in results for x in result["nll"]], dtype=np.float64)
+        predicted = np.array([x for r in results for x in r["predicted"]], dtype=np.float64)
+        return Losses(nll, predicted)
+
+    # -- cost --------------------------------------------------------------------------------
+
+    def _cost(self, planned: PlannedPoint) -> Row:
+        point = planned.point
+        counted = planned.simulate or planned.evaluate
+        reads = (
+            self._once(("reads", counted), self._reads, counted)
+            if method_class(point.method).groups
+            else {}
+        )
+        tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
+        phases = {name: counts["phases"] for name, counts in reads.items()}
+        stored = (point.model, point.geometry, point.quant, point.kv_bits, point.kv_tokens)
+        pruned = (*stored, point.method, point.density, point.parameters)
+        sizes, overhead = self._once(("sizes", *pruned), self._sizes, point)
+        speed = self._speed(point, phases, tokens, overhead)
+        device = point.device
+        room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
+        slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
+        text = (counted, planned.evaluate, *pruned, *slots.values())
+        return {
+            "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
+            "hit_rate": speed.hit_rate,
+            "flash_bytes_per_token": speed.flash_bytes_per_token,
+            "dram_bytes_per_token": speed.dram_bytes_per_token,
+            "tokens_per_s": speed.tokens_per_s,
+            "tokens_per_s_dense": self._once(
+                ("dense", *stored, device, point.timing), self._dense_speed, point
+            ),
+            "overhead_bytes": overhead,
+            "static_bytes": sizes.static_bytes,
+            "resident_bytes": room.resident_bytes,
+            "excess_bytes": room.excess_bytes,
+            "reads": self._once(
+                ("text", *text), self._reads_text, reads, planned.evaluate, sizes, slots
+            ),
+        }
+
+    def _sizes(self, point: Point) -> tuple[Footprint, float]:
+        """Bytes of the model and of what the method needs beside it."""
+        geometry = self.materials.geometry(point)
+        overhead = overhead_bytes(point, geometry)
+        return footprint(geometry, method_class(point.method).groups, point.storage, overhead), (
+            overhead
+        )
+
+    def _reads_text(
+        self,
+        reads: dict[str, dict[str, Any]],
+        evaluate: tuple[str, ...],
+        sizes: Footprint,
+        slots: Mapping[str, int],
+    ) -> str:
+        """The counts as JSON, from which a report prices other devices."""
+        spread = self._spread(evaluate) if reads else {}
+        return json.dumps(
+            {
+                name: {
+                    "units": sizes.groups[name].units,
+                    "layers": sizes.groups[name].layers,
+                    "unit_bytes": sizes.groups[name].unit_bytes,
+                    "slots": slots[name],
+                    "phases": counts["phases"].to_json(),
+                    "used_by_layer": counts["used_by_layer"],
+                    "hits_by_layer": counts["hits_by_layer"],
+                    "hits_by_percent": counts["hits_by_percent"],
+                    **spread.get(name, {}),
+                }
+                for name, counts in reads.items()
+            }
+        )
+
+    def _dense_speed(self, point: Point) -> float:
+        """Of the dense model of the same weights on the same device, whatever the tokens."""
+        return self._speed(_dense(point), {}, 1).tokens_per_s
+
+    def _speed(
+        self, point: Point, phases: dict[str, PhaseCounts], tokens: int, overhead: float = 0.0
+    ) -> Throughput:
+        return throughput(
+            self.materials.geometry(point),
+            point.device,
+            phases,
+            tokens,
+            point.storage,
+            overhead,
+            timing=point.timing,
+        )
+
+    def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """Counts of each group over all shards."""
+        shards = [self._result(key)["groups"] for key in keys]
+        return {name: _merged([shard[name] for shard in shards]) for name in shards[0]}
+
+    def _spread(self, keys: tuple[str, ...]) -> dict[str, dict[str, list[int]]]:
+        """By group and layer, the least, most and summed squares of units that a token used."""
+        shards = [self._result(key).get("spread", {}) for key in keys]
+        return {name: _merged_spread([shard[name] for shard in shards]) for name in shards[0]}
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def _result(self, key: str) -> dict[str, Any]:
+        return self.store.records[key].result
+
+    def _once(self, identity: Any, make: Callable[..., Any], *arguments: Any) -> Any:
+        if identity not in self._memory:
+            self._memory[identity] = make(*arguments)
+        return self._memory[identity]
+
+
+def _merged(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    first, *others = (PhaseCounts.from_json(shard["phases"]) for shard in shards)
+    return {
+        "phases": first.merge(others),
+        "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
+        "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
+        "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
+    }
+
+
+def _merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
+    merge: dict[str, Callable[..., Any]] = {"least": np.min, "most": np.max, "squares": np.sum}
+    return {
+        f"used_{name}_by_layer": how([shard[name] for shard in shards], axis=0).tolist()
+        for name, how in merge.items()
+    }
+
+
+def _sum(lists: Iterable[list[int]]) -> list[int]:
+    return np.sum(list(lists), axis=0).tolist()
+
+
+def _dense(point: Point) -> Point:
+    """The dense model of the same weights on the same device."""
+    return replace(point, method="dense", density=1.0, parameters=())
+
+
+def _quant(point: Point) -> str:
+    quant = point.quant
+    return quant_label(quant.method, quant.bits, quant.group_size, dict(quant.parameters))
+
+
+def _allocation(parameters: Mapping[str, Any]) -> str | None:
+    """How the density is split over groups, and whether over layers."""
+    by_layer = ", by layer" if parameters.get("layers") else ""
+    return f"{parameters['allocation']}{by_layer}" if "allocation" in parameters else None
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _identity(planned: PlannedPoint) -> Row:
+    """Columns that say what the point is."""
+    point = planned.point
+    return {
+        "sweep": point.sweep,
+        "point_key": point.key,
+        "model": point.model,
+        "quant": _quant(point),
+        "method": point.method,
+        "selector": point.selector,
+        "density": point.density,
+        "gamma": point.gamma,
+        "allocation": _allocation(dict(point.parameters)),
+        "parameters": json.dumps(dict(point.parameters)),
+        "policy": point.policy,
+        "device": point.device.name,
+        "dram_gb": point.device.dram_gb,
+        "flash_gbps": point.device.flash_gbps,
+        "dram_gbps": point.device.dram_gbps,
+        "seed": point.accuracy.seed,
+        "error": "",
+        "timing": point.timing,
+        "cache_start": point.cache_start,
+        "cache_scope": point.cache_scope,
+        "window_tokens": point.accuracy.window_tokens,
+        "text": point.accuracy.text,
+        "dtype": point.accuracy.dtype,
+        "geometry": None,
+        "task_keys": json.dumps(planned.keys),
+    }

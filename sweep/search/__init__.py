@@ -1,0 +1,1 @@
+"""Instead of a grid: Optuna studies, and bisection within a budget."""

@@ -1,0 +1,242 @@
+"""Trials of a study, a batch at a time: asked, evaluated shard by shard, told in order.
+
+A trial is looked at after 1, 2, 4, … shards. It stops early when the paired differences say that it
+is clearly beyond the budget, or clearly slower than the best trial so far on the same windows. Both
+questions are answered from its first shards alone, whatever else is in the store, so an interrupted
+study decides as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports.budgets import Budget
+from sweep.execution.session import Session, only, shards
+from sweep.keys import digest
+from sweep.plan import planner as planning
+from sweep.plan.materials import Materials
+from sweep.plan.planner import PlannedPoint
+from sweep.search.ask_tell import PRUNABLE, Asked, Search, Told, Trial
+from sweep.search.early_stop import (
+    Noise,
+    differences,
+    interval,
+    limit_of_mean,
+    rungs,
+    student_t,
+    verdict,
+)
+from sweep.search.study import ImpossibleError, Study
+
+SHOWN = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
+"""Figures that every trial notes, whatever its objective is."""
+
+BUDGET = "delta_ppl"
+"""Name of the constraint: ΔPPL minus what the budget allows."""
+
+
+class Setting:
+    """The search of one model, weights and device, and what its trials are measured against."""
+
+    def __init__(self, study: Study, dense: PlannedPoint, identity: str, journal: Path) -> None:
+        entry = study.entry
+        self.study, self.dense, self.label = study, dense, label(dense)
+        self.name = f"{study.name} {self.label} {identity}"
+        self.metrics = tuple(entry.objective.metrics)
+        self.search = Search(
+            journal,
+            self.name,
+            study.space,
+            list(entry.objective.metrics.values()),
+            entry.sampler,
+            study.tuning.seed,
+            study.first,
+        )
+        self.prunes = entry.prune and entry.sampler in PRUNABLE
+        self.limit = math.inf
+        self.mean_limit = math.inf
+
+    def set_dense(self, ppl: float) -> None:
+        """Say what the dense run's perplexity is, so that the budget is a number."""
+        if self.study.entry.objective.within is not None:
+            self.limit = Budget.parse(self.study.entry.objective.within).limit(ppl)
+            self.mean_limit = limit_of_mean(self.limit, ppl)
+
+    def asked(self) -> list[Asked]:
+        """The next trials: what is left of a batch, or of all trials."""
+        told, entry = len(self.search.trials()), self.study.entry
+        left = min(entry.batch - told % entry.batch, self.study.trials - told)
+        return self.search.ask(max(0, left))
+
+    def noise(self) -> Noise:
+        """What the trials so far say of the spread between windows."""
+        noise = Noise()
+        for trial in self.search.trials():
+            noise.squares += trial.notes.get("noise_squares", 0.0)
+            noise.freedom += trial.notes.get("noise_freedom", 0)
+        return noise
+
+    def incumbent(self) -> Trial | None:
+        """The fastest trial so far, where speed is the one objective."""
+        if self.metrics != ("tokens_per_s",):
+            return None
+        return next(iter(self.search.best()), None)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A trial of the batch."""
+
+    setting: Setting
+    asked: Asked
+    planned: PlannedPoint | None
+    told: Told | None = None
+
+    def steps(self) -> list[int]:
+        count = len(self.planned.evaluate) if self.planned else 1
+        return rungs(count) if self.setting.prunes else [count]
+
+
+class Batches:
+    """Runs batch after batch of all settings together, so that no worker waits for one of them."""
+
+    def __init__(self, study: Study, session: Session, materials: Materials, journal: Path) -> None:
+        self.study, self.session, self.materials = study, session, materials
+        plan = planning.plan(study.settings, materials)
+        session.run(plan)
+        self.settings = [
+            Setting(study, dense, self._digest(dense), journal) for dense in plan.points
+        ]
+        rows = session.rows(plan.points, materials)
+        for setting, row in zip(self.settings, rows, strict=True):
+            if row["status"] != "done":
+                raise ImpossibleError(f"{study.place}: the dense run failed: {row['error']}")
+            setting.set_dense(row["ppl"])
+
+    def _digest(self, dense: PlannedPoint) -> str:
+        """What makes it another study: another search, other weights, text or code."""
+        study, entry = self.study, self.study.entry
+        points = [study.point(dense.point, given) for given in study.complete_first()]
+        keys = [p.keys for p in planning.plan(points, self.materials).points]
+        asked = entry.model_dump(mode="json", exclude={"trials", "description", "fit"})
+        return digest([asked, study.tuning.seed, dense.keys, keys])[:8]
+
+    def run(self) -> bool:
+        """One batch of every setting; False if all trials were told already."""
+        running = [
+            self._begun(setting, asked) for setting in self.settings for asked in setting.asked()
+        ]
+        if not running:
+            return False
+        points = [r.planned.point for r in running if r.planned]
+        plan = planning.plan(points, self.materials)
+        noises = {setting.name: setting.noise() for setting in self.settings}
+        for step in range(max(len(r.steps()) for r in running)):
+            live = [r for r in running if r.told is None and step < len(r.steps())]
+            self.session.run(only(plan, [self._part(r, step) for r in live]))
+            for trial in live:
+                trial.told = self._look(trial, step, noises[trial.setting.name].copy())
+        for trial in running:
+            if trial.told is not None:
+                trial.setting.search.tell(trial.asked, trial.told)
+        return True
+
+    def _begun(self, setting: Setting, asked: Asked) -> _Running:
+        try:
+            point = self.study.point(setting.dense.point, asked.parameters)
+        except ImpossibleError as error:
+            told = Told(constraints={"possible": 1.0}, notes={"stopped": str(error)})
+            return _Running(setting, asked, None, told)
+        return _Running(setting, asked, planning.plan([point], self.materials).points[0])
+
+    def _part(self, trial: _Running, step: int) -> PlannedPoint:
+        assert trial.planned is not None  # only a trial without a point is told before it runs
+        return shards(trial.planned, trial.steps()[step])
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def _look(self, trial: _Running, step: int, noise: Noise) -> Told | None:
+        """What to tell, or None to go on with the next shards."""
+        part, setting = self._part(trial, step), trial.setting
+        row = self.session.rows([part], self.materials)[0]
+        if row["status"] != "done":
+            return Told(error=row["error"] or "a task that it needs failed")
+        found = self._differences(part)
+        floor = min(setting.mean_limit, 1.0)
+        own = Noise()
+        own.add(found, floor)
+        notes = {name: row[name] for name in SHOWN if row[name] is not None}
+        notes |= {"noise_squares": own.squares, "noise_freedom": own.freedom}
+        limits = {} if math.isinf(setting.limit) else {BUDGET: row["delta_ppl"] - setting.limit}
+        if step == len(trial.steps()) - 1:
+            values = tuple(float(row[metric]) for metric in setting.metrics)
+            return Told(values, limits, notes)
+        noise.add(found, floor)
+        reason = self._worse(trial, part, found, noise)
+        if not reason:
+            return None
+        partial = (len(found), float(row[setting.metrics[0]]))
+        return Told((), limits, {**notes, "stopped": reason}, partial)
+
+    def _worse(self, trial: _Running, part: PlannedPoint, found: Any, noise: Noise) -> str:
+        """Why the trial is clearly worse; empty if it is not, or not clearly."""
+        setting = trial.setting
+        total = len(self._differences(setting.dense))
+        if not math.isinf(setting.mean_limit):
+            low, high = interval(found, total, setting.mean_limit, noise)
+            if verdict(low, high, setting.mean_limit) == "outside":
+                return "beyond the budget"
+        best = setting.incumbent()
+        return "slower than the best" if best and self._slower(setting, part, best) else ""
+
+    def _slower(self, setting: Setting, part: PlannedPoint, best: Trial) -> bool:
+        """Whether the mean time of a token over all shards is clearly above the best trial's."""
+        point = self.study.point(setting.dense.point, best.parameters)
+        plan = planning.plan([point], self.materials)
+        self.session.run(plan)
+        theirs, ours = self._token_seconds(plan.points[0]), self._token_seconds(part)
+        count = len(ours)
+        if count < 2:
+            return False
+        more = ours - theirs[:count]
+        left = math.sqrt(1 - count / len(theirs))
+        half = student_t(count - 1) * float(more.std(ddof=1)) / math.sqrt(count) * left
+        return float(more.mean()) - half > 0
+
+    def _token_seconds(self, planned: PlannedPoint) -> np.ndarray:
+        """Seconds per token of each shard, [shards]."""
+        parts = [shards(planned, i + 1, i) for i in range(len(planned.evaluate))]
+        rows = self.session.rows(parts, self.materials)
+        return np.array([1 / row["tokens_per_s"] for row in rows])
+
+    def _differences(self, planned: PlannedPoint) -> np.ndarray:
+        return window_differences(self.session, planned)
+
+
+def window_differences(session: Session, planned: PlannedPoint) -> np.ndarray:
+    """Loss per token of each window minus that of the dense run, [windows]."""
+    records = session.store.records
+    own = [records[key].result for key in planned.evaluate]
+    dense = [records[key].result for key in planned.dense]
+    return differences(
+        [x for result in own for x in result["nll"]],
+        [x for result in dense for x in result["nll"]],
+        [x for result in own for x in result["predicted"]],
+    )
+
+
+def label(planned: PlannedPoint) -> str:
+    """The model, its weights and the device, as a person would name them."""
+    point = planned.point
+    quant, device = point.quant, point.device
+    done = "" if quant.method == "none" else f"{quant.method} "
+    timing = "" if point.timing == "overlap" else f" {point.timing}"
+    return (
+        f"{point.model} {done}{quant.bits:g} bit, {device.name} {device.dram_gb:g} GB,"
+        f" Flash {device.flash_gbps:g} GB/s, DRAM {device.dram_gbps:g} GB/s{timing}"
+    )

@@ -1,0 +1,211 @@
+"""`sweep best NAME --search`: the adaptive search of a sweep, what it found and what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from reports.budgets import parse_all
+from sweep import api
+from sweep.errors import InputError
+from sweep.execution.session import Session
+from sweep.files.atomic import write_json
+from sweep.messages import nearest
+from sweep.plan import planner as planning
+from sweep.plan.planner import Plan
+from sweep.search.batches import label
+from sweep.search.bisection import Adaptive
+from sweep.search.series import Found, evaluated_tokens
+from sweep.spec.entries import Sweep
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table
+
+FILE = "search.json"
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Evaluations and tokens: of the search, of those run now, and of the grid of its series."""
+
+    evaluations: int
+    tokens: int
+    run_now: int
+    grid_evaluations: int
+    grid_tokens: int
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Tokens of the search over those of the grid."""
+        return self.tokens / self.grid_tokens if self.grid_tokens else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What each series reaches within each budget, and what it cost to know."""
+
+    found: list[Found]
+    cost: Cost
+    left_out: int
+    """Points of the grid that need to know the future: no device can run them."""
+
+    @property
+    def best(self) -> list[Found]:
+        """The fastest of each setting and budget; none where the dense model is faster."""
+        return [found for found in self.found if found.best]
+
+
+def search(
+    sweep: Sweep,
+    options: api.Options,
+    console: Console,
+    budgets: Iterable[str] = (),
+    screen: str | None = None,
+) -> Answer:
+    """Bisect every series of a sweep within its budgets, or those given.
+
+    `screen` is a faster dtype to look around in; what wins is measured in the sweep's own. Raises
+    InputError or ResourceError before anything runs, StoppedError after a signal.
+    """
+    started = time.time()
+    sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
+    planned = api.make_plan(sweep, fetch=True, notify=console.print)
+    asked = parse_all(budgets or sweep.budgets)
+    with Session(sweep, options, console) as session:
+        screening = _screening(planned, screen)
+        looking = Adaptive(session, planned.plan, planned.materials, asked, screening)
+        found = looking.run()
+        cost = _cost(looking, planned.plan, session.ran, time.time() - started)
+        answer = Answer(found, cost, looking.left_out)
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_json(options.out / FILE, summary(answer))
+    return answer
+
+
+def _screening(planned: api.Planned, dtype: str | None) -> Plan | None:
+    """The plan of the same points in another number format."""
+    if dtype is None or dtype == planned.sweep.dtype:
+        return None
+    if dtype not in DTYPES:
+        raise InputError(f"--screen {dtype}: unknown dtype{nearest(dtype, DTYPES)}")
+    points = [replace(p, accuracy=replace(p.accuracy, dtype=dtype)) for p in planned.grid.points]
+    return planning.plan(points, planned.materials)
+
+
+def _cost(looking: Adaptive, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
+    points = looking.exact_points()
+    keys = {key for planned in points for key in (*planned.evaluate, *planned.dense)}
+    grid = [plan.tasks[key] for key in keys if key in plan.tasks]
+    return Cost(
+        evaluations=len(looking.asked),
+        tokens=sum(looking.asked.values()),
+        run_now=ran["tokens"],
+        grid_evaluations=len(grid),
+        grid_tokens=sum(evaluated_tokens(task.payload) for task in grid),
+        seconds=seconds,
+    )
+
+
+def summary(answer: Answer) -> dict[str, Any]:
+    """search.json: every series and budget, and the cost."""
+    cost = answer.cost
+    return {
+        "found": [_entry(found) for found in answer.found],
+        "evaluations": cost.evaluations,
+        "tokens": cost.tokens,
+        "tokens_run_now": cost.run_now,
+        "grid_evaluations": cost.grid_evaluations,
+        "grid_tokens": cost.grid_tokens,
+        "share": round(cost.share, 4),
+        "seconds": round(cost.seconds, 1),
+        "points_left_out": answer.left_out,
+    }
+
+
+def _entry(found: Found) -> dict[str, Any]:
+    point, planned = found.series.point, found.planned
+    entry = {
+        "setting": label(found.series.points[0]),
+        "budget": found.budget.label,
+        "method": point.method,
+        "parameters": dict(point.parameters),
+        "gamma": point.gamma,
+        "policy": point.policy,
+        "density": planned.point.density if planned else None,
+        "best": found.best,
+    }
+    if planned is None:
+        return entry
+    row = found.row
+    return entry | {
+        "point_key": planned.point.key,
+        "tokens_per_s": row["tokens_per_s"],
+        "tokens_per_s_dense": row["tokens_per_s_dense"],
+        "delta_ppl": [found.low, found.high],
+        "windows": row["windows"],
+        "dtype": row["dtype"],
+        "measured": found.whole,
+    }
+
+
+def tables(answer: Answer) -> Group:
+    """For the terminal: a table for each setting, the best of each budget first, and the cost."""
+    from rich.console import Group
+    from rich.text import Text
+
+    made: dict[str, Table] = {}
+    order = sorted(answer.found, key=lambda f: (f.budget.amount, not f.best, -_speed(f)))
+    for found in order:
+        title = label(found.series.points[0])
+        if title not in made:
+            made[title] = _table(title)
+        made[title].add_row(*_cells(found))
+    cost = answer.cost
+    text = (
+        f"{cost.evaluations:,} evaluations of {cost.tokens:,} tokens ({cost.run_now:,} run now) in"
+        f" place of {cost.grid_evaluations:,} of {cost.grid_tokens:,} for the grid:"
+        f" {cost.share:.1%}"
+    )
+    note = f"; {answer.left_out:,} points that need to know the future are left out"
+    return Group(*made.values(), Text(text + (note if answer.left_out else "")))
+
+
+def _speed(found: Found) -> float:
+    return found.row.get("tokens_per_s", 0.0)
+
+
+def _table(title: str) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for name in ("within", "", "series", "density", "tok/s", "gain", "ΔPPL", "windows"):
+        left = name in ("within", "", "series")
+        table.add_column(name, justify="left" if left else "right")
+    return table
+
+
+def _cells(found: Found) -> list[str]:
+    point, row = found.series.point, found.row
+    gamma = f" γ {point.gamma:g}" if point.gamma < 1 else ""
+    own = planning.shown(dict(point.parameters))
+    series = f"{point.method}{own}{gamma} {point.policy}"
+    if found.planned is None:
+        return [found.budget.label, "", series, "-", "-", "-", "no density is within", ""]
+    delta = f"{found.low:+.3f}" if found.whole else f"{found.low:+.3f} … {found.high:+.3f}"
+    return [
+        found.budget.label,
+        "best" if found.best else "",
+        series,
+        f"{found.planned.point.density:g}",
+        f"{row['tokens_per_s']:.4g}",
+        f"{row['tokens_per_s'] / row['tokens_per_s_dense']:.2f}×",
+        delta,
+        str(row["windows"]),
+    ]

@@ -1,0 +1,295 @@
+"""The fastest point within a budget without evaluating the grid (`sweep best NAME --search`).
+
+Each series of the grid, a method with all its settings but the density, is bisected over its
+densities. A point is evaluated shard by shard until the paired differences to the dense run put it
+clearly inside or outside of the budget. What wins is measured on all windows; should it prove to be
+outside, the search goes on. Tasks and keys are those of the grid: what is known costs nothing, and
+what is found here is known to the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reports.budgets import Budget
+from sweep.errors import SweepError
+from sweep.execution.session import Session, only, shards
+from sweep.plan.materials import Materials
+from sweep.plan.planner import Plan, PlannedPoint
+from sweep.results.perplexity import Losses
+from sweep.search.batches import window_differences
+from sweep.search.brackets import Bracket, bracket, next_place
+from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
+from sweep.search.series import (
+    Evaluation,
+    Found,
+    Place,
+    Series,
+    evaluated_tokens,
+    is_bound,
+    mates_of,
+    series_of,
+)
+
+
+class Adaptive:
+    """Bisects all series of a plan for some budgets.
+
+    `screening`, if given, is the plan of the same points, in the same order, in a faster number
+    format: it decides where to look, and what wins is measured in the plan's own.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        materials: Materials,
+        budgets: Iterable[Budget],
+        screening: Plan | None = None,
+    ) -> None:
+        self.session, self.plan, self.materials = session, plan, materials
+        self.screening = screening or plan
+        self.budgets = tuple(budgets)
+        self.series = list(series_of(self.screening.points))
+        self.dense = [p for p in self.screening.points if p.point.method == "dense"]
+        self.left_out = sum(is_bound(p.point) for p in plan.points)
+        self.asked: dict[str, int] = {}
+        """Tokens of every evaluation that the search needed, by key."""
+        self._exact = dict(zip(self.screening.points, plan.points, strict=True))
+        self._mates = mates_of(self.screening.points)
+        self._known: dict[tuple[str, ...], Evaluation] = {}
+        self._final: dict[PlannedPoint, Evaluation] = {}
+        self._ppl: dict[tuple[str, ...], float] = {}
+        self._noise: dict[tuple[str, ...], Noise] = {}
+        self._rows: dict[PlannedPoint, dict[str, Any]] = {}
+
+    def run(self) -> list[Found]:
+        """What each series reaches within each budget; the best of each setting is measured."""
+        self._run_dense()
+        for wave in sorted({series.wave for series in self.series}):
+            self._narrow([s for s in self.series if s.wave <= wave])
+        while True:
+            winners = self._winners()
+            unsure = [p for p in dict.fromkeys(winners.values()) if p not in self._final]
+            if not unsure:
+                return self._answers(winners)
+            self._measure(unsure)
+            self._narrow(self.series)
+
+    def exact_points(self) -> list[PlannedPoint]:
+        """The points of all series, in the plan's own number format."""
+        return [self._exact[planned] for series in self.series for planned in series.points]
+
+    # -- dense runs --------------------------------------------------------------------------
+
+    def _run_dense(self) -> None:
+        """All dense runs, whole: every difference is to them."""
+        bases = {s.points[0].dense: s.points[0] for s in self.series}
+        parts = [replace(p, evaluate=p.dense, simulate=()) for p in bases.values()]
+        parts += self.dense
+        self._execute(self.screening, parts)
+        for keys in bases:
+            records = [self.session.store.done(key) for key in keys]
+            if not all(records):
+                raise SweepError("a dense run failed; `sweep logs` shows why")
+            results = [record.result for record in records if record is not None]
+            nll = np.array([x for result in results for x in result["nll"]])
+            predicted = np.array([x for result in results for x in result["predicted"]])
+            self._ppl[keys] = Losses(nll, predicted).perplexity
+            self._noise[keys] = Noise()
+
+    def limit(self, series: Series, budget: Budget) -> float:
+        """The bound on the mean difference that the budget is for a series."""
+        ppl = self._ppl[series.points[0].dense]
+        return limit_of_mean(budget.limit(ppl), ppl)
+
+    # -- bisection ---------------------------------------------------------------------------
+
+    def _narrow(self, series: list[Series]) -> None:
+        """Evaluate, all series together, until every bracket is closed."""
+        while True:
+            wanted = {p: n for s in series for p, n in self._wanted(s)}
+            if not wanted:
+                return
+            self._say(series)
+            self._execute(self.screening, self._with_mates(wanted))
+            for planned, count in wanted.items():
+                self._learn(planned, count)
+
+    def _say(self, series: list[Series]) -> None:
+        pairs = [(s, budget) for s in series for budget in self.budgets]
+        left = sum(not self._bracket(*pair).closed for pair in pairs)
+        ran = self.session.ran
+        self.session.console.print(
+            f"{left} of {len(pairs)} answers open, {ran['tokens']:,} tokens evaluated"
+        )
+
+    def _wanted(self, series: Series) -> Iterator[tuple[PlannedPoint, int]]:
+        """The next point of each budget, and up to which shard it is wanted."""
+        for budget in self.budgets:
+            found = self._bracket(series, budget)
+            if found.closed:
+                continue
+            tried = series.tries.setdefault(budget, set())
+            place = self._next(series, budget, found, len(tried))
+            tried.add(place)
+            planned = series.points[place]
+            known = self._evaluation(planned).shards
+            yield planned, next(n for n in rungs(len(planned.evaluate)) if n > known)
+
+    def _next(self, series: Series, budget: Budget, found: Bracket, tries: int) -> int:
+        """A point that has begun and is still open, or a new one."""
+        started = [i for i in range(found.outside + 1, found.inside) if self._begun(series, i)]
+        if started:
+            return started[0]
+        limit = self.limit(series, budget)
+        own, like = self._curve(series), self._like(series)
+        return next_place(found, series.densities, limit, own, like, tries)
+
+    def _begun(self, series: Series, place: int) -> bool:
+        return self._evaluation(series.points[place]).shards > 0
+
+    def _bracket(self, series: Series, budget: Budget) -> Bracket:
+        found: dict[int, Verdict] = {}
+        for place in range(len(series.points)):
+            found[place] = self._verdict(series, place, budget)
+        return bracket(found, len(series.points))
+
+    def _verdict(self, series: Series, place: int, budget: Budget) -> Verdict:
+        planned = series.points[place]
+        limit = self.limit(series, budget)
+        known = self._final.get(planned) or self._evaluation(planned)
+        if known.failed:
+            return "outside"
+        if not known.shards:
+            return "open"
+        if known.shards == len(planned.evaluate):
+            return verdict(known.mean, known.mean, limit)
+        return verdict(*self._interval(planned, known, limit), limit)
+
+    def _interval(
+        self, planned: PlannedPoint, known: Evaluation, limit: float
+    ) -> tuple[float, float]:
+        total = sum(self._windows(key) for key in planned.dense)
+        return interval(known.differences, total, limit, self._noise[planned.dense])
+
+    def _windows(self, key: str) -> int:
+        return len(self.session.store.records[key].result["nll"])
+
+    def _curve(self, series: Series) -> dict[float, float]:
+        known = ((p.point.density, self._evaluation(p)) for p in series.points)
+        return {density: e.mean for density, e in known if e.shards and not e.failed}
+
+    def _like(self, series: Series) -> dict[float, float]:
+        """The curve of the series most like this one: the nearest γ that has two points."""
+        others = [s for s in self.series if s.family == series.family and s is not series]
+        others.sort(key=lambda other: abs(other.point.gamma - series.point.gamma))
+        curves = (self._curve(other) for other in others)
+        return next((curve for curve in curves if len(curve) > 1), {})
+
+    def _evaluation(self, planned: PlannedPoint) -> Evaluation:
+        return self._known.setdefault(planned.evaluate, Evaluation())
+
+    def _learn(self, planned: PlannedPoint, count: int) -> None:
+        known = self._evaluation(planned)
+        if known.shards >= count:
+            return
+        known.shards, part = count, shards(planned, count)
+        if any(self.session.store.done(key) is None for key in part.keys):
+            known.failed = "a task failed"
+            return
+        known.differences = window_differences(self.session, part)
+        self._relearn(planned.dense)
+
+    def _relearn(self, dense: tuple[str, ...]) -> None:
+        """The noise that all evaluations against one dense run show."""
+        floor = min(
+            limit_of_mean(b.limit(self._ppl[dense]), self._ppl[dense]) for b in self.budgets
+        )
+        noise = Noise()
+        for planned in {p.evaluate: p for s in self.series for p in s.points}.values():
+            known = self._evaluation(planned)
+            if planned.dense == dense and known.shards and not known.failed:
+                noise.add(known.differences, floor)
+        self._noise[dense] = noise
+
+    # -- what wins ---------------------------------------------------------------------------
+
+    def _winners(self) -> dict[Place, PlannedPoint]:
+        """The fastest point of each setting within each budget, as far as is known.
+
+        None where the dense model is faster than all of them.
+        """
+        best: dict[Place, tuple[float, PlannedPoint]] = {}
+        for series in self.series:
+            for budget in self.budgets:
+                planned = self._candidate(series, budget)
+                if planned is None:
+                    continue
+                row, place = self._row(planned), (*series.setting, budget)
+                least = best[place][0] if place in best else row["tokens_per_s_dense"]
+                if row["tokens_per_s"] > least:
+                    best[place] = row["tokens_per_s"], planned
+        return {place: planned for place, (_, planned) in best.items()}
+
+    def _candidate(self, series: Series, budget: Budget) -> PlannedPoint | None:
+        found = self._bracket(series, budget)
+        return series.points[found.inside] if found.inside < len(series.points) else None
+
+    def _measure(self, points: list[PlannedPoint]) -> None:
+        """Measure points on all windows, in the plan's own number format."""
+        exact = [self._exact[planned] for planned in points]
+        self._execute(self.plan, exact)
+        for planned, own in zip(points, exact, strict=True):
+            done = all(self.session.store.done(key) for key in own.keys)
+            found = window_differences(self.session, own) if done else None
+            failed = "" if done else "a task failed"
+            self._final[planned] = Evaluation(len(own.evaluate), found, failed)
+
+    def _row(self, planned: PlannedPoint) -> dict[str, Any]:
+        """Figures of a point, from as many shards as were evaluated."""
+        if planned in self._final:
+            part = self._exact[planned]
+        else:
+            part = shards(planned, self._evaluation(planned).shards)
+        if part not in self._rows:
+            self._rows[part] = self.session.rows([part], self.materials)[0]
+        return self._rows[part]
+
+    def _answers(self, winners: dict[Place, PlannedPoint]) -> list[Found]:
+        return [
+            self._answer(series, budget, winners.get((*series.setting, budget)))
+            for series in self.series
+            for budget in self.budgets
+        ]
+
+    def _answer(self, series: Series, budget: Budget, winner: PlannedPoint | None) -> Found:
+        planned = self._candidate(series, budget)
+        if planned is None:
+            return Found(series, budget, None, {}, 0.0, 0.0, False)
+        row, best = self._row(planned), planned == winner
+        if planned in self._final:
+            delta = row["delta_ppl"]
+            return Found(series, budget, planned, row, delta, delta, True, best)
+        known, ppl = self._evaluation(planned), self._ppl[planned.dense]
+        ends = self._interval(planned, known, self.limit(series, budget))
+        low, high = (ppl * math.expm1(end) for end in ends)
+        return Found(series, budget, planned, row, low, high, False, best)
+
+    # -- running -----------------------------------------------------------------------------
+
+    def _with_mates(self, wanted: dict[PlannedPoint, int]) -> list[PlannedPoint]:
+        """The wanted slices, and what else reads their traces, which are gone afterwards."""
+        return [shards(mate, n) for p, n in wanted.items() for mate in self._mates[p.evaluate]]
+
+    def _execute(self, plan: Plan, parts: list[PlannedPoint]) -> None:
+        part = only(plan, parts)
+        for key, task in part.tasks.items():
+            if task.kind == "evaluate":
+                self.asked[key] = evaluated_tokens(task.payload)
+        self.session.run(part)

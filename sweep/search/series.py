@@ -1,0 +1,111 @@
+"""Series of a grid: all densities of one method with its other settings, and what each reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reports.budgets import Budget
+from simulator.policies import OFFLINE
+from sweep.plan.grid import Point
+from sweep.plan.planner import PlannedPoint
+
+Place = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What the windows so far say of a model run; series that differ in device alone share it."""
+
+    shards: int = 0
+    differences: Any = None
+    failed: str = ""
+
+    @property
+    def mean(self) -> float:
+        return float(self.differences.mean())
+
+
+@dataclass(slots=True)
+class Series:
+    """Points of one method and all its settings but the density, by rising density."""
+
+    points: list[PlannedPoint]
+    wave: int = 0
+    """Series of wave 0 go first; later ones begin where those like them ended."""
+    tries: dict[Budget, set[int]] = field(default_factory=dict)
+
+    @property
+    def point(self) -> Point:
+        return self.points[0].point
+
+    @property
+    def setting(self) -> Place:
+        """What must be equal for two points to be compared."""
+        p = self.point
+        return p.model, p.quant, p.device, p.cache_start, p.cache_scope
+
+    @property
+    def family(self) -> Place:
+        """Series like this one: of the same method, with another γ, cache or device."""
+        p = self.point
+        return p.model, p.quant, p.method, p.parameters
+
+    @property
+    def densities(self) -> list[float]:
+        return [planned.point.density for planned in self.points]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a series reaches within a budget."""
+
+    series: Series
+    budget: Budget
+    planned: PlannedPoint | None
+    """None if no density of the series is within the budget."""
+    row: dict[str, Any]
+    low: float
+    """ΔPPL lies between `low` and `high` with 99 % confidence; equal once it is measured."""
+    high: float
+    whole: bool
+    """Whether it is measured on all windows."""
+    best: bool = False
+
+
+def evaluated_tokens(payload: dict[str, Any]) -> int:
+    """Tokens that an evaluation runs the model on."""
+    return len(payload["windows"]) * payload["window_tokens"]
+
+
+def is_bound(point: Point) -> bool:
+    """Whether the point needs to know the future: no device can run it."""
+    return point.policy in OFFLINE or "oracle" in point.method
+
+
+def series_of(points: list[PlannedPoint]) -> Iterator[Series]:
+    """The series that a device can run; the first of each family, and of each γ, lead."""
+    found: dict[Point, list[PlannedPoint]] = {}
+    for planned in points:
+        if planned.point.method != "dense" and not is_bound(planned.point):
+            found.setdefault(replace(planned.point, density=1.0), []).append(planned)
+    families: set[Place] = set()
+    gammas: set[Place] = set()
+    ordered = sorted(found.values(), key=lambda members: -members[0].point.gamma)
+    for members in ordered:
+        members.sort(key=lambda planned: planned.point.density)
+        series = Series(members)
+        gamma = (*series.family, series.point.gamma)
+        series.wave = 0 if series.family not in families else 1 if gamma not in gammas else 2
+        families.add(series.family)
+        gammas.add(gamma)
+        yield series
+
+
+def mates_of(points: list[PlannedPoint]) -> dict[tuple[str, ...], list[PlannedPoint]]:
+    """Points that share an evaluation, by its keys."""
+    mates: dict[tuple[str, ...], list[PlannedPoint]] = {}
+    for planned in points:
+        mates.setdefault(planned.evaluate, []).append(planned)
+    return mates

@@ -1,0 +1,298 @@
+"""What a study of the sweep file means: its searches, the points of their trials, and its texts.
+
+A study runs one search for each setting: a model, its weights and a device. A trial is a point of
+the setting like those of a grid, only on another text: what is tuned on is never what is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from methods import MethodError, allocation
+from methods.layers import spread
+from simulator.policies import CACHE_AWARE
+from sweep.errors import InputError
+from sweep.inputs import model_sizes, text_files
+from sweep.messages import nearest, show
+from sweep.plan.grid import Point, expand
+from sweep.spec.entries import TUNING_TEXTS, MethodEntry, StudyEntry, Sweep
+from sweep.spec.file import SweepFile, select
+from sweep.spec.spaces import (
+    DIGITS,
+    LAYERS,
+    Choices,
+    Space,
+    Span,
+    bounds,
+    combinations,
+    is_layer,
+    layer_names,
+)
+
+Parameters = Mapping[str, Any]
+
+TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Densities at which allocations are tried first and compared in the end (appendix B.1)."""
+
+_GROUPS = ("input", "intermediate")
+_LOGITS = "logits of layers"
+
+
+class ImpossibleError(InputError):
+    """A choice of parameters that makes no point; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study by name, with the sweep that its trials are points of and the one it reports."""
+
+    name: str
+    place: str
+    entry: StudyEntry
+    tuning: Sweep
+    reported: Sweep
+    space: dict[str, Space]
+    settings: tuple[Point, ...]
+    """The dense point of each model, weights and device, on the text that is tuned on."""
+
+    @property
+    def trials(self) -> int:
+        """Trials of each setting: for `grid` all combinations."""
+        return len(self.first) if self.entry.sampler == "grid" else self.entry.trials
+
+    @property
+    def first(self) -> list[dict[str, Any]]:
+        """Parameters of the first trials."""
+        if self.entry.sampler == "grid":
+            return combinations({k: v for k, v in self.space.items() if isinstance(v, Choices)})
+        if self.entry.enqueue is not None:
+            return [dict(given) for given in self.entry.enqueue]
+        return _allocations(self.space) or _known_good(self.space)
+
+    def complete_first(self) -> list[dict[str, Any]]:
+        """`first` with a safe value for each parameter that an entry leaves to the sampler."""
+        return [
+            {k: given.get(k, _safe(v, k)) for k, v in self.space.items()} for given in self.first
+        ]
+
+    def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
+        """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
+        sweep = self.reported if reported else self.tuning
+        wanted = (setting.model, setting.quant, setting.device)
+        found = [p for p in self._points(sweep, parameters) if _setting(p) == wanted]
+        if len(found) != 1:
+            raise ImpossibleError(f"{self.place}: {len(found)} points where one is searched")
+        return found[0]
+
+    def dense(self, setting: Point) -> Point:
+        """The dense point of a setting on the reported text."""
+        return self.point(setting, {"method": "dense"}, reported=True)
+
+    def _points(self, sweep: Sweep, parameters: Parameters) -> tuple[Point, ...]:
+        try:
+            entry = MethodEntry.model_validate(self._entry(parameters))
+            return expand(sweep.model_copy(update={"methods": (entry,)})).points
+        except (MethodError, InputError, PydanticCustomError, TypeError) as error:
+            raise ImpossibleError(f"{self.place}: {error}") from None
+
+    def _entry(self, parameters: Parameters) -> dict[str, Any]:
+        """The method entry of one trial: what is fixed, and over it what is searched."""
+        if parameters.get("method") == "dense":
+            return {"method": "dense"}
+        fixed = self.entry.method.model_dump(exclude_unset=True, exclude={"models", "devices"})
+        given = {**fixed, **split(parameters)}
+        logits = given.pop(_LOGITS, None)
+        if logits:
+            (density,) = _one(given["density"])
+            given["layers"] = spread(logits, density)
+        policy = given.pop("policy", None)
+        return given | {"policies": (policy,)} if policy else given
+
+
+def _one(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def split(parameters: Parameters) -> dict[str, Any]:
+    """Densities of dip's two groups as a density and an allocation; other parameters as they are.
+
+    D = (2 d_in + d_mid)/3, and the allocation is the line of slope 1 through logit D and
+    logit d_in. Logits of layers become densities whose mean is D.
+    """
+    given = dict(parameters)
+    logits = [given.pop(key) for key in list(given) if is_layer(key)]
+    if any(logits):
+        return split(given) | {_LOGITS: tuple(logits)}
+    if not all(key in given for key in _GROUPS):
+        return given
+    d_in, d_mid = (given.pop(key) for key in _GROUPS)
+    density = (2 * d_in + d_mid) / 3
+    line = allocation.Allocation(1.0, _logit(d_in) - _logit(density))
+    return given | {"density": density, "allocation": str(line)}
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def load(file: SweepFile, name: str) -> Study:
+    """The study of that name. Raises InputError for what cannot be searched as it is written."""
+    if name not in file.studies:
+        raise InputError(f"{file.source}: no study {show(name)}{nearest(name, file.studies)}")
+    entry, place = file.studies[name], f"{file.source}: studies.{name}"
+    reported = _base(select(file, entry.sweep), entry, name)
+    tuning = reported.model_copy(update=_tuned(reported, entry, place))
+    settings = expand(tuning.model_copy(update={"methods": (MethodEntry(method=("dense",)),)}))
+    space = _by_layer(dict(entry.search), settings.points, place)
+    made = Study(name, place, entry, tuning, reported, space, settings.points)
+    _check(made)
+    return made
+
+
+def _by_layer(space: dict[str, Space], settings: Iterable[Point], place: str) -> dict[str, Space]:
+    """The search with a logit for each layer in place of `layers`."""
+    if LAYERS not in space:
+        return space
+    counts = {p.model: (p.geometry or model_sizes.geometry(p.model)).layers for p in settings}
+    if len(set(counts.values())) > 1:
+        given = ", ".join(f"{model} has {count}" for model, count in counts.items())
+        raise InputError(f"{place}.search.layers: models must have equally many layers: {given}")
+    span = space.pop(LAYERS)
+    return space | dict.fromkeys(layer_names(next(iter(counts.values()))), span)
+
+
+def _base(sweep: Sweep, entry: StudyEntry, name: str) -> Sweep:
+    """The sweep with the study's name, devices and policy, and nothing of its methods."""
+    policies = sweep.policies if len(sweep.policies) == 1 else ("lfu",)
+    return sweep.model_copy(
+        update={
+            "name": name,
+            "methods": (),
+            "include": (),
+            "exclude": (),
+            "tasks": (),
+            "devices": entry.devices or sweep.devices,
+            "policies": policies,
+        }
+    )
+
+
+def _tuned(sweep: Sweep, entry: StudyEntry, place: str) -> dict[str, Any]:
+    """What the trials' sweep has in place of the reported one's."""
+    given = {"windows": entry.windows, "shard_windows": entry.shard_windows}
+    changed = {key: value for key, value in given.items() if value is not None}
+    return {**changed, "text": _tuning_text(sweep, entry, place)}
+
+
+def _tuning_text(sweep: Sweep, entry: StudyEntry, place: str) -> str:
+    """The text to tune on: neither what is reported nor what is calibrated on."""
+    own = f"{sweep.text}-validation"
+    text = entry.text or (own if own in TUNING_TEXTS else None)
+    if text is None:
+        raise InputError(
+            f"{place}.text: say which text to tune on, one that the sweep does not report"
+            f" (allowed: {', '.join(TUNING_TEXTS)}, or a file)"
+        )
+    if text_files.fingerprint(text) == text_files.fingerprint(sweep.text):
+        raise InputError(f"{place}.text: {text} is the text that is reported; tune on another")
+    return text
+
+
+def _check(study: Study) -> None:
+    """Raise InputError for a study whose every trial, or whose sense, would fail."""
+    entry, space, place = study.entry, study.space, study.place
+    groups = [key for key in _GROUPS if key in space]
+    if len(groups) == 1:
+        raise InputError(f"{place}.search: 'input' and 'intermediate' are searched together")
+    if groups and ("density" in space or "allocation" in space):
+        raise InputError(f"{place}.search: 'input' and 'intermediate' make density and allocation")
+    if groups and bounds(space["input"])[1] >= 1:
+        raise InputError(f"{place}.search.input: a share below 1 is expected")
+    fixed = study.entry.method
+    if not (groups or "density" in space or len(fixed.density) == 1):
+        raise InputError(f"{place}: 'density' is neither searched nor fixed in 'method'")
+    several = [key for key, value in fixed.model_dump().items() if _is_axis(value)]
+    if several:
+        raise InputError(f"{place}.method.{several[0]}: one value is expected; search the others")
+    spans = [key for key, value in space.items() if isinstance(value, Span)]
+    if entry.sampler == "grid" and spans:
+        text = "sampler grid needs {from, to, step} or a list of names"
+        raise InputError(f"{place}.search.{spans[0]}: {text}")
+    if entry.fit and not groups:
+        raise InputError(f"{place}.fit: an allocation is fitted to 'input' and 'intermediate'")
+    _check_policies(study)
+    for setting in study.settings:
+        for parameters in study.complete_first():
+            study.point(setting, parameters)
+
+
+def _is_axis(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) > 1
+
+
+def _check_policies(study: Study) -> None:
+    """γ below 1 needs an online policy."""
+    searched = study.space.get("policy")
+    names = searched.values if isinstance(searched, Choices) else study.entry.method.policies
+    offline = [name for name in names if name not in CACHE_AWARE]
+    if "gamma" in study.space and offline:
+        online = " or ".join(sorted(CACHE_AWARE))
+        raise InputError(
+            f"{study.place}: gamma is searched, which needs policy {online}, not {offline[0]}"
+        )
+
+
+def _setting(point: Point) -> tuple[Any, ...]:
+    return point.model, point.quant, point.device
+
+
+def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
+    """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation."""
+    paper: dict[str, Any] = {"gamma": 0.2, "allocation": "paper", "policy": "lfu", "method": "dip"}
+    safe = {key: _safe(value, key) for key, value in space.items()}
+    known = {key: _nearest(value, paper.get(key, safe[key])) for key, value in space.items()}
+    return [safe, known] if safe != known else [safe]
+
+
+def _safe(space: Space, key: str = "") -> Any:
+    """The highest number, or the first name; 0 for the logit of a layer."""
+    if is_layer(key):
+        return _nearest(space, 0.0)
+    if isinstance(space, Choices) and not _numbers(space):
+        return space.values[0]
+    return bounds(space)[1]
+
+
+def _allocations(space: Mapping[str, Space]) -> list[dict[str, Any]]:
+    """The published split of each target density, where `input` and `intermediate` are searched."""
+    if not all(key in space for key in _GROUPS):
+        return []
+    others = {key: _safe(value, key) for key, value in space.items() if key not in _GROUPS}
+    found = []
+    for density in TARGETS:
+        d_in = round(allocation.PAPER.input_density(density), DIGITS)
+        wanted = {"input": d_in, "intermediate": round(3 * density - 2 * d_in, DIGITS)}
+        if all(_holds(space[key], value) for key, value in wanted.items()):
+            found.append({**others, **wanted})
+    return found
+
+
+def _holds(space: Space, value: float) -> bool:
+    low, high = bounds(space)
+    return low <= value <= high
+
+
+def _numbers(space: Space) -> bool:
+    return isinstance(space, Span) or not isinstance(space.values[0], str)
+
+
+def _nearest(space: Space, value: Any) -> Any:
+    if isinstance(space, Choices) and not _numbers(space):
+        return value if value in space.values else space.values[0]
+    low, high = bounds(space)
+    return min(max(value, low), high)

@@ -1,0 +1,119 @@
+"""study.md: what a study found, in a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweep.execution.progress import duration
+from sweep.spec.spaces import is_layer
+
+if TYPE_CHECKING:
+    from sweep.search.study import Study
+    from sweep.search.tune import Fit, Tuned, Winner
+
+
+def markdown(study: Study, done: Tuned) -> str:
+    """The page: what was searched, what won on both texts, the fit, what it cost."""
+    parts = [
+        f"# Study {study.name}",
+        study.entry.description,
+        _searched(study),
+        "## What won",
+        _note(study),
+        _winners(study, done.winners),
+        *([_fit(done.fit)] if done.fit else []),
+        "## What it cost",
+        _cost(done),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _searched(study: Study) -> str:
+    entry = study.entry
+    goals = [f"{way} {metric}" for metric, way in entry.objective.metrics.items()]
+    within = f" within ΔPPL ≤ {entry.objective.within}" if entry.objective.within else ""
+    by_layer = {name: space for name, space in study.space.items() if is_layer(name)}
+    asked = {name: space for name, space in study.space.items() if name not in by_layer}
+    if by_layer:
+        asked[f"logits of {len(by_layer)} layers"] = next(iter(by_layer.values()))
+    spaces = ", ".join(f"{name} {_space(space)}" for name, space in asked.items())
+    return (
+        f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {entry.sampler}, seed"
+        f" {study.tuning.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
+    )
+
+
+def _space(space: Any) -> str:
+    if hasattr(space, "values"):
+        return "/".join(map(str, space.values))
+    return f"{space.low:g} to {space.high:g}{' (log)' if space.log else ''}"
+
+
+def _note(study: Study) -> str:
+    return (
+        f"Tuned on {study.tuning.text}; the columns *reported* are measured on"
+        f" {study.reported.text}, which no trial has seen. A winner that is beyond the budget there"
+        " is shown as it is: choosing again would be tuning on the reported text."
+    )
+
+
+def _winners(study: Study, winners: Sequence[Winner]) -> str:
+    names = [name for name in study.space if not is_layer(name)]
+    by_layer = ["density by layer"] if any(winner.layers for winner in winners) else []
+    head = [
+        *("setting", "trial", *names, *by_layer),
+        *("tok/s tuned", "ΔPPL tuned", "tok/s reported", "ΔPPL reported", "95 % interval"),
+    ]
+    rows = [_winner(names, winner, bool(by_layer)) for winner in winners]
+    if not rows:
+        return "No trial is within the budget."
+    return _table(head, rows)
+
+
+def _winner(names: Sequence[str], winner: Winner, by_layer: bool) -> list[str]:
+    tuned, row = winner.tuned, winner.reported
+    own = [winner.setting, str(winner.trial.ordinal)]
+    own += [_value(winner.trial.parameters[name]) for name in names]
+    if by_layer:
+        given = winner.layers
+        own.append(f"{min(given):.3g} to {max(given):.3g}" if given else "the same")
+    own += [f"{tuned['tokens_per_s']:.4g}", f"{tuned['delta_ppl']:+.3f}"]
+    if row["status"] != "done":
+        return [*own, row["status"], row["error"] or "", ""]
+    low, high = row["delta_ppl_low"], row["delta_ppl_high"]
+    between = "" if low is None else f"{low:+.3f} … {high:+.3f}"
+    return [*own, f"{row['tokens_per_s']:.4g}", f"{row['delta_ppl']:+.3f}", between]
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fit(fit: Fit) -> str:
+    line = fit.line
+    rows = [[f"{d:.3f}", f"{x:.3f}", f"{line.input_density(d):.3f}"] for d, x in fit.points]
+    text = (
+        f"logit(d_in) = {line.slope:.4f} · logit(D) {line.intercept:+.4f} through"
+        f" {len(fit.points)} points of the frontier (R² {fit.r2:.3f}); published: 0.9850 and"
+        f" +0.2998. Use it as `allocation: {{slope: {line.slope!r}, intercept:"
+        f" {line.intercept!r}}}`, or name the file allocation.json there."
+    )
+    table = _table(["density", "d_in of the frontier", "d_in of the fit"], rows)
+    return "\n\n".join(["## Fit of the allocation (appendix B.1)", text, table])
+
+
+def _cost(done: Tuned) -> str:
+    trials = [trial for told in done.trials.values() for trial in told]
+    states = [sum(t.state == state for t in trials) for state in ("done", "stopped", "failed")]
+    windows = sum(int(t.notes.get("windows", 0)) for t in trials)
+    return (
+        f"{len(trials)} trials: {states[0]} measured whole, {states[1]} stopped early, {states[2]}"
+        f" failed; {windows:,} windows looked at. This run evaluated {done.ran['tokens']:,} tokens"
+        f" in {done.ran['evaluate']} evaluations and {duration(done.seconds)}; the rest was known."
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

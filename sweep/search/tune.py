@@ -1,0 +1,343 @@
+"""`sweep tune STUDY`: search on one text, report on another.
+
+The journal of the trials lies in the run folder, where optuna-dashboard opens it; the figures come
+from the store like those of any sweep. What wins is measured on the text of the sweep, which no
+trial has seen, and the report of the run is about that and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from methods import allocation, layers
+from sweep import api
+from sweep.execution.progress import duration
+from sweep.execution.resources import check_out
+from sweep.execution.session import Session
+from sweep.files.atomic import replace as write_whole
+from sweep.files.atomic import write_json
+from sweep.plan import planner as planning
+from sweep.plan.grid import Grid, Point
+from sweep.plan.materials import Materials
+from sweep.plan.planner import Plan
+from sweep.results import table
+from sweep.results.folder import plan_summary, provenance_of
+from sweep.search.ask_tell import Parameters, Trial
+from sweep.search.batches import Batches, Setting
+from sweep.search.study import TARGETS, ImpossibleError, Study
+from sweep.spec.entries import Sweep
+from sweep.spec.spaces import bounds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JOURNAL = "study.journal"
+TRIALS = "trials.csv"
+SUMMARY = "study.md"
+ALLOCATION = "allocation.json"
+LAYERS = "layers.json"
+"""Densities by layer of a winner; `layers: runs/NAME/layers.json` of dip uses them."""
+STUDY = "study.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """A trial that won, on the text that was tuned on and on the text that is reported."""
+
+    setting: str
+    trial: Trial
+    tuned: dict[str, Any]
+    reported: dict[str, Any]
+    layers: tuple[float, ...] = ()
+    """Densities by layer, where they were searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The line of appendix B.1 through the frontier's points."""
+
+    line: allocation.Allocation
+    points: list[tuple[float, float]]
+    """(density, d_in) of the frontier."""
+    r2: float
+
+
+@dataclass(slots=True)
+class Tuned:
+    """What came of a study."""
+
+    out: Path
+    winners: list[Winner] = field(default_factory=list)
+    trials: dict[str, list[Trial]] = field(default_factory=dict)
+    fit: Fit | None = None
+    ran: Counter[str] = field(default_factory=Counter)
+    importance: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """Of each setting and objective: the share of each searched name (`Search.importance`)."""
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed else 0
+
+
+def tune(study: Study, options: api.Options, console: Console) -> Tuned:
+    """Run the trials that are missing, measure what won, and write the run folder.
+
+    Raises InputError or ResourceError before anything is run, StoppedError after a signal; the
+    same call then goes on where it stopped.
+    """
+    started = time.time()
+    check_out(options.out)
+    done = Tuned(options.out)
+    tuning = _materials(study.tuning, study, False, console.print)
+    reported = _materials(study.reported, study, True, console.print)
+    with Session(study.tuning, options, console) as session:
+        options.out.mkdir(parents=True, exist_ok=True)
+        _write_plan(study.tuning, planning.plan(study.settings, tuning), session, tuning)
+        batches = Batches(study, session, tuning, options.out / JOURNAL)
+        begun = sum(len(setting.search.trials()) for setting in batches.settings)
+        first = time.monotonic()
+        while batches.run():
+            rate = session.ran["tokens"] / max(time.monotonic() - first, 1e-9)
+            left = _left(study, batches.settings, begun, time.monotonic() - first)
+            text = f"about {duration(left)} left, {rate:,.0f} tokens evaluated per second"
+            console.print(f"{_progress(study, batches.settings)}, {text}", markup=False)
+        done.trials = {s.label: s.search.trials() for s in batches.settings}
+        done.importance = {s.label: s.search.importance() for s in batches.settings}
+        done.failed = sum(t.state == "failed" for ts in done.trials.values() for t in ts)
+        done.fit = _fitted(study, batches.settings)
+        _measure(study, batches.settings, session, reported, done, started)
+    done.ran, done.seconds = session.ran, time.time() - started
+    _write_trials(study, done)
+    from sweep.search.study_page import markdown
+
+    write_whole(options.out / SUMMARY, markdown(study, done).encode())
+    if options.report:
+        import reports
+
+        reports.build(options.out)
+    return done
+
+
+def _materials(
+    sweep: Sweep, study: Study, reported: bool, notify: Callable[[str], None]
+) -> Materials:
+    """Models and texts, all present, so that keys are final."""
+    first = study.complete_first()[:1]
+    points = [study.point(s, given, reported) for s in study.settings for given in first]
+    Materials(sweep).fetch([*study.settings, *points], True, notify)
+    return Materials(sweep)
+
+
+def _left(study: Study, settings: list[Setting], begun: int, elapsed: float) -> float:
+    """Seconds for the trials that are left, at the rate of those of this run."""
+    told = sum(len(setting.search.trials()) for setting in settings)
+    return elapsed / max(1, told - begun) * (study.trials * len(settings) - told)
+
+
+def _progress(study: Study, settings: list[Setting]) -> str:
+    told = [s.search.trials() for s in settings]
+    count = sum(map(len, told))
+    stopped = sum(trial.state == "stopped" for trials in told for trial in trials)
+    total = study.trials * len(settings)
+    best = [f"{t.values[0]:.4g}" for s in settings for t in s.search.best()[:1]]
+    if len(study.entry.objective.metrics) > 1:
+        best = [f"{len(s.search.best())} on the frontier" for s in settings]
+    return f"{study.name}: {count}/{total} trials, {stopped} stopped early, best {', '.join(best)}"
+
+
+# -- what won, on the reported text --------------------------------------------------------------
+
+
+def _measure(
+    study: Study,
+    settings: list[Setting],
+    session: Session,
+    materials: Materials,
+    done: Tuned,
+    started: float,
+) -> None:
+    """Measure winners, and what they are compared with, on the text that is reported."""
+    won = [(s, trial) for s in settings for trial in s.search.best()]
+    points = [study.point(s.dense.point, t.parameters, reported=True) for s, t in won]
+    others = [p for s in settings for p in _compared(study, s, done.fit)]
+    plan = planning.plan(dict.fromkeys([*points, *others]), materials)
+    plan.notes = [*plan.notes, _note(study)]
+    session.run(plan)
+    rows = {row["point_key"]: row for row in session.rows(plan.points, materials)}
+    for (setting, trial), point in zip(won, points, strict=True):
+        done.winners.append(
+            Winner(setting.label, trial, trial.notes, rows[point.key], _layers(point))
+        )
+    done.failed += sum(row["status"] != "done" for row in rows.values())
+    _write_run(study, plan, session, materials, started, done.out)
+
+
+def _layers(point: Point) -> tuple[float, ...]:
+    return layers.parse(str(dict(point.parameters).get("layers", "")))
+
+
+def _compared(study: Study, setting: Setting, fit: Fit | None) -> list[Point]:
+    """The dense run, the first trials, and for a fit the allocations at the target densities."""
+    dense = study.dense(setting.dense.point)
+    given: list[Parameters] = study.complete_first()
+    if study.entry.sampler == "grid":
+        given = []
+    if fit is not None:
+        lines = ("paper", "uniform", str(fit.line))
+        fixed = {k: v for k, v in given[0].items() if k not in ("input", "intermediate")}
+        densities = [d for d in TARGETS if _within(study, d)]
+        given = [{**fixed, "density": d, "allocation": a} for d in densities for a in lines]
+    points = [dense]
+    for parameters in given:
+        try:
+            points.append(study.point(setting.dense.point, parameters, reported=True))
+        except ImpossibleError:
+            continue
+    return points
+
+
+def _within(study: Study, density: float) -> bool:
+    """Whether the density is one that the searched densities of the two groups can make."""
+    (low_in, high_in), (low_mid, high_mid) = (
+        bounds(study.space[key]) for key in ("input", "intermediate")
+    )
+    return (2 * low_in + low_mid) / 3 <= density <= (2 * high_in + high_mid) / 3
+
+
+def _note(study: Study) -> str:
+    return (
+        f"Study {study.name}: tuned on {study.tuning.text}; every figure here is measured on"
+        f" {study.reported.text}, which no trial has seen."
+    )
+
+
+def _write_run(
+    study: Study,
+    plan: Plan,
+    session: Session,
+    materials: Materials,
+    started: float,
+    out: Path,
+) -> None:
+    """results.parquet and what a report needs beside it."""
+    planned = _write_plan(study.reported, plan, session, materials)
+    table.write(session.table(plan.points, materials), out)
+    write_json(out / "provenance.json", provenance_of(planned, session.store, {}, started))
+
+
+def _write_plan(sweep: Sweep, plan: Plan, session: Session, materials: Materials) -> api.Planned:
+    """plan.json, which makes the folder one of a run: for `sweep status`, and for the report."""
+    grid = Grid(tuple(planned.point for planned in plan.points), ())
+    planned = api.Planned(sweep, grid, plan, materials)
+    store = {"store": str(session.options.store_folder.resolve())}
+    write_json(session.options.out / "plan.json", plan_summary(planned, {}) | store)
+    return planned
+
+
+# -- the fit of appendix B.1 ---------------------------------------------------------------------
+
+
+def _fitted(study: Study, settings: list[Setting]) -> Fit | None:
+    """The line through the frontiers of all settings together; None if none is asked for."""
+    if study.entry.fit is None:
+        return None
+    points = [point for setting in settings for point in allocation.pareto(_measured(setting))]
+    return fit_of(points)
+
+
+def fit_of(points: list[tuple[float, float]]) -> Fit:
+    """The line through (density, d_in) points in logits, with its share of explained variance."""
+    line = allocation.fit(points)
+    logits = [(_logit(line.input_density(d)), _logit(d_in)) for d, d_in in points]
+    mean = sum(y for _, y in logits) / len(logits)
+    spread = sum((y - mean) ** 2 for _, y in logits)
+    off = sum((y - fitted) ** 2 for fitted, y in logits)
+    return Fit(line, points, 1 - off / spread if spread else 1.0)
+
+
+def _measured(setting: Setting) -> list[tuple[float, float, float]]:
+    """(density, d_in, perplexity) of the trials that were measured whole."""
+    found = []
+    for trial in setting.search.trials():
+        if trial.state == "done":
+            d_in, d_mid = (trial.parameters[key] for key in ("input", "intermediate"))
+            found.append(((2 * d_in + d_mid) / 3, d_in, trial.notes["ppl"]))
+    return found
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def _write_trials(study: Study, done: Tuned) -> None:
+    """trials.csv: every trial with its figures; study.json; allocation.json for a fit."""
+    text = io.StringIO()
+    names = list(study.space)
+    notes = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
+    head = ("setting", "trial", "state", "feasible", *names, *notes, "stopped", "error")
+    writer = csv.DictWriter(text, head, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for setting, trials in done.trials.items():
+        for trial in trials:
+            own = {"setting": setting, "trial": trial.ordinal, "state": trial.state}
+            given = {**trial.notes, **trial.parameters, "feasible": trial.feasible}
+            writer.writerow({**given, **own})
+    write_whole(done.out / TRIALS, text.getvalue().encode())
+    write_json(done.out / STUDY, study_mapping(study, done))
+    if done.fit is not None:
+        write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
+    for number, winner in enumerate((w for w in done.winners if w.layers), start=1):
+        own = {"setting": winner.setting, "trial": winner.trial.ordinal}
+        name = LAYERS if number == 1 else LAYERS.replace(".", f"-{number}.")
+        write_json(done.out / name, {"layers": winner.layers, **own, "study": study.name})
+
+
+def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
+    """What study.json holds: what the study asked, and what mattered."""
+    objective = study.entry.objective
+    return {
+        "name": study.name,
+        "description": study.entry.description,
+        "objective": dict(objective.metrics),
+        "within": str(objective.within) if objective.within else None,
+        "searched": list(study.space),
+        "sampler": study.entry.sampler,
+        "seed": study.tuning.seed,
+        "tuned_on": study.tuning.text,
+        "reported_on": study.reported.text,
+        "importance": done.importance,
+        "winners": {name: sorted(w.trial.ordinal for w in won) for name, won in _won(done)},
+    }
+
+
+def _won(done: Tuned) -> Iterable[tuple[str, list[Winner]]]:
+    for name in dict.fromkeys(winner.setting for winner in done.winners):
+        yield name, [winner for winner in done.winners if winner.setting == name]
+
+
+def fit_mapping(study: Study, fit: Fit) -> dict[str, Any]:
+    """What allocation.json holds; `allocation: runs/NAME/allocation.json` uses it."""
+    paper = allocation.PAPER
+    return {
+        "slope": fit.line.slope,
+        "intercept": fit.line.intercept,
+        "r2": fit.r2,
+        "points": json.loads(json.dumps(fit.points)),
+        "study": study.name,
+        "text": study.tuning.text,
+        "published": {"slope": paper.slope, "intercept": paper.intercept},
+    }

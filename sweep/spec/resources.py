@@ -1,0 +1,66 @@
+"""`resources:` of the sweep file: what each kind of task asks for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from sweep.spec import values as fields
+from sweep.spec.entry import Part
+from sweep.spec.values import Number, Words
+
+Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
+Amounts = dict[str, Annotated[float, Number(above=0, at_most=1e9)]]
+
+
+class ModelResources(Part):
+    """What a task asks for that runs a model; what is left out is as for `evaluate`."""
+
+    gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
+    """GPUs, possibly a fraction; None (`auto`) is one where there is one, else none."""
+    memory_gb: Memory = 0.0
+    """Memory that must be free on the node, in 1e9 bytes; 0 does not ask."""
+    accelerator: Words = ""
+    """Type of the GPU as Ray names it, such as A100 or H100."""
+    custom: Amounts = Field(default_factory=dict)
+    """Custom resources of the Ray cluster, by name."""
+
+    @field_validator("gpu")
+    @classmethod
+    def _share_or_whole(cls, value: float | None) -> float | None:
+        if value and value > 1 and value != int(value):
+            raise fields.wrong(f"{value:g} is given; a fraction is of one GPU: up to 1, or whole")
+        return value
+
+
+class EvaluateResources(ModelResources):
+    """What an accuracy task asks for; `cpu` is also the threads of every task with a model."""
+
+    cpu: Annotated[int, Number(at_least=1, at_most=4096, whole=True)] = 1
+
+
+class SimulateResources(Part):
+    """What a simulation task asks for."""
+
+    cpu: Annotated[float, Number(above=0, at_most=4096)] = 1.0
+    memory_gb: Memory = 0.0
+    custom: Amounts = Field(default_factory=dict)
+
+
+class Resources(Part):
+    """Needs of each kind of task."""
+
+    evaluate: EvaluateResources = EvaluateResources()
+    simulate: SimulateResources = SimulateResources()
+    calibrate: ModelResources = ModelResources()
+    transform: ModelResources = ModelResources()
+    train: ModelResources = ModelResources()
+
+    def of_model(self, kind: str) -> ModelResources:
+        """Needs of a kind that runs the model: its own, over those of `evaluate`."""
+        own = getattr(self, kind, None)
+        if not isinstance(own, ModelResources) or own is self.evaluate:
+            return self.evaluate
+        given = {name: getattr(own, name) for name in own.model_fields_set}
+        return self.evaluate.model_copy(update=given)

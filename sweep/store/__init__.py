@@ -1,0 +1,1 @@
+"""What was computed: journal, artefacts, clean-up."""

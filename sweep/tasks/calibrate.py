@@ -1,0 +1,90 @@
+"""Calibration tasks: how active units are on text that is never the reported one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from methods.apply import applied, weights_replaced
+from methods.registry import create
+from methods.thresholds import Histogram, Quantiles
+from methods.training import fitted
+from sweep.inputs import models, texts
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def calibrate(
+    payload: dict[str, Any], inputs: dict[str, Any], device: str
+) -> tuple[dict[str, Any], Arrays]:
+    """Hands over, by group, the units [layers, units] in order of falling mean score, and counts of
+    the scores from which `Quantiles.of` reads thresholds.
+
+    The scores are those of the method with nothing pruned: activations of the dense model. Ties go
+    to the lower unit. Memory does not grow with the text.
+    """
+    torch.set_num_threads(payload["threads"])
+    model = models.loaded(payload["model"], payload["dtype"], device)
+    every = texts.windows(
+        payload["text_name"], payload["model"], payload["window_tokens"], calibration=True
+    )
+    windows = every[payload["windows"]]
+    seen = Statistics()
+    untrained = create(payload["method"], 1.0, **payload["parameters"])
+    with (
+        weights_replaced(model, inputs.get("weights", {})),
+        fitted(model, untrained, inputs.get("trained")) as method,
+        torch.inference_mode(),
+        applied(model, method, seen),
+    ):
+        for window in windows:
+            model(input_ids=torch.from_numpy(window)[None].to(device))
+    return {"tokens": int(windows.size), "groups": seen.ranges()}, seen.arrays()
+
+
+class Statistics:
+    """A selector that keeps every unit, sums the scores of each in float64 and counts them all."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, int], Tensor] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def __call__(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
+        total = scores.double().reshape(-1, scores.shape[-1]).sum(0)
+        earlier = self._sums.get((group, layer))
+        self._sums[group, layer] = total if earlier is None else earlier + total
+        self._histograms.setdefault(group, Histogram()).add(layer, scores)
+        return torch.ones_like(scores)
+
+    def arrays(self) -> Arrays:
+        """Orders of units and counted scores of every group."""
+        found: Arrays = {group: _order(layers) for group, layers in self._by_group().items()}
+        for group, histogram in self._histograms.items():
+            found |= histogram.arrays(group)
+        return found
+
+    def ranges(self) -> dict[str, dict[str, list[float]]]:
+        """Median of the scores by layer and of all layers: how much layers differ (Figure 4)."""
+        known = Quantiles.of(self.arrays())
+        return {
+            group: {
+                "median_by_layer": known.thresholds("layer-threshold", group, 0.5),
+                "median": known.thresholds("global-threshold", group, 0.5)[:1],
+            }
+            for group in self._histograms
+        }
+
+    def _by_group(self) -> dict[str, list[Tensor]]:
+        groups: dict[str, list[Tensor]] = {}
+        for (group, _layer), total in sorted(self._sums.items()):
+            groups.setdefault(group, []).append(total)
+        return groups
+
+
+def _order(layers: list[Tensor]) -> NDArray[np.int64]:
+    sums = torch.stack(layers).cpu()  # [layers, units]
+    return sums.argsort(dim=1, descending=True, stable=True).numpy()

@@ -1,0 +1,173 @@
+"""The kinds of task, as plain functions: a worker runs them, and nothing here knows of Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep import plugins
+from sweep.files.atomic import FULL
+
+PERSISTED = frozenset({"calibrate", "transform", "train", "score"})
+"""Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
+
+
+NO_CUDA = "a GPU was assigned, but torch sees none: this ran on the CPU"
+"""In the log of a task whose GPU was only a number: a CPU build of torch, or a logical GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One unit of work. `payload` is JSON and holds all that can change the result.
+
+    `payload["inputs"]` names, by role, the tasks whose hand-over this one takes.
+    """
+
+    kind: str
+    key: str
+    payload: dict[str, Any]
+    label: str
+    where: dict[str, str] = field(default_factory=dict)
+    """Where the worker finds what `payload` names by fingerprint; not part of the key."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the tasks whose hand-over this one takes, in the order of their roles."""
+        return tuple(self.payload.get("inputs", {}).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a task that has ended; a line of the journal."""
+
+    key: str
+    kind: str
+    label: str
+    status: str
+    """`done` or `failed`."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    infrastructure: bool = False
+    """The failure was the machine's, not the task's: worth trying again."""
+    seconds: float = 0.0
+    ended: float = 0.0
+    """When, in seconds since 1970."""
+    worker: str = ""
+    log: str = ""
+
+
+def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Record, Any]:
+    """Do the task on `cpu` or `cuda`; returns its record and what it hands over (or None).
+
+    `inputs` are what the tasks in `task.needs` handed over.
+
+    An exception of the task becomes a failed record: only the loss of a worker is raised.
+    """
+    started = time.perf_counter()
+    handover: Any = None
+    infrastructure = False
+    with _captured() as log:
+        try:
+            plugins.ensure(task.where)
+            device = _usable(device)
+            given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
+            result, handover = _function(task.kind)(task.payload | task.where, given, device)
+            status, error = "done", ""
+        except Exception as failure:
+            traceback.print_exc()
+            result, status, error = {}, "failed", _text(f"{type(failure).__name__}: {failure}")
+            infrastructure = _of_the_machine(failure)
+    record = Record(
+        key=task.key,
+        kind=task.kind,
+        label=task.label,
+        status=status,
+        payload=task.payload,
+        result=result,
+        error=error,
+        infrastructure=infrastructure,
+        seconds=round(time.perf_counter() - started, 4),
+        ended=round(time.time(), 3),
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        log=_text(log.getvalue()),
+    )
+    return record, handover
+
+
+def _usable(device: str) -> str:
+    """The device, or the CPU where torch cannot use the GPU that the task was given."""
+    if device != "cuda":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return device
+    print(NO_CUDA)
+    return "cpu"
+
+
+def _of_the_machine(failure: Exception) -> bool:
+    """Whether memory or disk ran out: torch has errors of its own for that."""
+    if isinstance(failure, OSError):
+        return failure.errno in FULL
+    short = ("MemoryError", "OutOfMemoryError")
+    allocator = isinstance(failure, RuntimeError) and "can't allocate memory" in str(failure)
+    return allocator or any(kind.__name__ in short for kind in type(failure).__mro__)
+
+
+def _text(written: str) -> str:
+    """Text that any file can hold: half a character, as of a file name, is written as an escape."""
+    return written.encode("utf-8", "backslashreplace").decode()
+
+
+def _function(kind: str) -> Function:
+    """What does a task of this kind; a worker imports no more than the kinds that it runs."""
+    match kind:
+        case "calibrate":
+            from sweep.tasks.calibrate import calibrate as function
+        case "evaluate":
+            from sweep.tasks.evaluate import evaluate as function
+        case "score":
+            from sweep.downstream.harness import score as function
+        case "simulate":
+            from sweep.tasks.simulate import simulate as function
+        case "train":
+            from sweep.tasks.train import train as function
+        case "transform":
+            from sweep.tasks.transform import transform as function
+        case _:
+            raise ValueError(f"no kind of task is called {kind!r}")
+    return function
+
+
+def lost_record(task: Task, error: str) -> Record:
+    """The record of a task whose worker, node or input was lost."""
+    return Record(
+        task.key, task.kind, task.label, "failed", task.payload, error=error, infrastructure=True
+    )
+
+
+Function = Callable[[dict[str, Any], dict[str, Any], str], tuple[dict[str, Any], Any]]
+"""function(payload and where, inputs by role, device) -> (result as JSON, hand-over or None)."""
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[io.StringIO]:
+    """What the task prints and logs, for a log of its own."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    logging.getLogger().addHandler(handler)
+    try:
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield text
+    finally:
+        logging.getLogger().removeHandler(handler)

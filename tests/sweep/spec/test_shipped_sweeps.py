@@ -1,0 +1,198 @@
+"""The sweep file that ships: valid, with the settings of the paper's tables, its schema current."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+import simulator
+from methods.registry import method_class
+from reports.paper.published import published
+from reports.paper.registry import EXHIBITS
+from reports.paper.write import STUDIES
+from sweep.plan import grid
+from sweep.plan.grid import Point
+from sweep.spec import file as spec
+
+ROOT = Path(__file__).parents[3]
+MODELS = ("phi-3-medium", "phi-3-mini", "llama-3-8b", "mistral-7b")
+
+
+@pytest.fixture(scope="module")
+def file() -> spec.SweepFile:
+    return spec.load(ROOT / "sweeps.yaml")
+
+
+def points(file: spec.SweepFile, name: str) -> tuple[Point, ...]:
+    return grid.expand(spec.select(file, name)).points
+
+
+def evaluations(found: tuple[Point, ...]) -> set[tuple[object, ...]]:
+    """What has a perplexity of its own: with gamma below 1 the cache takes part."""
+    return {
+        (p.model, p.method, p.density, p.parameters, p.gamma)
+        + ((p.device.dram_gb, p.policy) if p.gamma < 1 else ())
+        for p in found
+    }
+
+
+def test_demo_has_every_method_and_compares_policies(file: spec.SweepFile):
+    found = points(file, "demo")
+    assert {p.model for p in found} == {"smollm2-135m"}
+    assert {p.method for p in found} == {"dense", "glu", "glu-oracle", "gate", "up", "dip"}
+    dip = [p for p in found if p.method == "dip"]
+    assert {dict(p.parameters)["allocation"] for p in dip} == {"paper", "uniform"}
+    assert len({p.density for p in dip}) >= 5
+    assert len({p.gamma for p in dip if p.gamma < 1}) >= 3
+    assert len({p.device.dram_gb for p in found}) >= 2
+    assert len({p.device.flash_gbps for p in found}) >= 2
+    assert {p.policy for p in dip} >= {"none", "lfu", "lru", "belady", "min"}
+    assert {p.policy for p in dip if p.gamma < 1} == {"lfu"}
+
+
+def test_demo_is_small_enough_for_two_cores(file: spec.SweepFile):
+    """About 12 core-seconds for an evaluation of 2048 tokens: five minutes are 50 of them."""
+    demo = spec.select(file, "demo")
+    assert demo.windows is not None
+    assert demo.windows * demo.window_tokens <= 2048
+    assert len(evaluations(points(file, "demo"))) <= 50
+
+
+def test_demo_caches_about_a_third_and_about_two_thirds_of_the_mlps(file: spec.SweepFile):
+    dip = next(p for p in points(file, "demo") if p.method == "dip")
+    geometry = simulator.Geometry.load("smollm2-135m")
+    footprint = simulator.footprint(geometry, ["input", "intermediate"], dip.storage)
+    sizes = sorted({p.device.dram_gb for p in points(file, "demo")})
+    fractions = [simulator.allocate(footprint, gb * 1e9).fraction for gb in sizes]
+    assert fractions == pytest.approx([0.31, 0.60], abs=0.01)
+    assert footprint.static_bytes == pytest.approx(0.0514e9, rel=0.01)
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", "table6", "table7"])
+def test_tables_use_the_papers_setting(file: spec.SweepFile, table: str):
+    sweep = spec.select(file, table)
+    found = points(file, table)
+    assert (sweep.text, sweep.windows, sweep.window_tokens) == ("wikitext2", None, 2048)
+    assert {p.policy for p in found if method_class(p.method).groups} == {"lfu"}
+    assert {p.device.dram_gbps for p in found} == {60.0}
+    assert {(p.quant.bits, p.timing) for p in found} == {(4, "overlap")}
+
+
+@pytest.mark.parametrize("table", [e.name for e in EXHIBITS if e.name.startswith("table")])
+def test_tables_have_every_row_and_every_model_that_the_paper_prints(
+    file: spec.SweepFile, table: str
+):
+    asked = {(p.model, row(p)) for p in points(file, table)}
+    rows = {(p.model, p.method) for p in published() if p.exhibit == table}
+    assert len(rows) >= 5
+    assert rows - asked == set()
+
+
+@pytest.mark.parametrize(("table", "density"), [("table1", 0.5), ("table3", 0.6), ("table4", 0.4)])
+def test_tables_1_3_and_4_have_one_density_and_no_rows_of_their_own(
+    file: spec.SweepFile, table: str, density: float
+):
+    found = points(file, table)
+    assert [m.model for m in spec.select(file, table).models] == list(MODELS)
+    assert {p.density for p in found if p.method != "dense"} == {density}
+    printed = {(p.model, p.method) for p in published() if p.exhibit == table}
+    assert {(p.model, row(p)) for p in found} == printed
+
+
+def row(point: Point) -> str:
+    pattern = dict(point.parameters).get("pattern")
+    method = "dip-ca" if point.selector == "cache-aware" else point.method
+    return f"{method} {pattern}" if pattern else method
+
+
+def test_figure_9_combines_quantisation_with_dip_and_static_pruning(file: spec.SweepFile):
+    found = {(p.quant.method, p.quant.bits, p.method) for p in points(file, "figure9")}
+    alone = {(by, bits, "dense") for by in ("gptq", "gptvq") for bits in (2, 3, 4)}
+    assert found == alone | {("gptq", 4, "dip"), ("gptvq", 3, "dip"), ("gptq", 4, "sparsegpt")}
+
+
+def test_table2_has_the_papers_dram_for_each_model(file: spec.SweepFile):
+    found = points(file, "table2")
+    assert {(p.model, p.device.dram_gb, p.device.flash_gbps) for p in found} == {
+        ("phi-3-medium", 4.0, 1.0),
+        ("phi-3-mini", 1.5, 1.0),
+        ("llama-3-8b", 2.5, 1.0),
+        ("mistral-7b", 2.0, 1.0),
+    }
+    assert spec.select(file, "table2").budgets == ("0.2", "0.5")
+    assert {p.gamma for p in found if p.selector == "cache-aware"} == {0.2}
+
+
+def test_tables_6_and_7_vary_dram_and_flash(file: spec.SweepFile):
+    six, seven = points(file, "table6"), points(file, "table7")
+    assert {(p.device.dram_gb, p.device.flash_gbps) for p in six} == {(2, 1), (4, 1), (6, 1)}
+    assert {(p.device.dram_gb, p.device.flash_gbps) for p in seven} == {(4, 0.5), (4, 1), (4, 2)}
+    assert {p.model for p in six + seven} == {"phi-3-medium"}
+    assert evaluations(seven) < evaluations(six)
+
+
+def test_every_exhibit_of_the_paper_names_what_can_be_run(file: spec.SweepFile):
+    for exhibit in EXHIBITS:
+        for name in (*exhibit.sweeps, *exhibit.twins):
+            assert name in (file.studies if name in STUDIES else file.sweeps), name
+        assert exhibit.sweeps
+        assert exhibit.twins
+
+
+def test_densities_of_the_tables_are_dense_enough_to_search(file: spec.SweepFile):
+    for table in ("table2", "table6", "table7"):
+        for method in ("glu", "up", "cats", "dip"):
+            densities = sorted({p.density for p in points(file, table) if p.method == method})
+            steps = [b - a for a, b in pairwise(densities)]
+            assert max(steps) <= 0.021
+            assert densities[-1] >= 0.95
+
+
+def test_the_schema_file_is_current_and_accepts_the_shipped_file():
+    assert (ROOT / "sweeps.schema.json").read_text(encoding="utf-8") == spec.schema_text()
+    schema = spec.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    value = yaml.safe_load((ROOT / "sweeps.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(value, schema)
+
+
+def test_the_schema_names_what_an_editor_can_complete():
+    definitions = spec.json_schema()["$defs"]
+    for name, keys in {
+        "MethodEntry": ("dip", "dip-ca"),
+        "DeviceEntry": ("apple-a18", "snapdragon-8s-gen-3"),
+        "SweepEntry": ("belady", "bfloat16", "embedded-wiki"),
+        "ModelEntry": ("smollm2-135m",),
+    }.items():
+        text = str(definitions[name])
+        assert [key for key in keys if f"'{key}'" not in text] == []
+    mapping = definitions["MethodEntry"]["anyOf"][1]
+    assert mapping["additionalProperties"] is False
+    assert "allocation" in mapping["properties"]
+    wrong = {"models": "smollm2-135m", "methods": ["dpi"], "devices": "apple-a18"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"sweeps": {"a": wrong}}, spec.json_schema())
+
+
+def test_the_manual_at_the_head_names_every_key():
+    text = (ROOT / "sweeps.yaml").read_text(encoding="utf-8")
+    head = text[: text.index("\nplugins:")]
+    definitions = spec.json_schema()["$defs"]
+    missing = [
+        key
+        for name in (
+            "SweepEntry",
+            "MethodEntry",
+            "DeviceEntry",
+            "QuantEntry",
+            "StudyEntry",
+            "TaskEntry",
+        )
+        for key in (definitions[name].get("anyOf", [definitions[name]])[-1])["properties"]
+        if key not in head
+    ]
+    assert missing == []
