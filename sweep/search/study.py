@@ -20,7 +20,7 @@ from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files
 from sweep.messages import nearest, show
 from sweep.plan.grid import Point, expand
-from sweep.spec.entries import TUNING_TEXTS, MethodEntry, StudyEntry, Sweep
+from sweep.spec.entries import MethodEntry, Sweep
 from sweep.spec.file import SweepFile, select
 from sweep.spec.spaces import (
     DIGITS,
@@ -33,6 +33,7 @@ from sweep.spec.spaces import (
     is_layer,
     layer_names,
 )
+from sweep.spec.studies import TUNING_TEXTS, StudyEntry
 
 Parameters = Mapping[str, Any]
 

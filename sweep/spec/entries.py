@@ -1,42 +1,40 @@
-"""The shape of the sweep file, as pydantic models. `sweep.spec.file` reads files with it."""
+"""The shape of a sweep, as pydantic models; the text under a key is its line of the manual.
+
+`sweep.spec.file` reads files with it, `sweep.spec.schema_page` writes docs/sweep-file.md from it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
-from pydantic_core import core_schema
 
 import methods
-import simulator
 from methods.static import quantiser
-from simulator.device import TIMINGS, Device
+from simulator.device import Device
 from simulator.geometry import Geometry
-from sweep.messages import show
+from sweep.spec import describe
 from sweep.spec import values as fields
 from sweep.spec.entry import Part
+from sweep.spec.names import (
+    BUDGETS,
+    Bits,
+    Budget,
+    DtypeName,
+    ModelName,
+    ModelNames,
+    Policies,
+    QuantName,
+    SelectorName,
+    TextName,
+    Timings,
+)
 from sweep.spec.resources import Resources
-from sweep.spec.spaces import Searched
 from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
 """Names for a method with a gamma of its own (paper, section 6.1)."""
-
-SELECTORS = ("topk", "layer-threshold", "global-threshold")
-TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
-SAMPLERS = ("tpe", "nsga2", "gp", "random", "grid")
-METRICS = (
-    "tokens_per_s",
-    "delta_ppl",
-    "ppl",
-    "mlp_density",
-    "hit_rate",
-    "flash_bytes_per_token",
-)
-TUNING_TEXTS = ("embedded-wiki-validation", "embedded-c4-validation", "wikitext2-validation")
-BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
-
 
 MAPPINGS = ("allocation",)
 """Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
@@ -56,80 +54,33 @@ def method_names() -> tuple[str, ...]:
     return (*methods.names(), *ALIASES)
 
 
-def _model_names() -> tuple[str, ...]:
-    """Models that are built in: those whose sizes are known, and those whose hub id is."""
-    from sweep.inputs.model_ref import HUB_IDS
-
-    return tuple(sorted({*Geometry.names(), *HUB_IDS}))
-
-
-def _policy_names() -> tuple[str, ...]:
-    return tuple(simulator.POLICIES)
-
-
-class _Budget:
-    """Annotation: a number (+0.2 perplexity) or text such as 5% (of the dense perplexity)."""
-
-    _NUMBER: ClassVar = Number(at_least=0, at_most=1e6)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_plain_validator_function(self._check)
-
-    def _check(self, value: Any) -> str:
-        if not isinstance(value, str) or not value.strip().endswith("%"):
-            return f"{self._NUMBER.check(value):.12g}"
-        try:
-            share = self._NUMBER.check(float(value.strip()[:-1]))
-        except ValueError:
-            expected = "a budget is a number, or a share written as 5%"
-            raise fields.wrong(f"{show(value)} is given; {expected}") from None
-        return f"{share:.12g}%"
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        share = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"}
-        return {"anyOf": [{"type": "number", "minimum": 0}, share]}
-
-
-def _dtypes() -> tuple[str, ...]:
-    return ("float32", "bfloat16")
-
-
 def _device_reason(text: str) -> str:
     """Why text is no device's name; whether one of that name is described is checked later."""
     return "" if fields.LABEL.fullmatch(text) else "letters, digits, '-' and '_' make no"
 
 
 MethodName = Annotated[str, Name("method", method_names)]
-SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
-PolicyName = Annotated[str, Name("policy", _policy_names)]
-TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]
-ModelName = Annotated[str, Name("model", _model_names, fields.model_reason)]
-TextName = Annotated[str, Name("text", lambda: TEXTS, fields.text_reason)]
-Policies = Annotated[tuple[PolicyName, ...], Axis()]
-Timings = Annotated[tuple[TimingName, ...], Axis()]
-ModelNames = Annotated[tuple[Words, ...], Axis()]
-Bits = Annotated[float, Number(above=0, at_most=32)]
-
-
-def _quantiser_parameters() -> list[str]:
-    return [p for name in quantiser.names() for p in quantiser.parameter_names(name)]
-
-
-def _quant_names() -> tuple[str, ...]:
-    return ("none", *quantiser.names())
 
 
 class GeometryEntry(Part):
     """Sizes of a model that is neither built in nor described by a config.json; or a name."""
 
     layers: Whole
+    """Decoder layers."""
     hidden: Whole
+    """Inputs of an MLP, and of a layer."""
     intermediate: Whole
+    """Units of an MLP."""
     heads: Whole
+    """Heads of the attention."""
     kv_heads: Whole
+    """Heads of keys and values: fewer than `heads` where queries share them."""
     head_dim: Whole
+    """Width of a head."""
     vocabulary: Whole
+    """Tokens that the model knows."""
     tied_embeddings: bool = False
+    """Whether input and output share one embedding."""
 
     @model_validator(mode="before")
     @classmethod
@@ -149,7 +100,10 @@ class ModelEntry(Part):
 
     shorthand = "model"
     model: ModelName
+    """A built-in name (`sweep list models`), a hub id (org/name or org/name@revision), or a folder
+    or file on this machine."""
     geometry: GeometryEntry | None = None
+    """Its sizes, in place of what its config.json says: a mapping, or a built-in model's name."""
 
     def load_geometry(self) -> Geometry | None:
         """The geometry that the file gives, None if it leaves that to the model."""
@@ -159,18 +113,26 @@ class ModelEntry(Part):
 
 
 class QuantEntry(Part):
-    """What is done to the weights, and the bits that the simulator counts. Lists are axes."""
+    """What is done to the weights of all linear layers, and the bits that the simulator counts."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     shorthand = "method"
-    method: Annotated[tuple[Annotated[str, Name("quantisation", _quant_names)], ...], Axis()]
+    method: Annotated[tuple[QuantName, ...], Axis()]
+    """How weights are rounded; none leaves their values as published, and only counts bits."""
     bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
+    """Bits of a weight; 16 / group_size more are counted for scales or codebooks."""
     group_size: Annotated[tuple[Natural, ...], Axis()] = (128,)
+    """Weights that share a scale of 16 bits, or as much of a codebook; 0 counts no scales."""
     embedding_bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
+    """Bits of a weight of the embeddings; they are counted and never rounded."""
 
     @classmethod
     def own_keys(cls) -> list[str]:
-        return _quantiser_parameters()
+        return [p for name in quantiser.names() for p in quantiser.parameter_names(name)]
+
+    @classmethod
+    def own_schema(cls) -> dict[str, Any]:
+        return describe.quantiser_parameters()
 
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
@@ -179,17 +141,26 @@ class QuantEntry(Part):
 
 
 class DeviceEntry(Part):
-    """A preset with what is given put over it, or a device of the user's own. Lists are axes."""
+    """A preset with what is given put over it, or a device of your own. Lists are axes."""
 
     shorthand = "device"
     device: Annotated[str, Name("device", Device.names, _device_reason)]
+    """A preset (`sweep list devices`) whose values the other keys replace, or a name of your own,
+    with dram_gb, flash_gbps and dram_gbps."""
     dram_gb: Positives = ()
+    """DRAM that the model may use, in 1e9 bytes."""
     flash_gbps: Positives = ()
+    """Read speed of Flash, in 1e9 bytes per second."""
     dram_gbps: Positives = ()
+    """Read speed of DRAM, in 1e9 bytes per second."""
     timing: Timings = ()
+    """In place of the sweep's: overlap or serial."""
     title: Words = ""
+    """Its name in words."""
     source: Words = ""
+    """Where its figures are from."""
     models: ModelNames = ()
+    """Restricts the entry to some of the sweep's models; left out: all."""
 
 
 class MethodEntry(Part):
@@ -198,14 +169,22 @@ class MethodEntry(Part):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     shorthand = "method"
     method: Annotated[tuple[MethodName, ...], Axis()]
+    """Which method (`sweep list methods`); dip-ca is dip with gamma 0.2."""
     density: Shares = ()
+    """Weights of the MLPs that a token uses, over all their weights; dense needs none."""
     gamma: Shares = ()
+    """Below 1: cache-aware selection (paper, eq. 10), which needs lfu or lru. Left out: 1."""
     selector: Annotated[tuple[SelectorName, ...], Axis()] = ()
-    """How scores become a mask; empty leaves it to each method. gamma below 1 takes its place."""
+    """How scores become a mask; thresholds are of the calibration text. gamma below 1 takes its
+    place. Left out: the method's own (cats: layer-threshold, others: topk)."""
     policies: Policies = ()
+    """In place of the sweep's policies."""
     models: ModelNames = ()
+    """Restricts the entry to some of the sweep's models; left out: all."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = ()
+    """In place of the sweep's quant."""
     devices: Annotated[tuple[DeviceEntry, ...], Axis()] = ()
+    """In place of the sweep's devices."""
 
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
@@ -218,17 +197,34 @@ class ExcludeRule(Part):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     model: ModelNames = ()
+    """Model, as the sweep names it."""
     method: Annotated[tuple[MethodName, ...], Axis()] = ()
+    """Method."""
     density: Shares = ()
+    """MLP density."""
     gamma: Shares = ()
+    """gamma; 1 is selection that does not look at the cache."""
     policy: Policies = ()
+    """Cache policy."""
     device: ModelNames = ()
+    """Device, as the sweep names it."""
     dram_gb: Positives = ()
+    """DRAM of the device, in 1e9 bytes."""
     flash_gbps: Positives = ()
+    """Read speed of Flash, in 1e9 bytes per second."""
     dram_gbps: Positives = ()
+    """Read speed of DRAM, in 1e9 bytes per second."""
     timing: Timings = ()
-    quant: Annotated[tuple[Annotated[str, Name("quantisation", _quant_names)], ...], Axis()] = ()
+    """How Flash and DRAM times combine."""
+    quant: Annotated[tuple[QuantName, ...], Axis()] = ()
+    """Method of the quantisation."""
     bits: Annotated[tuple[Bits, ...], Axis()] = ()
+    """Bits of a weight."""
+
+    @classmethod
+    def own_schema(cls) -> dict[str, Any]:
+        docs = super().own_schema()
+        return {key: {"description": docs[key]["description"]} for key in docs}
 
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
@@ -242,138 +238,107 @@ class Cache(Part):
     start: Annotated[
         tuple[Annotated[str, Name("cache start", lambda: ("empty", "hot"))], ...], Axis()
     ] = ("empty",)
+    """Whether a cache starts empty, or hot: with the units that the calibration text uses most."""
     scope: Annotated[
         tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
     ] = ("window",)
+    """Whether a cache lives for a window, or is carried through the windows of a task."""
 
 
 class KV(Part):
     """The KV cache that the simulator counts."""
 
     bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0
+    """Bits of a number in it."""
     tokens: Natural = 2048
+    """Tokens that it has room for."""
 
 
 class TaskEntry(Part):
-    """A downstream task of lm-evaluation-harness."""
+    """A downstream task of lm-evaluation-harness; those whose data `sweep fetch` gets are
+    arc_challenge, arc_easy, boolq, gsm8k, hellaswag, mmlu, openbookqa, piqa and winogrande."""
 
     shorthand = "task"
     task: Words
-    """A task, group or tag of lm-eval's, or a task file, or a folder of them, of the user's own."""
+    """A task, group or tag of lm-eval's, or a task file of your own, or a folder with one group, by
+    path from the sweep file (its !function runs)."""
     name: Label | None = None
-    """Of the column, where the task's own will not do."""
+    """Name of the column acc_NAME; left out: the task's own."""
     shots: Natural | None = None
-    """Examples before each question; None leaves that to the task."""
+    """Examples before each question; left out: the task's own."""
     limit: Whole | None = None
-    """Documents of each task, of a group of each of its tasks; None is all."""
+    """Documents of a task, of a group those of each of its tasks; left out: all."""
     metric: Words = ""
-    """Empty: acc, else exact_match, else the first mean that the task has."""
+    """What acc_NAME shows; left out: acc, else exact_match, else the first mean that it has."""
     generation: dict[str, Any] = Field(default_factory=dict)
-    """Over the task's own settings: max_gen_toks, until."""
+    """{max_gen_toks, until} in place of the task's own; generation is greedy."""
     max_length: Whole | None = None
-    """Tokens of a prompt and its answer; None is as many as the model was made for."""
+    """Tokens of a prompt and its answer; left out: as many as the model was made for."""
     data: Words = ""
-    """A folder with the data set of a task of lm-eval's, in place of the hub."""
+    """A folder with SPLIT.parquet, .jsonl or .arrow of the task's data set, in place of the hub."""
     shard: Whole = 256
-    """Documents of one unit of work."""
+    """Documents of one unit of work, which a killed run can lose."""
 
 
 class Settings(Part):
     """Keys that `defaults` and every sweep take; a sweep's own value wins."""
 
     seed: Natural = 0
+    """Seed of everything that is random."""
     text: TextName = "embedded-wiki"
+    """What perplexity is measured on: a built-in text, or the path of a text file."""
     calibration: TextName = "embedded-c4"
+    """What thresholds, statistics, predictors and adapters are learnt from: as for `text`."""
     windows: Annotated[
         int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})
     ] = 2
-    """Windows to evaluate; None (`all`) is the whole text."""
+    """Windows of the text to evaluate, from its start, or all."""
     window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
+    """Tokens of a window."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
-    dtype: Annotated[str, Name("dtype", _dtypes)] = "float32"
+    """Windows of one task: the unit of work that a killed run can lose."""
+    dtype: DtypeName = "float32"
+    """Numbers that the model computes with; bfloat16 is for screening."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
+    """What is done to the weights, and their bits; left out: none, counted with 4 bits."""
     policies: Policies = ("lfu",)
+    """Who leaves a full cache; none caches nothing, belady and min know the future."""
     cache: Cache = Cache()
+    """How a cache starts and how long it lives."""
     timing: Timings = ()
-    """How Flash and DRAM traffic combine; empty leaves it to each device."""
+    """overlap: a phase takes the longer of its Flash and DRAM time; serial: their sum. Left out:
+    as the device says."""
     kv: KV = KV()
-    budgets: Annotated[tuple[Annotated[str, _Budget()], ...], Axis(or_none=True)] = BUDGETS
+    """The KV cache that the simulator counts."""
+    budgets: Annotated[tuple[Annotated[str, Budget()], ...], Axis(or_none=True)] = BUDGETS
+    """Perplexity that may be lost: 0.2 is absolute, 5% relative to dense."""
     tasks: Annotated[tuple[TaskEntry, ...], Axis(or_none=True)] = ()
+    """Downstream tasks beside the perplexity."""
     resources: Resources = Resources()
+    """What each kind of task asks for."""
     priority: dict[MethodName, Annotated[float, Number(at_least=-1e9, at_most=1e9)]] = Field(
         default_factory=dict
     )
-    """Methods whose tasks run before (above 0) or after (below 0) those of others."""
+    """{method: number}: tasks above 0 run before the others, below 0 after them."""
     keep_traces: bool = False
+    """Whether the masks of each evaluation are kept as files."""
 
 
 class SweepEntry(Settings):
-    """A sweep as the file gives it."""
+    """A sweep: all models, methods, policies and devices with each other."""
 
     description: Words = ""
+    """One sentence for `sweep list sweeps`."""
     models: Annotated[tuple[ModelEntry, ...], Axis()]
+    """The models to compare on."""
     methods: Annotated[tuple[MethodEntry, ...], Axis()]
+    """The methods, with densities and parameters; each entry expands by itself."""
     devices: Annotated[tuple[DeviceEntry, ...], Axis()]
+    """The devices that are simulated; bandwidths cost no further evaluation."""
     include: Annotated[tuple[MethodEntry, ...], Axis(or_none=True)] = ()
+    """Entries like those of `methods`, which `exclude` does not touch."""
     exclude: Annotated[tuple[ExcludeRule, ...], Axis(or_none=True)] = ()
-
-
-Metrics = Annotated[tuple[Annotated[str, Name("metric", lambda: METRICS)], ...], Axis()]
-
-
-class Objective(Part):
-    """What a study maximises and minimises, one or two metrics, and the budget it must keep."""
-
-    maximize: Metrics = ()
-    minimize: Metrics = ()
-    within: Annotated[str, _Budget()] | None = None
-
-    @property
-    def metrics(self) -> dict[str, Literal["maximize", "minimize"]]:
-        """The direction of each metric, in the order of the objectives."""
-        goals: dict[str, Literal["maximize", "minimize"]] = {}
-        goals.update((metric, "maximize") for metric in self.maximize)
-        goals.update((metric, "minimize") for metric in self.minimize)
-        return goals
-
-
-class StudyEntry(Part):
-    """A search over a sweep's parameters, once for each of its models, weights and devices."""
-
-    description: Words = ""
-    sweep: Words
-    search: dict[str, Annotated[Any, Searched()]]
-    """{name: [low, high]}, {from, to, step or log}, or a list of names (`sweep.spec.spaces`)."""
-    objective: Objective
-    method: MethodEntry = MethodEntry(method=("dip",))
-    """The method that is tuned, with one value for all that is not searched."""
-    devices: Annotated[tuple[DeviceEntry, ...], Axis()] = ()
-    """In place of the sweep's devices."""
-    text: Annotated[str, Name("text", lambda: TUNING_TEXTS, fields.text_reason)] | None = None
-    """What trials are measured on, never the sweep's text; None is its validation part."""
-    windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] | None = None
-    """Windows of a trial; None is the sweep's number."""
-    shard_windows: Whole | None = None
-    trials: Whole = 60
-    """Trials for each model, weights and device."""
-    batch: Whole = 4
-    """Trials that are asked for together."""
-    sampler: Annotated[str, Name("sampler", lambda: SAMPLERS)] = "tpe"
-    prune: bool = True
-    """Whether a trial that is clearly worse stops before all its windows are evaluated."""
-    enqueue: Annotated[tuple[dict[str, Any], ...], Axis(or_none=True)] | None = None
-    """Points to try first; None is a safe one and the paper's."""
-    fit: Annotated[str, Name("fit", lambda: ("allocation",))] | None = None
-    """`allocation`: fit dip's split of the density to the frontier that is found (B.1)."""
-
-
-class FileEntry(Part):
-    """The whole file."""
-
-    plugins: Annotated[tuple[Words, ...], Axis(or_none=True)] = ()
-    defaults: Settings = Settings()
-    sweeps: Annotated[dict[Label, SweepEntry], Field(min_length=1)]
-    studies: dict[Label, StudyEntry] = Field(default_factory=dict)
+    """Drops points that match all keys of one of these rules."""
 
 
 class Sweep(SweepEntry):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 import methods
+from sweep.spec import describe
 
 
 class Part(BaseModel):
@@ -23,14 +24,18 @@ class Part(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
-        """For editors: the text that may stand for the mapping, and parameters of methods."""
+        """For editors: what keys mean, text that may stand for the mapping, methods' parameters."""
         written = handler(schema)
         body = dict(handler.resolve_ref_schema(written))
-        if body.get("additionalProperties") is True:
-            note = {"description": "A parameter of the method."}
-            body["properties"] = {**body["properties"], **dict.fromkeys(cls.own_keys(), note)}
-            body["additionalProperties"] = False
         text = cls._text_schema(body["properties"])
+        docs = describe.field_docs(cls)
+        body["properties"] = {
+            key: {**value, "description": docs[key]} if key in docs else value
+            for key, value in body["properties"].items()
+        }
+        if body.get("additionalProperties") is True:
+            body["properties"] |= cls.own_schema()
+            body["additionalProperties"] = False
         return {"anyOf": [text, body]} if text else body
 
     @classmethod
@@ -43,6 +48,11 @@ class Part(BaseModel):
     def own_keys(cls) -> list[str]:
         """Keys beside the listed ones that a mapping with parameters may have."""
         return [p for name in methods.names() for p in methods.parameter_names(name)]
+
+    @classmethod
+    def own_schema(cls) -> dict[str, Any]:
+        """What each of the `own_keys` means, as a JSON schema."""
+        return describe.method_parameters()
 
     def over(self, base: Part) -> Self:
         """This part with what it leaves out taken from `base`, nested parts alike."""

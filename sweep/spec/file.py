@@ -7,12 +7,13 @@ densities are in reach. `sweep.plan.grid` turns a sweep into points.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from sweep import plugins
 from sweep.errors import InputError
@@ -20,9 +21,24 @@ from sweep.messages import nearest, show
 from sweep.spec import checks
 from sweep.spec import document as yamlfile
 from sweep.spec.document import Document, Route
-from sweep.spec.entries import FileEntry, StudyEntry, Sweep
+from sweep.spec.entries import Settings, Sweep, SweepEntry
 from sweep.spec.entry import Part
 from sweep.spec.overrides import apply
+from sweep.spec.studies import StudyEntry
+from sweep.spec.values import Axis, Label, Words
+
+
+class FileEntry(Part):
+    """The whole file."""
+
+    plugins: Annotated[tuple[Words, ...], Axis(or_none=True)] = ()
+    """Files with methods or policies of your own, by path from this file."""
+    defaults: Settings = Settings()
+    """Settings of every sweep; a sweep's own value wins."""
+    sweeps: Annotated[dict[Label, SweepEntry], Field(min_length=1)]
+    """Sweeps by name, of letters, digits, '-' and '_'; `sweep run NAME` writes to runs/NAME."""
+    studies: dict[Label, StudyEntry] = Field(default_factory=dict)
+    """Searches with Optuna by name; `sweep tune NAME` runs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,21 @@ def _without_noise(schema: Any) -> Any:
     plain = {key: value for key, value in schema.items() if key not in ("title", "default")}
     if isinstance(schema.get("title"), dict):  # a property of that name
         plain["title"] = schema["title"]
-    return {key: _without_noise(value) for key, value in plain.items()}
+    plain = {key: _without_noise(value) for key, value in plain.items()}
+    default = _as_written(schema.get("default"))
+    return plain if default is None else {**plain, "default": default}
+
+
+def _as_written(default: Any) -> Any:
+    """A default as one would write it; None for one that stands for `not given` or is an entry."""
+    if isinstance(default, list):
+        values = [_as_written(value) for value in default]
+        return None if None in values or not values else values[0] if len(values) == 1 else values
+    if isinstance(default, str):
+        default = float(default) if re.fullmatch(r"[0-9.]+", default) else default or None
+    if isinstance(default, float) and default.is_integer():
+        return int(default)
+    return None if isinstance(default, dict) else default
 
 
 def _plain(document: Document, value: Any, route: Route) -> Any:

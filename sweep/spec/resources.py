@@ -18,13 +18,13 @@ class ModelResources(Part):
     """What a task asks for that runs a model; what is left out is as for `evaluate`."""
 
     gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
-    """GPUs, possibly a fraction; None (`auto`) is one where there is one, else none."""
+    """GPUs, possibly a fraction of one; auto is one where there is one, else none."""
     memory_gb: Memory = 0.0
     """Memory that must be free on the node, in 1e9 bytes; 0 does not ask."""
     accelerator: Words = ""
     """Type of the GPU as Ray names it, such as A100 or H100."""
     custom: Amounts = Field(default_factory=dict)
-    """Custom resources of the Ray cluster, by name."""
+    """Custom resources of the Ray cluster, as {name: amount}."""
 
     @field_validator("gpu")
     @classmethod
@@ -35,27 +35,36 @@ class ModelResources(Part):
 
 
 class EvaluateResources(ModelResources):
-    """What an accuracy task asks for; `cpu` is also the threads of every task with a model."""
+    """What a task asks for that measures perplexity or accuracy."""
 
     cpu: Annotated[int, Number(at_least=1, at_most=4096, whole=True)] = 1
+    """Cores, which are also the threads of every task with a model."""
 
 
 class SimulateResources(Part):
     """What a simulation task asks for."""
 
     cpu: Annotated[float, Number(above=0, at_most=4096)] = 1.0
+    """Cores, possibly a fraction of one."""
     memory_gb: Memory = 0.0
+    """Memory that must be free on the node, in 1e9 bytes; 0 does not ask."""
     custom: Amounts = Field(default_factory=dict)
+    """Custom resources of the Ray cluster, as {name: amount}."""
 
 
 class Resources(Part):
-    """Needs of each kind of task."""
+    """What a task asks for, by its kind."""
 
     evaluate: EvaluateResources = EvaluateResources()
+    """Tasks that measure perplexity or accuracy."""
     simulate: SimulateResources = SimulateResources()
+    """Tasks that simulate devices."""
     calibrate: ModelResources = ModelResources()
+    """Tasks that take statistics of the calibration text; what is left out is as for evaluate."""
     transform: ModelResources = ModelResources()
+    """Tasks that prune or quantise weights; what is left out is as for evaluate."""
     train: ModelResources = ModelResources()
+    """Tasks that train predictors or adapters; what is left out is as for evaluate."""
 
     def of_model(self, kind: str) -> ModelResources:
         """Needs of a kind that runs the model: its own, over those of `evaluate`."""

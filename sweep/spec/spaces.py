@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError, core_schema
 
 from sweep.messages import nearest, show
-from sweep.spec.values import Number, spread, wrong
+from sweep.spec.values import RANGE_SCHEMA, Number, spread, wrong
 
 DIGITS = 4
 """Decimals of a searched number: trials that differ by less are one point."""
@@ -64,7 +64,8 @@ class Searched:
         number = {"type": "number"}
         span = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
         names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-        keys = {**dict.fromkeys(("from", "to", "step"), number), "log": {"type": "boolean"}}
+        log = {"type": "boolean", "description": "Whether each ratio has equal weight."}
+        keys = {**RANGE_SCHEMA, "log": log}
         ranges = {"type": "object", "properties": keys, "required": ["from", "to"]}
         return {"anyOf": [span, names, ranges | {"additionalProperties": False}]}
 

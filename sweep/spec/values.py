@@ -20,6 +20,12 @@ from sweep.messages import nearest, not_a_number, show
 MAX_AXIS = 10_000
 _DIGITS = 12
 _RANGE = ("from", "to", "step")
+RANGE_SCHEMA = {
+    "from": {"type": "number", "description": "The first value of a range."},
+    "to": {"type": "number", "description": "The last value, if the steps meet it."},
+    "step": {"type": "number", "description": "From one value to the next; above 0."},
+}
+"""The keys of a range, for editors."""
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -87,11 +93,9 @@ class Axis:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         items = handler(schema)["items"]
-        number = {"type": "number"}
-        fields = dict.fromkeys(_RANGE, number)
         span = {
             "type": "object",
-            "properties": fields,
+            "properties": RANGE_SCHEMA,
             "required": list(_RANGE),
             "additionalProperties": False,
         }

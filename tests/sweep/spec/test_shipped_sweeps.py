@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 import simulator
+from methods.dynamic.dejavu import DejaVu
 from methods.registry import method_class
 from reports.paper.published import published
 from reports.paper.registry import EXHIBITS
 from reports.paper.write import STUDIES
 from sweep.plan import grid
 from sweep.plan.grid import Point
+from sweep.spec import describe
 from sweep.spec import file as spec
+from sweep.spec.entries import MethodEntry, QuantEntry, SweepEntry
 
 ROOT = Path(__file__).parents[3]
 MODELS = ("phi-3-medium", "phi-3-mini", "llama-3-8b", "mistral-7b")
@@ -176,6 +179,40 @@ def test_the_schema_names_what_an_editor_can_complete():
     wrong = {"models": "smollm2-135m", "methods": ["dpi"], "devices": "apple-a18"}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"sweeps": {"a": wrong}}, spec.json_schema())
+
+
+def properties(schema: object) -> list[tuple[str, dict[str, object]]]:
+    """Every (key, schema) under a `properties` anywhere in a schema."""
+    if isinstance(schema, list):
+        return [pair for item in schema for pair in properties(item)]
+    if not isinstance(schema, dict):
+        return []
+    own = schema.get("properties", {})
+    return [*own.items(), *(pair for value in schema.values() for pair in properties(value))]
+
+
+def test_the_schema_describes_its_keys():
+    keys = properties(spec.json_schema())
+    assert len(keys) > 150
+    described = [key for key, value in keys if len(str(value.get("description", ""))) > 5]
+    assert len(described) >= 0.95 * len(keys)
+
+
+def test_every_parameter_of_a_method_has_a_sentence_and_its_own_default():
+    parameters = describe.method_parameters()
+    assert set(parameters) == set(MethodEntry.own_keys())
+    assert set(describe.quantiser_parameters()) == set(QuantEntry.own_keys())
+    for each in (*parameters.values(), *describe.quantiser_parameters().values()):
+        assert not each["description"].endswith(": a parameter.")
+    assert parameters["width"]["default"] == DejaVu.width
+    assert parameters["allocation"]["description"].startswith("Of dip, dip+lora: how the density")
+
+
+def test_descriptions_are_inherited_and_need_a_source():
+    docs = describe.field_docs(SweepEntry)
+    assert docs["seed"] == "Seed of everything that is random."
+    assert docs["models"] == "The models to compare on."
+    assert describe.field_docs(type("Nowhere", (), {"__module__": "no.such.module"})) == {}
 
 
 def test_the_manual_at_the_head_names_every_key():

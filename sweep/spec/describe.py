@@ -1,0 +1,105 @@
+"""Descriptions of the sweep file's keys, for its schema: the texts under the fields of its entries.
+
+They are read from the source when a schema is asked for, so that no other command waits for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import methods
+from methods.registry import method_class
+from methods.static import quantiser
+
+Schema = dict[str, Any]
+
+_PARAMETERS: Mapping[str, str] = {
+    "width": "hidden units of a predictor",
+    "tokens": "tokens of the calibration text that predictors are trained on",
+    "epochs": "how many times predictors see these tokens, at most",
+    "allocation": "how the density is split over the two groups: paper, uniform, a fit of your own"
+    " {slope, intercept}, or a JSON file that holds one",
+    "layers": 'a density for each layer, with the mean `density`: text "0.4 0.6", or a JSON file'
+    " (`sweep tune` writes one); left out: all alike",
+    "lean": "density of W_up less that of W_gate",
+    "pattern": 'unstructured, or "2:4" or "4:8", which have the density 0.5',
+    "calibration_windows": "windows of the calibration text to learn from, if it has as many",
+    "damping": "share of the mean second moment of the inputs that is added to each",
+    "act_order": "whether columns with large inputs are rounded first",
+    "iterations": "rounds of fitting a codebook",
+    "rank": "rank of the adapters",
+    "steps": "steps that adapters are trained for",
+    "batch": "windows of a step",
+    "learning_rate": "highest learning rate of the adapters",
+}
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The text under each field of a class and of what it inherits from, each as one line."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        path = getattr(sys.modules.get(base.__module__), "__file__", None)
+        docs |= _texts(path).get(base.__name__, {}) if path else {}
+    return docs
+
+
+def method_parameters() -> dict[str, Schema]:
+    """What every parameter of a method means, and its default."""
+    classes = {name: method_class(name) for name in methods.names()}
+    return _parameters({name: (cls, cls.parameter_names()) for name, cls in classes.items()})
+
+
+def quantiser_parameters() -> dict[str, Schema]:
+    """What every parameter of a quantiser means, and its default."""
+    return _parameters(
+        {n: (quantiser.quantiser_class(n), quantiser.parameter_names(n)) for n in quantiser.names()}
+    )
+
+
+def _parameters(owners: Mapping[str, tuple[Any, tuple[str, ...]]]) -> dict[str, Schema]:
+    """By parameter: whose it is, what it means, and its default."""
+    users: dict[str, list[str]] = {}
+    defaults: dict[str, Any] = {}
+    own: dict[str, str] = {}
+    for name, (cls, parameters) in owners.items():
+        values = {field.name: field.default for field in dataclasses.fields(cls)}
+        for parameter in parameters:
+            users.setdefault(parameter, []).append(name)
+            if values[parameter] is not dataclasses.MISSING:
+                defaults.setdefault(parameter, values[parameter])
+            own.setdefault(parameter, field_docs(cls).get(parameter, "a parameter").rstrip("."))
+    return {
+        parameter: {
+            "description": f"Of {', '.join(names)}: {_PARAMETERS.get(parameter, own[parameter])}.",
+            "default": defaults.get(parameter),
+        }
+        for parameter, names in users.items()
+    }
+
+
+@cache
+def _texts(path: str) -> dict[str, dict[str, str]]:
+    """By class and field of a file: the string that follows the field; none without a source."""
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {node.name: _field_texts(node) for node in classes}
+
+
+def _field_texts(node: ast.ClassDef) -> dict[str, str]:
+    texts = {}
+    for field, below in zip(node.body, node.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            texts[field.target.id] = " ".join(inspect.cleandoc(str(below.value.value)).split())
+    return texts

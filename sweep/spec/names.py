@@ -1,0 +1,74 @@
+"""Names and kinds of value that several entries of the sweep file take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic_core import core_schema
+
+import simulator
+from methods.static import quantiser
+from simulator.device import TIMINGS
+from simulator.geometry import Geometry
+from sweep.messages import show
+from sweep.spec import values as fields
+from sweep.spec.values import Axis, Name, Number, Words
+
+SELECTORS = ("topk", "layer-threshold", "global-threshold")
+TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
+BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
+
+
+def _model_names() -> tuple[str, ...]:
+    """Models that are built in: those whose sizes are known, and those whose hub id is."""
+    from sweep.inputs.model_ref import HUB_IDS
+
+    return tuple(sorted({*Geometry.names(), *HUB_IDS}))
+
+
+def _policy_names() -> tuple[str, ...]:
+    return tuple(simulator.POLICIES)
+
+
+def _quant_names() -> tuple[str, ...]:
+    return ("none", *quantiser.names())
+
+
+def _dtypes() -> tuple[str, ...]:
+    return ("float32", "bfloat16")
+
+
+class Budget:
+    """Annotation: a number (+0.2 perplexity) or text such as 5% (of the dense perplexity)."""
+
+    _NUMBER: ClassVar = Number(at_least=0, at_most=1e6)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, value: Any) -> str:
+        if not isinstance(value, str) or not value.strip().endswith("%"):
+            return f"{self._NUMBER.check(value):.12g}"
+        try:
+            share = self._NUMBER.check(float(value.strip()[:-1]))
+        except ValueError:
+            expected = "a budget is a number, or a share written as 5%"
+            raise fields.wrong(f"{show(value)} is given; {expected}") from None
+        return f"{share:.12g}%"
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        share = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"}
+        return {"anyOf": [{"type": "number", "minimum": 0}, share]}
+
+
+SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
+PolicyName = Annotated[str, Name("policy", _policy_names)]
+TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]
+ModelName = Annotated[str, Name("model", _model_names, fields.model_reason)]
+TextName = Annotated[str, Name("text", lambda: TEXTS, fields.text_reason)]
+Policies = Annotated[tuple[PolicyName, ...], Axis()]
+Timings = Annotated[tuple[TimingName, ...], Axis()]
+ModelNames = Annotated[tuple[Words, ...], Axis()]
+Bits = Annotated[float, Number(above=0, at_most=32)]
+QuantName = Annotated[str, Name("quantisation", _quant_names)]
+DtypeName = Annotated[str, Name("dtype", _dtypes)]
