@@ -71,13 +71,21 @@ def check_method(
 
 
 @tools.command()
-def schema() -> None:
-    """Print the JSON schema of the sweep file, for editors."""
-    import json
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The manual of all keys, docs/sweep-file.md.")
+    ] = False,
+) -> None:
+    """Print the JSON schema of the sweep file, for editors, or its manual."""
+    from sweep.spec import file as spec
+    from sweep.spec import schema_page
 
-    from sweep.spec.file import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    if not markdown:
+        typer.echo(spec.schema_text(), nl=False)
+        return
+    shipped = DEFAULT_FILE.read_text(encoding="utf-8") if DEFAULT_FILE.is_file() else ""
+    example = schema_page.example_of(shipped, "demo")
+    typer.echo(schema_page.markdown(spec.json_schema(), example), nl=False)
 
 
 @tools.command()

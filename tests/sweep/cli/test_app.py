@@ -383,6 +383,13 @@ def test_listings(kind: str, parts: tuple[str, ...], call: Call, tmp_path: Path)
     assert all(part in called.out for part in parts), called.out
 
 
+def test_the_schema_is_also_a_page(call: Call) -> None:
+    called = call("schema", "--markdown")
+    assert called.code == 0
+    assert called.out.startswith("# The sweep file")
+    assert "| `shard_windows` |" in called.out
+
+
 def test_the_schema_is_json(call: Call) -> None:
     called = call("schema")
     assert called.code == 0

@@ -17,7 +17,7 @@ from reports.paper.registry import EXHIBITS
 from reports.paper.write import STUDIES
 from sweep.plan import grid
 from sweep.plan.grid import Point
-from sweep.spec import describe
+from sweep.spec import describe, schema_page
 from sweep.spec import file as spec
 from sweep.spec.entries import MethodEntry, QuantEntry, SweepEntry
 
@@ -215,21 +215,16 @@ def test_descriptions_are_inherited_and_need_a_source():
     assert describe.field_docs(type("Nowhere", (), {"__module__": "no.such.module"})) == {}
 
 
-def test_the_manual_at_the_head_names_every_key():
+def test_the_page_of_all_keys_is_current():
     text = (ROOT / "sweeps.yaml").read_text(encoding="utf-8")
-    head = text[: text.index("\nplugins:")]
-    definitions = spec.json_schema()["$defs"]
-    missing = [
-        key
-        for name in (
-            "SweepEntry",
-            "MethodEntry",
-            "DeviceEntry",
-            "QuantEntry",
-            "StudyEntry",
-            "TaskEntry",
-        )
-        for key in (definitions[name].get("anyOf", [definitions[name]])[-1])["properties"]
-        if key not in head
-    ]
-    assert missing == []
+    example = schema_page.example_of(text, "demo")
+    assert list(yaml.safe_load(example)["sweeps"]) == ["demo"]
+    page = schema_page.markdown(spec.json_schema(), example)
+    assert (ROOT / "docs" / "sweep-file.md").read_text(encoding="utf-8") == page
+    missing = [key for key, _ in properties(spec.json_schema()) if f"| `{key}` |" not in page]
+    assert set(missing) == {"from", "to", "step", "log"}
+
+
+def test_a_page_without_an_example_has_none():
+    assert schema_page.example_of("sweeps:\n  a:\n    models: b\n", "demo") == ""
+    assert "```" not in schema_page.markdown(spec.json_schema())
