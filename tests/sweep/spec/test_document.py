@@ -110,6 +110,23 @@ def test_aliases_and_merge_keys():
     assert document.place(("b", "y")) == "s.yaml:2"
 
 
+def test_the_place_of_what_is_merged_is_where_it_is_written():
+    text = (
+        "a:\n  <<: &small {x: 1,\n             y: [2, on]}\n  z: 3\n"
+        "b:\n  <<: *small\n  x: 4\n"
+        "c:\n  <<: &both {<<: *small, x: 5}\n"
+    )
+    document = parsed(text)
+    assert document.value["c"] == {"x": 5, "y": [2, True]}
+    assert document.place(("b", "x")) == "s.yaml:7"
+    assert document.place(("b", "y", 1)) == "s.yaml:3"
+    assert [line.split(": on is")[0] for line in document.lines()] == [
+        "s.yaml:3: a.y[1]",
+        "s.yaml:3: b.y[1]",
+        "s.yaml:3: c.y[1]",
+    ]
+
+
 def test_a_billion_laughs_fail_at_once():
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     for i in range(1, 12):
