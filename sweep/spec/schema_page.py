@@ -18,8 +18,8 @@ policies and devices, each with each other. `sweep run NAME` runs a sweep of `sw
 another file with `--file`.
 
 - **Every list is an axis.** An entry stands for all combinations of its values. Where a list may
-  stand, so may one value; a list of numbers may also be written `{from: 0.5, to: 0.9, step: 0.1}`,
-  both ends included.
+  stand, so may one number or text, but a mapping goes into a list, as `[{method: dip}]`. A list of
+  numbers may also be written `{from: 0.5, to: 0.9, step: 0.1}`, both ends included.
 - **Text stands for an entry** of which nothing else is said: `dense` is `{method: dense}`.
 - **What means something else in YAML is refused**: write `1.0e-3`, not `1e-3`, which is text.
 - **Sweeps share settings** through `defaults`, or by plain YAML: `&name` keeps a value, `*name`
