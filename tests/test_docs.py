@@ -16,9 +16,9 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from sweep import spec
-from sweep.cli import app
-from sweep.grid import expand
+from sweep.cli.app import app
+from sweep.plan.grid import expand
+from sweep.spec import file as spec
 
 ROOT = Path(__file__).parents[1]
 CODE = ("sweep", "methods", "simulator", "reports", "benchmarks", "tests")
