@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 import reports
 from benchmarks.results import machine, table
-from reports.counts import document, packed
-from reports.reads import parse, tokens_per_s
-from reports.run import load
+from reports.findings.pricing import parse, tokens_per_s
+from reports.pages.page_counts import document, packed
+from reports.reading.run import load
 
 POINTS, SETTINGS, LAYERS, TOKENS = 10_000, 4, 30, 2048
 GROUPS = {"input": (576, 1584.0), "intermediate": (1536, 297.0)}

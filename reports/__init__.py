@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.budgets import Budget
-    from reports.decisions import Decision, decide
+    from reports.findings.budgets import Budget
+    from reports.findings.decisions import Decision, decide
     from reports.report import FORMATS, build
     from reports.results import COLUMNS, SCHEMA, ReportError, empty_table, schema
 
@@ -35,9 +35,9 @@ _HOMES = {
     "ReportError": "reports.results",
     "empty_table": "reports.results",
     "schema": "reports.results",
-    "Budget": "reports.budgets",
-    "Decision": "reports.decisions",
-    "decide": "reports.decisions",
+    "Budget": "reports.findings.budgets",
+    "Decision": "reports.findings.decisions",
+    "decide": "reports.findings.decisions",
     "FORMATS": "reports.report",
     "build": "reports.report",
 }

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from reports.reading.run import Run, load
 from reports.results import ReportError, read_table
-from reports.run import Run, load
 
 DEFAULT_FORMATS = ("md", "html")
 FORMATS = ("html", "md", "csv", "parquet", "latex", "pdf", "svg", "json")
@@ -44,28 +44,28 @@ def check_formats(given: Iterable[str]) -> list[str]:
 
 
 def _markdown(run: Run, folder: Path) -> dict[str, Path]:
-    from reports import figures, markdown
+    from reports.pages import figures, markdown
 
     drawn = figures.draw(run, folder / "figures")
     return {"markdown": write(folder / "report.md", markdown.render(run, drawn))}
 
 
 def _html(run: Run, folder: Path) -> dict[str, Path]:
-    from reports import html
+    from reports.pages import html
 
     return {"html": write(folder / "report.html", html.render(run))}
 
 
 def _latex(run: Run, folder: Path) -> dict[str, Path]:
-    from reports import latex
+    from reports.pages import latex
 
     return {"latex": write(folder / "report.tex", latex.render(run))}
 
 
 def _json(run: Run, folder: Path) -> dict[str, Path]:
-    from reports import machine
+    from reports.pages import json_report
 
-    return {"json": write(folder / "report.json", machine.render(run))}
+    return {"json": write(folder / "report.json", json_report.render(run))}
 
 
 def _csv(run: Run, folder: Path) -> dict[str, Path]:
@@ -87,7 +87,7 @@ def _parquet(run: Run, folder: Path) -> dict[str, Path]:
 
 def _figures(*suffixes: str) -> Callable[[Run, Path], dict[str, Path]]:
     def draw(run: Run, folder: Path) -> dict[str, Path]:
-        from reports import figures
+        from reports.pages import figures
 
         figures.draw(run, folder / "figures", suffixes)
         return dict.fromkeys(suffixes, folder / "figures")

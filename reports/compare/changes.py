@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reports.budgets import Budget
-from reports.decisions import Decision, decide_points
-from reports.points import Point, Setting, configuration, points, setting_label
+from reports.findings.budgets import Budget
+from reports.findings.decisions import Decision, decide_points
+from reports.findings.points import Point, Setting, configuration, points, setting_label
 from reports.results import Row, accuracy_tasks
 
 METRICS = (

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from reports.budgets import Budget
 from reports.compare.changes import JUDGED, METRICS, Changes, Difference, describe
-from reports.points import setting_label
+from reports.findings.budgets import Budget
+from reports.findings.points import setting_label
 from reports.results import ReportError
 
 COUNTS = ("added", "removed", "failed")

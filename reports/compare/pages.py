@@ -10,11 +10,11 @@ from markupsafe import Markup, escape
 
 from reports.compare.changes import JUDGED, Best, Changes, Difference, Pair, describe
 from reports.compare.gate import Verdict
-from reports.escape import markdown as md
-from reports.machine import clean
-from reports.markup import table
-from reports.points import Point, configuration, setting_label
-from reports.words import ABSENT, figure, signed
+from reports.findings.points import Point, configuration, setting_label
+from reports.numbers import ABSENT, figure, signed
+from reports.pages.escape import markdown as md
+from reports.pages.json_report import clean
+from reports.pages.markup import table
 
 SCHEMA_NAME = "flash-sweep/compare"
 SCHEMA_VERSION = 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from reports.findings.points import Point
 from reports.paper.curves import gamma_figure
 from reports.paper.exhibit import Curve, Made, Panel
 from reports.paper.lookup import alike, how_of, models_shown, of_model, text_notes, title_of
 from reports.paper.published import MODELS
 from reports.paper.source import Magnitudes, Source
-from reports.points import Point
 
 BINS_PER_DECADE = 8
 SHARES = [k / 200 for k in range(1, 200)]

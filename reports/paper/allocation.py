@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from reports.frontier import pareto
+from reports.findings.frontier import pareto
+from reports.findings.points import Point
 from reports.paper.exhibit import Curve, Made, Panel
 from reports.paper.lookup import (
     alike,
@@ -19,7 +20,6 @@ from reports.paper.lookup import (
 )
 from reports.paper.published import MODELS
 from reports.paper.source import PaperRun, Source
-from reports.points import Point
 
 PAPER_LINE = (0.98499307, 0.29976478)  # slope and intercept in logits, of the released allocation
 _DENSITIES = [k / 100 for k in range(20, 100)]

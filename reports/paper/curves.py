@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from reports.decisions import frontier_of, interpolated_at
+from reports.findings.decisions import frontier_of, interpolated_at
+from reports.findings.points import Point
 from reports.paper.exhibit import Curve, Made, Panel
 from reports.paper.lookup import (
     accuracy,
@@ -21,7 +22,6 @@ from reports.paper.lookup import (
 )
 from reports.paper.published import METHODS, MODELS, published
 from reports.paper.source import Source
-from reports.points import Point
 
 PPL = "perplexity ↓"
 DENSITY = "MLP density"

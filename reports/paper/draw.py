@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.figures import STYLE, plain, save
-from reports.palette import Look, looks, policy_looks
+from reports.pages.figures import STYLE, plain, save
+from reports.pages.palette import Look, looks, policy_looks
 from reports.paper.exhibit import Curve, Panel
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from reports.findings.points import Point
 from reports.paper.published import MODELS, Published
 from reports.paper.source import Source
-from reports.points import Point
 
 HOWS = ("measured", "geometry", "twin", "printed")
 

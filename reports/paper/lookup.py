@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from reports.findings.points import Point
 from reports.paper.published import MODELS
 from reports.paper.source import Source
-from reports.points import Point
 
 PAPER_TEXT = "wikitext2"
 _UNCHANGED = re.compile(r"[\d.]+ bit")  # weights as they are, only their bits are counted

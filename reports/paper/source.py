@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from reports.points import Point
+from reports.findings.points import Point
+from reports.reading.run import Run, load
 from reports.results import ReportError, Row
-from reports.run import Run, load
 
 Computed = Mapping[tuple[str, str, str, float, float], float]
 """Tokens per second that follow from a model's sizes, by (exhibit, model, method, DRAM in GB, Flash

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.escape import markdown as md
-from reports.markup import table
+from reports.numbers import signed
+from reports.pages.escape import markdown as md
+from reports.pages.markup import table
 from reports.paper.source import Source
 from reports.paper.write import Drawn, body, label, needs
-from reports.words import signed
 
 
 def page(drawn: Sequence[Drawn], source: Source, command: str, images: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.decisions import fastest
+from reports.findings.decisions import fastest
+from reports.findings.points import Point
 from reports.paper.exhibit import Cell, Line, Made, Sheet
 from reports.paper.lookup import (
     accuracy,
@@ -22,7 +23,6 @@ from reports.paper.lookup import (
 )
 from reports.paper.published import METHODS, MODELS, Published, printed
 from reports.paper.source import Source
-from reports.points import Point
 
 TASKS = {
     "arc_easy": "ARC (easy)",

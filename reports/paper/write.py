@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.escape import latex as tex
-from reports.escape import markdown as md
-from reports.latex import tabular
-from reports.markup import table
+from reports.numbers import ABSENT, fixed, signed
+from reports.pages.escape import latex as tex
+from reports.pages.escape import markdown as md
+from reports.pages.latex import tabular
+from reports.pages.markup import table
 from reports.paper.draw import draw
 from reports.paper.exhibit import Cell, Exhibit, Made, Sheet
 from reports.paper.source import Source
 from reports.report import write
-from reports.words import ABSENT, fixed, signed
 
 LEGEND = (
     "`ours (printed, difference)`: measured on the paper's model · ‡ follows from the model's sizes"

@@ -16,14 +16,14 @@ from sweep.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reports.decisions import Decision
+    from reports.findings.decisions import Decision
     from sweep.traces import HitRate
 
 
 def decisions(folder: Path, budgets: list[str]) -> Group:
     """The fastest configuration within each budget, one table for each model and device."""
     import reports
-    from reports.points import device_label, weights_label
+    from reports.findings.points import device_label, weights_label
     from reports.results import read_table
 
     if not budgets:
@@ -48,7 +48,7 @@ def _decision_table(title: str) -> Table:
 
 
 def _decision_row(decision: Decision) -> list[str]:
-    from reports.points import configuration
+    from reports.findings.points import configuration
 
     best = decision.best
     if best is None:

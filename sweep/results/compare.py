@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from reports.budgets import Budget, parse_all
 from reports.compare.changes import Changes, Intervals, Side, compare, side
 from reports.compare.gate import Gate, Verdict, judge, parse
+from reports.findings.budgets import Budget, parse_all
 from reports.results import Row, read_table, rows
 from sweep.errors import InputError
 from sweep.keys import digest

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.budgets import Budget
+from reports.findings.budgets import Budget
 from sweep.execution.session import Session, only, shards
 from sweep.keys import digest
 from sweep.plan import planner as planning

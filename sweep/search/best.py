@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from reports.budgets import parse_all
+from reports.findings.budgets import parse_all
 from sweep import api
 from sweep.errors import InputError
 from sweep.execution.session import Session

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.budgets import Budget
+from reports.findings.budgets import Budget
 from sweep.errors import SweepError
 from sweep.execution.session import Session, only, shards
 from sweep.plan.materials import Materials

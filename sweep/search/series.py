@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reports.budgets import Budget
+from reports.findings.budgets import Budget
 from simulator.policies import OFFLINE
 from sweep.plan.grid import Point
 from sweep.plan.planner import PlannedPoint

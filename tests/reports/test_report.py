@@ -15,9 +15,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 import reports
-from reports.html import render
-from reports.run import load
-from reports.words import figure, megabytes, percent
+from reports.numbers import figure, megabytes, percent
+from reports.pages.html import render
+from reports.reading.run import load
 from tests.reports import synthetic
 
 REMOTE = re.compile(r"https?://(?!www\.w3\.org/)")

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from reports.command import recompute
-from reports.decisions import Decision, Interpolated
-from reports.points import Point, Setting
+from reports.findings.decisions import Decision, Interpolated
+from reports.findings.points import Point, Setting
+from reports.reading.command import recompute
+from reports.reading.run import Run
 from reports.results import Row
-from reports.run import Run
 
 SCHEMA_NAME = "flash-sweep/report"
 SCHEMA_VERSION = 1

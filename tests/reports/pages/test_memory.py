@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import reports
-from reports import study, timeline
-from reports.reads import parse
-from reports.run import Run, load
+from reports.findings.pricing import parse
+from reports.reading import study, timeline
+from reports.reading.run import Run, load
 from tests.reports import counted, synthetic
 from tests.reports.browser import NEEDS_BROWSER, Page
 

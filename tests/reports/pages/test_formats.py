@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from reports.command import recompute
-from reports.escape import latex
-from reports.latex import render as render_latex
-from reports.machine import document
-from reports.run import load
+from reports.pages.escape import latex
+from reports.pages.json_report import document
+from reports.pages.latex import render as render_latex
+from reports.reading.command import recompute
+from reports.reading.run import load
 from tests.reports import synthetic
 
 NASTY = rf"{synthetic.NASTY} 100% _a_ #b {{c}} ~d ^e \input{{x}} $$ -- ,, 'q' [0]"

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 import reports
-from reports.decisions import Decision
-from reports.sure import sentences
+from reports.findings.certainty import sentences
+from reports.findings.decisions import Decision
 from tests.reports import synthetic
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import study, timeline
-from reports.budgets import Budget, parse_all
-from reports.cache_aware import Comparison, Finding, compare, findings, sentences
-from reports.decisions import Decision, decide_points
-from reports.points import Point, Setting, by_setting, points, varying
-from reports.policies import PolicyRow, compare_policies, compared_series, headline
+from reports.findings.budgets import Budget, parse_all
+from reports.findings.cache_aware import Comparison, Finding, compare, findings, sentences
+from reports.findings.decisions import Decision, decide_points
+from reports.findings.points import Point, Setting, by_setting, points, varying
+from reports.findings.policies import PolicyRow, compare_policies, compared_series, headline
+from reports.reading import study, timeline
+from reports.reading.timeline import Span
 from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
-from reports.timeline import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa

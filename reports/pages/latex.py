@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports.decisions import Decision
-from reports.escape import latex as tex
-from reports.points import Point, Setting, configuration, device_label, weights_label
-from reports.run import Run
-from reports.summary import policy_table, setting_name
-from reports.words import ABSENT, figure, interval, megabytes, percent, signed, times
+from reports.findings.decisions import Decision
+from reports.findings.points import Point, Setting, configuration, device_label, weights_label
+from reports.numbers import ABSENT, figure, interval, megabytes, percent, signed, times
+from reports.pages.escape import latex as tex
+from reports.pages.summary import policy_table, setting_name
+from reports.reading.run import Run
 
 MOST_POINTS = 40  # rows of the table of points: one page
 

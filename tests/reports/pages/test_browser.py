@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports.decisions import frontier_of
-from reports.points import by_series
-from reports.run import Run, load
+from reports.findings.decisions import frontier_of
+from reports.findings.points import by_series
+from reports.reading.run import Run, load
 from tests.reports import synthetic
 from tests.reports.browser import NEEDS_BROWSER, SIZES, Page
 

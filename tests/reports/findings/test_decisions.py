@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from reports.budgets import Budget, parse_all
+from reports.findings.budgets import Budget, parse_all
 from tests.reports import synthetic
 
 NUMBER = st.one_of(

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from reports.frontier import interpolate, pareto
-from reports.points import Point, Setting
+from reports.findings.frontier import interpolate, pareto
+from reports.findings.points import Point, Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.decisions import Decision, fastest
-from reports.points import OFFLINE_POLICIES, Point, Setting, by_series, by_setting
+from reports.findings.decisions import Decision, fastest
+from reports.findings.points import OFFLINE_POLICIES, Point, Setting, by_series, by_setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from reports import words
-from reports.escape import fence, markdown
-from reports.markup import bullets, table
-from reports.summary import flatten
+from reports import numbers
+from reports.pages.escape import fence, markdown
+from reports.pages.markup import bullets, table
+from reports.pages.summary import flatten
 from tests.reports.synthetic import NASTY
 
 RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table").enable("strikethrough")
@@ -25,22 +25,26 @@ TEXT = st.text(st.sampled_from("ab1 .:/@-+=#*_~`<>[]()!|\\$&;{}^\"'\n\twh"), max
     [(12.345, "12.3"), (0.0, "0"), (172.4, "172"), (1234.5, "1,234"), (0.01234, "0.0123")],
 )
 def test_figure_keeps_three_digits(value: float, expected: str) -> None:
-    assert words.figure(value) == expected
+    assert numbers.figure(value) == expected
 
 
 def test_an_absent_figure_is_a_dash() -> None:
-    writers = (words.figure, words.percent, words.megabytes, words.times, words.signed)
+    writers = (numbers.figure, numbers.percent, numbers.megabytes, numbers.times, numbers.signed)
     assert {write(math.nan) for write in writers} == {"–"}
     assert {write(None) for write in writers} == {"–"}
 
 
 def test_signs_units_and_durations() -> None:
-    assert words.signed(0.1234) == "+0.123"
-    assert words.signed(-0.1234) == "−0.123"
-    assert words.percent(0.123) == "12.3 %"
-    assert words.megabytes(2.5e6) == "2.50 MB"
-    assert words.fixed(-0.0001, 2) == "0.00"
-    assert [words.duration(s) for s in (8.21, 250, 11_100)] == ["8.2 s", "4 min 10 s", "3 h 05 min"]
+    assert numbers.signed(0.1234) == "+0.123"
+    assert numbers.signed(-0.1234) == "−0.123"
+    assert numbers.percent(0.123) == "12.3 %"
+    assert numbers.megabytes(2.5e6) == "2.50 MB"
+    assert numbers.fixed(-0.0001, 2) == "0.00"
+    assert [numbers.duration(s) for s in (8.21, 250, 11_100)] == [
+        "8.2 s",
+        "4 min 10 s",
+        "3 h 05 min",
+    ]
 
 
 def pieces(tokens: list[Token]) -> list[Token]:

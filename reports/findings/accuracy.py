@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.escape import markdown as md
-from reports.markup import bullets, table
-from reports.points import Point, weights_label
+from reports.findings.points import Point, weights_label
+from reports.numbers import ABSENT, signed
+from reports.pages.escape import markdown as md
+from reports.pages.markup import bullets, table
+from reports.reading.run import Run
 from reports.results import DENSE, STDERR, Row
-from reports.run import Run
-from reports.words import ABSENT, signed
 
 SMALL_LOSS = 0.05
 """A perplexity of at most this share above the dense one looks harmless."""

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import reports
-from reports.budgets import parse_all
 from reports.compare.changes import METRICS, Changes, Difference, compare, match, side
 from reports.compare.gate import Verdict, judge, parse
 from reports.compare.pages import WRITERS
+from reports.findings.budgets import parse_all
 from tests.reports import synthetic
 
 BUDGETS = parse_all(["0.2", "5%"])

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reports.budgets import Budget, parse_all
-from reports.frontier import best_within, interpolate, neighbours, pareto
-from reports.points import Point, Setting, by_series, by_setting, points
+from reports.findings.budgets import Budget, parse_all
+from reports.findings.frontier import best_within, interpolate, neighbours, pareto
+from reports.findings.points import Point, Setting, by_series, by_setting, points
 from reports.results import rows
 
 if TYPE_CHECKING:

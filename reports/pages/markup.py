@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reports.escape import markdown as md
+from reports.pages.escape import markdown as md
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: str = "") -> str:

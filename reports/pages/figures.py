@@ -12,12 +12,19 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.cache_aware import plain_frontier
-from reports.decisions import frontier_of
-from reports.palette import Look, looks, policy_looks
-from reports.points import Point, Setting, by_series, by_setting, device_label, weights_label
-from reports.policies import compared_series, policy_names
-from reports.run import Run
+from reports.findings.cache_aware import plain_frontier
+from reports.findings.decisions import frontier_of
+from reports.findings.points import (
+    Point,
+    Setting,
+    by_series,
+    by_setting,
+    device_label,
+    weights_label,
+)
+from reports.findings.policies import compared_series, policy_names
+from reports.pages.palette import Look, looks, policy_looks
+from reports.reading.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

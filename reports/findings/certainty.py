@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from reports.decisions import Decision
-from reports.points import Point
-from reports.words import signed
+from reports.findings.decisions import Decision
+from reports.findings.points import Point
+from reports.numbers import signed
 
 FEW_WINDOWS = 10
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.decisions import Decision
-from reports.points import Point, Setting, configuration, device_label, weights_label
-from reports.policies import PolicyRow, policy_names
-from reports.run import Run
-from reports.words import figure, times
+from reports.findings.decisions import Decision
+from reports.findings.points import Point, Setting, configuration, device_label, weights_label
+from reports.findings.policies import PolicyRow, policy_names
+from reports.numbers import figure, times
+from reports.reading.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import reports
-from reports.counts import document
-from reports.decisions import decide_points
-from reports.reads import parse, tokens_per_s
-from reports.run import Run, load
+from reports.findings.decisions import decide_points
+from reports.findings.pricing import parse, tokens_per_s
+from reports.pages.page_counts import document
+from reports.reading.run import Run, load
 from tests.reports import counted, synthetic
 from tests.reports.browser import NEEDS_BROWSER, Page
 

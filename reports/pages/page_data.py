@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reports import timeline
-from reports.command import recompute
-from reports.decisions import simplicity
-from reports.palette import looks, policy_looks
-from reports.points import OFFLINE_POLICIES, Point, device_label, weights_label
-from reports.policies import policy_names
-from reports.run import Run
+from reports.findings.decisions import simplicity
+from reports.findings.points import OFFLINE_POLICIES, Point, device_label, weights_label
+from reports.findings.policies import policy_names
+from reports.pages.palette import looks, policy_looks
+from reports.reading import timeline
+from reports.reading.command import recompute
+from reports.reading.run import Run
 
 TEXT_COLUMNS = ("series", "method", "selector", "allocation", "policy", "status", "error")
 NUMBER_COLUMNS = (

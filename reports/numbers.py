@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reports.points import Point
+    from reports.findings.points import Point
 
 ABSENT = "–"
 

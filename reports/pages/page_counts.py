@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from reports.payload import coded
-from reports.points import Point, Setting, number
-from reports.reads import Group, Reads, parse, tokens_per_s
-from reports.run import Run
+from reports.findings.points import Point, Setting, number
+from reports.findings.pricing import Group, Reads, parse, tokens_per_s
+from reports.pages.page_data import coded
+from reports.reading.run import Run
 
 _EQUAL = 1e-6  # how near a speed must come to the stored one for its counts to be trusted
 

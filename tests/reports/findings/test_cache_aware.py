@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from reports.cache_aware import compare, findings, sentences
-from reports.points import points
+from reports.findings.cache_aware import compare, findings, sentences
+from reports.findings.points import points
 from tests.reports import synthetic
 
 PLAIN = [(0.1, 100.0), (0.3, 80.0), (0.2, 95.0), (0.25, 99.0)]  # the last one is no frontier point

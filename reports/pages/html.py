@@ -18,17 +18,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import sure, words
-from reports.accuracy import html_section
-from reports.counts import document, packed
-from reports.glossary import TERMS
-from reports.palette import looks
-from reports.payload import payload, script_json
-from reports.points import OFFLINE_POLICIES, configuration, device_label, weights_label
+from reports import numbers
+from reports.findings import certainty
+from reports.findings.accuracy import html_section
+from reports.findings.points import OFFLINE_POLICIES, configuration, device_label, weights_label
+from reports.pages.glossary import TERMS
+from reports.pages.page_counts import document, packed
+from reports.pages.page_data import payload, script_json
+from reports.pages.palette import looks
+from reports.pages.summary import failures, flatten, headlines, measured_on, policy_table
+from reports.reading.run import Run
+from reports.reading.timeline import MOST
 from reports.results import COLUMNS, EXTRA_COLUMNS
-from reports.run import Run
-from reports.summary import failures, flatten, headlines, measured_on, policy_table
-from reports.timeline import MOST
 
 _SCRIPTS = (
     *("data.js", "price.js", "whatif.js", "charts.js", "memory.js", "record.js"),
@@ -116,10 +117,10 @@ def _environment() -> Environment:
 def _filters() -> dict[str, Any]:
     names = ("fixed", "figure", "percent", "megabytes", "times", "signed", "duration")
     return {
-        **{name: getattr(words, name) for name in names},
+        **{name: getattr(numbers, name) for name in names},
         "configuration": configuration,
         "device_label": device_label,
         "weights_label": weights_label,
-        "interval": words.interval,
-        "sure": sure.sentences,
+        "interval": numbers.interval,
+        "sure": certainty.sentences,
     }

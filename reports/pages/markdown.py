@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.accuracy import markdown_section
-from reports.decisions import Decision, MethodResult
-from reports.escape import fence
-from reports.escape import markdown as md
-from reports.figures import Figure
-from reports.glossary import TERMS
-from reports.markup import bullets, table
-from reports.points import Point, Setting, configuration, device_label, weights_label
+from reports.findings.accuracy import markdown_section
+from reports.findings.decisions import Decision, MethodResult
+from reports.findings.points import Point, Setting, configuration, device_label, weights_label
+from reports.numbers import ABSENT, figure, interval, megabytes, percent, signed, times
+from reports.pages.escape import fence
+from reports.pages.escape import markdown as md
+from reports.pages.figures import Figure
+from reports.pages.glossary import TERMS
+from reports.pages.markup import bullets, table
+from reports.pages.summary import failures, flatten, headlines, policy_table, setting_name
+from reports.reading.run import Run
 from reports.results import Row
-from reports.run import Run
-from reports.summary import failures, flatten, headlines, policy_table, setting_name
-from reports.words import ABSENT, figure, interval, megabytes, percent, signed, times
 
 MOST_POINTS = 200  # rows of the table of points; the rest is in results.csv
 

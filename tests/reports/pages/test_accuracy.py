@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from reports import accuracy, html, markdown
-from reports.budgets import parse_all
-from reports.run import Run, assemble
+from reports.findings import accuracy
+from reports.findings.budgets import parse_all
+from reports.pages import html, markdown
+from reports.reading.run import Run, assemble
 
 BASE: dict[str, Any] = {
     "sweep": "s",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.frontier import best_within, interpolate, neighbours, pareto
+from reports.findings.frontier import best_within, interpolate, neighbours, pareto
 
 # Few distinct values make ties frequent; NaN and infinities stand for what was not measured.
 VALUES = st.one_of(

@@ -1,0 +1,1 @@
+"""What the figures say: points, budgets, frontiers, decisions, prices and certainty."""
