@@ -23,7 +23,7 @@ STDERR, DENSE = "_stderr", "_dense"
 """Ends of the names of columns beside that of a downstream task."""
 STATUSES = ("done", "failed", "missing")
 
-_TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int64()}
+_TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int64(), "flag": pa.bool_()}
 
 
 class ReportError(Exception):
@@ -32,7 +32,8 @@ class ReportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `kind` is text, number (float64) or count (int64); `unit` is empty for none."""
+    """One column: `kind` is text, number (float64), count (int64) or flag (bool); `unit` is empty
+    for none."""
 
     name: str
     kind: str
@@ -95,6 +96,11 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
     Column("parameters", "text", "", "JSON of the method's own parameters, defaults included"),
     Column("ppl_full", "number", "", "perplexity of the dense model before quantisation"),
+    # What the names of method, selector and policy stand for.
+    Column("series", "text", "", "what is compared as one line: the method with its selector"),
+    Column("bound", "flag", "", "method or policy knows the future: no device can run the point"),
+    Column("policy_offline", "flag", "", "the policy knows the future"),
+    Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
 )
 
 
@@ -156,12 +162,53 @@ def _absent(name: str, given: Sequence[str]) -> str:
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     """The rows of an Arrow table or a pandas frame as plain dictionaries; missing is None.
 
-    The bulky `reads` are left out: nothing that works on rows needs them.
+    The bulky `reads` are left out: nothing that works on rows needs them. Tables of older runs are
+    completed by `with_facts`.
     """
     arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table)
     check_table(arrow, "results table")
     names = [name for name in arrow.column_names if name != "reads"]
-    return arrow.select(names).to_pylist()
+    return with_facts(arrow.select(names).to_pylist())
+
+
+_FACTS = ("series", "bound", "policy_offline", "policy_rank")
+_OLD_OFFLINE = ("belady", "min")
+_OLD_RANKS = ("", "none", "lru", "lfu", "static")
+_OLD_SELECTORS = {"cats": "layer-threshold", "cats+lora": "layer-threshold"}
+
+
+def with_facts(given: Iterable[Row]) -> list[Row]:
+    """Rows as they are, where they have the columns of facts; rows of older runs with these added.
+
+    Before there were such columns they were guessed from the names of built-in methods, selectors
+    and policies, as here.
+    """
+    return [
+        row if all(row.get(name) is not None for name in _FACTS) else _guessed(row) | _known(row)
+        for row in given
+    ]
+
+
+def _known(row: Row) -> Row:
+    return {name: value for name, value in row.items() if value is not None or name not in _FACTS}
+
+
+def _guessed(row: Row) -> Row:
+    """The facts of a row by its names."""
+    method, selector, policy = (str(row.get(n) or "") for n in ("method", "selector", "policy"))
+    if selector == "cache-aware":
+        series = f"{method.removesuffix('-ca')}-ca"
+    elif selector in ("", "none", "topk", _OLD_SELECTORS.get(method)):
+        series = method
+    else:
+        series = f"{method} ({selector})"
+    offline = policy in _OLD_OFFLINE
+    return {
+        "series": series,
+        "bound": offline or "oracle" in method,
+        "policy_offline": offline,
+        "policy_rank": max(0, _OLD_RANKS.index(policy) - 1) if policy in _OLD_RANKS else 4,
+    }
 
 
 def accuracy_tasks(names: Iterable[str]) -> tuple[str, ...]:

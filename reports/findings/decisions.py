@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_SIMPLEST = ("", "none", "lru", "lfu", "static")
-
 
 @dataclass(frozen=True, slots=True)
 class Interpolated:
@@ -106,15 +104,10 @@ def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Dec
     decisions: list[Decision] = []
     for setting, members in by_setting(given).items():
         measured = (p for p in members if p.measured)
-        usable = sorted(measured, key=lambda p: (simplicity(p.policy), p.point_key))
+        usable = sorted(measured, key=lambda p: (p.policy_rank, p.point_key))
         ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
         decisions += [_decision(setting, b, b.limit(ppl_dense), usable) for b in budgets]
     return decisions
-
-
-def simplicity(policy: str) -> int:
-    """Place of a cache policy among those that are chosen first where points are equal."""
-    return _SIMPLEST.index(policy) if policy in _SIMPLEST else len(_SIMPLEST)
 
 
 def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:

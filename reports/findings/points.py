@@ -10,9 +10,6 @@ from typing import Any
 
 from reports.results import Row
 
-OFFLINE_POLICIES = frozenset({"belady", "min"})  # they look ahead: no device can run them
-_NATIVE_SELECTORS = {"cats": "layer-threshold", "cats+lora": "layer-threshold"}  # part of a method
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -44,7 +41,7 @@ class Point:
     point_key: str
     setting: Setting
     series: str  # method with its selector: `dip`, `dip-ca`; the unit of a frontier
-    plain: str  # the series without cache-aware selection
+    plain: str  # the series of the method with its own selector
     cache_aware: bool
     bound: bool  # needs to know the future, so it bounds what can be reached
     method: str
@@ -52,6 +49,8 @@ class Point:
     allocation: str
     pattern: str  # of static pruning: unstructured, 2:4, 4:8
     policy: str
+    policy_offline: bool  # the policy knows the future
+    policy_rank: int  # its place from the simplest on
     density: float
     mlp_density: float
     gamma: float
@@ -89,7 +88,7 @@ class Point:
         return self.tokens_per_s / self.tokens_per_s_dense if self.tokens_per_s_dense else math.nan
 
 
-_TEXTS = ("point_key", "method", "selector", "allocation", "policy", "status", "error")
+_TEXTS = ("point_key", "series", "method", "selector", "allocation", "policy", "status", "error")
 _NUMBERS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
@@ -100,7 +99,7 @@ _SETTING_NUMBERS = ("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_g
 
 
 def points(rows: Iterable[Row]) -> list[Point]:
-    """One Point for each row, in the order of the rows."""
+    """One Point for each row, in the order of the rows, which have the columns of facts."""
     shared: dict[Setting, Setting] = {}
     return [_point(row, shared) for row in rows]
 
@@ -109,13 +108,13 @@ def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
     setting = _setting(row)
     figures: dict[str, Any] = {name: text(row.get(name)) for name in _TEXTS}
     figures |= {name: number(row.get(name)) for name in _NUMBERS}
-    method, selector = text(row.get("method")), text(row.get("selector"))
     return Point(
         setting=shared.setdefault(setting, setting),
-        series=series_name(method, selector),
-        plain=method.removesuffix("-ca"),
-        cache_aware=selector == "cache-aware",
-        bound=text(row.get("policy")) in OFFLINE_POLICIES or "oracle" in method,
+        plain=text(row.get("method")),
+        cache_aware=row.get("selector") == "cache-aware",
+        bound=bool(row["bound"]),
+        policy_offline=bool(row["policy_offline"]),
+        policy_rank=int(row["policy_rank"]),
         pattern=_pattern(text(row.get("parameters"))),
         **figures,
     )
@@ -138,15 +137,6 @@ def _setting(row: Row) -> Setting:
         for name in Setting.__dataclass_fields__
     }
     return Setting(**values)
-
-
-def series_name(method: str, selector: str) -> str:
-    """`dip` for a method under top-k, `dip-ca` when cache-aware, else `dip (selector)`."""
-    if selector == "cache-aware":
-        return method if method.endswith("-ca") else f"{method}-ca"
-    if selector in ("", "none", "topk", _NATIVE_SELECTORS.get(method)):
-        return method
-    return f"{method} ({selector})"
 
 
 def text(value: object) -> str:

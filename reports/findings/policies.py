@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.findings.decisions import Decision, fastest
-from reports.findings.points import OFFLINE_POLICIES, Point, Setting, by_series, by_setting
+from reports.findings.points import Point, Setting, by_series, by_setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,13 @@ class PolicyRow:
 
 def policy_names(given: Iterable[Point]) -> tuple[str, ...]:
     """The policies of pruned points, those that a device can run first."""
-    names = {p.policy for p in given if not p.dense and p.policy}
-    return tuple(sorted(names, key=lambda name: (name in OFFLINE_POLICIES, name != "none", name)))
+    ahead = {p.policy: p.policy_offline for p in given if not p.dense and p.policy}
+    return tuple(sorted(ahead, key=lambda name: (ahead[name], name != "none", name)))
+
+
+def offline(given: Iterable[Point]) -> tuple[str, ...]:
+    """The policies that know the future, so that no device can run them."""
+    return tuple(sorted({p.policy for p in given if p.policy_offline}))
 
 
 def compare_policies(

@@ -229,7 +229,8 @@ def _paint_policies(ax: Axes, panel: list[Point], run: Run) -> None:
             look = Look(light, dark, "circle", "o")
             heights = [p.tokens_per_s for p in line]
             _line(ax, line, heights, f"{name} · {policy}", look, _DASHES.get(dash, "-"), True)
-    for name in (n for n in shown[1:] if n.endswith("-ca")):
+    aware = {p.series for p in panel if p.cache_aware}
+    for name in (n for n in shown[1:] if n in aware):
         line = frontier_of([p for p in panel if p.series == name])
         _line(ax, line, [p.tokens_per_s for p in line], name, known[name], "-", True)
 

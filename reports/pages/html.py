@@ -21,7 +21,7 @@ from markupsafe import Markup
 from reports import numbers
 from reports.findings import certainty
 from reports.findings.accuracy import html_section
-from reports.findings.points import OFFLINE_POLICIES, configuration, device_label, weights_label
+from reports.findings.points import configuration, device_label, weights_label
 from reports.pages.glossary import TERMS
 from reports.pages.page_counts import document, packed
 from reports.pages.page_data import payload, script_json
@@ -56,7 +56,6 @@ def render(run: Run) -> str:
         failures=failures(run.points),
         provenance=flatten({k: v for k, v in run.provenance.items() if k != "notes"}),
         terms=TERMS,
-        offline=OFFLINE_POLICIES,
         most_tasks=MOST,
         columns=(*COLUMNS, *EXTRA_COLUMNS),
         style=Markup(_template_text("style.css")),

@@ -22,7 +22,8 @@ SCHEMA_NAME = "flash-sweep/report"
 SCHEMA_VERSION = 1
 """Raised when a reader of the former version would go wrong; new keys alone do not raise it."""
 
-_IDENTITY = frozenset(("task_keys", "seed", "status", "error", *Setting.__dataclass_fields__))
+_PLACED = ("series", "bound", "task_keys", "seed", "status", "error")
+_IDENTITY = frozenset((*_PLACED, *Setting.__dataclass_fields__))
 
 
 def render(run: Run) -> str:

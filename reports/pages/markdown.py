@@ -16,7 +16,14 @@ from reports.pages.escape import markdown as md
 from reports.pages.figures import Figure
 from reports.pages.glossary import TERMS
 from reports.pages.markup import bullets, table
-from reports.pages.summary import failures, flatten, headlines, policy_table, setting_name
+from reports.pages.summary import (
+    PolicyTable,
+    failures,
+    flatten,
+    headlines,
+    policy_table,
+    setting_name,
+)
 from reports.reading.run import Run
 from reports.results import Row
 
@@ -173,7 +180,7 @@ def _policies(run: Run) -> Iterator[str]:
     if found is None:
         return
     yield "## Cache policies"
-    yield f"Fastest tok/s within {found.budget}; belady and min look ahead and cannot be shipped."
+    yield f"Fastest tok/s within {found.budget}{_looking_ahead(found)}."
     rows = [
         [md(setting_name(r.setting, run.told_apart)), md(r.series)]
         + [_speed(r.best[name]) for name in found.policies]
@@ -181,6 +188,14 @@ def _policies(run: Run) -> Iterator[str]:
     ]
     header = ["Setting", "Method", *map(md, found.policies)]
     yield table(header, rows, "--" + "r" * len(found.policies))
+
+
+def _looking_ahead(found: PolicyTable) -> str:
+    """What is said of the policies that no device can run; nothing where there is none."""
+    if not found.offline:
+        return ""
+    verb = "looks" if len(found.offline) == 1 else "look"
+    return f"; {' and '.join(map(md, found.offline))} {verb} ahead and cannot be shipped"
 
 
 def _points(run: Run) -> Iterator[str]:

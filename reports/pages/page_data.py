@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reports.findings.decisions import simplicity
-from reports.findings.points import OFFLINE_POLICIES, Point, device_label, weights_label
+from reports.findings.points import Point, device_label, weights_label
 from reports.findings.policies import policy_names
 from reports.pages.palette import looks, policy_looks
 from reports.reading import timeline
@@ -87,14 +86,15 @@ def _series(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 def _policies(points: Sequence[Point]) -> list[dict[str, Any]]:
     found = policy_looks(policy_names(points))
+    one = {p.policy: p for p in points}
     return [
         {
             "name": n,
             "light": light,
             "dark": dark,
             "dash": dash,
-            "offline": n in OFFLINE_POLICIES,
-            "simplicity": simplicity(n),
+            "offline": one[n].policy_offline,
+            "rank": one[n].policy_rank,
         }
         for n, (light, dark, dash) in found.items()
     ]

@@ -10,17 +10,21 @@ from typing import Any
 
 from reports.findings.decisions import Decision
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
-from reports.findings.policies import PolicyRow, policy_names
+from reports.findings.policies import PolicyRow, offline, policy_names
 from reports.numbers import figure, times
 from reports.reading.run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTable:
-    """The policies compared at one budget: names of the columns, and a row a setting and series."""
+    """The policies compared at one budget: names of the columns, and a row a setting and series.
+
+    `offline` are those of the policies that know the future, so that no device can run them.
+    """
 
     budget: str
     policies: tuple[str, ...]
+    offline: tuple[str, ...]
     rows: Sequence[PolicyRow]
 
 
@@ -98,7 +102,7 @@ def policy_table(run: Run) -> PolicyTable | None:
     names = policy_names(run.points)
     if len(names) < 2 or not run.headline:
         return None
-    return PolicyTable(run.headline[0].budget.label, names, run.policies)
+    return PolicyTable(run.headline[0].budget.label, names, offline(run.points), run.policies)
 
 
 def failures(points: Iterable[Point]) -> list[Failure]:

@@ -9,7 +9,7 @@ const seriesByName = new Map(data.series.map((s) => [s.name, s]));
 const policyByName = new Map(data.policies.map((p) => [p.name, p]));
 const gain = (i) => now("tokens_per_s", i) / now("tokens_per_s_dense", i);
 
-// Words: the same rules as words.py.
+// Words: the same rules as numbers.py.
 const ABSENT = "–";
 const known = (x) => x !== null && x !== undefined && Number.isFinite(x);
 const GROUPED = Array.from({ length: 9 }, (_, n) => new Intl.NumberFormat("en-US", { minimumFractionDigits: n, maximumFractionDigits: n }));

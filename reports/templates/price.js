@@ -13,7 +13,7 @@ async function loadCounts() {
   return doc;
 }
 
-// The values of which counts.py wrote the first and the differences.
+// The values of which page_counts.py wrote the first and the differences.
 function summed(list) {
   let total = 0;
   return list.map((step) => (total += step));

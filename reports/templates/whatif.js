@@ -32,7 +32,7 @@ function price(k, device) {
 }
 
 // --- the decision within a budget, as decisions.py makes it --------------------------------------
-const ranked = (i, cost) => [-speed(i), cost(i), policyLook(i).simplicity ?? 0, columns.key[i]];
+const ranked = (i, cost) => [-speed(i), cost(i), policyLook(i).rank ?? 0, columns.key[i]];
 function before(a, b) {
   const k = a.findIndex((x, n) => x !== b[n]);
   return k >= 0 && a[k] < b[k];

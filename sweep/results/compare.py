@@ -14,7 +14,7 @@ import numpy as np
 from reports.compare.changes import Changes, Intervals, Side, compare, side
 from reports.compare.gate import Gate, Verdict, judge, parse
 from reports.findings.budgets import Budget, parse_all
-from reports.results import Row, read_table, rows
+from reports.results import Row, read_table, rows, with_facts
 from sweep.errors import InputError
 from sweep.keys import digest
 from sweep.results.perplexity import Losses, change_interval
@@ -171,7 +171,7 @@ def _of_store(folder: Path, name: str) -> Measured:
         made.append(_store_row(key, records, losses))
         if losses is not None:
             found[key] = (losses, None)
-    return Measured(side(name, made), (), found)
+    return Measured(side(name, with_facts(made)), (), found)
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:

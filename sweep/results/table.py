@@ -26,6 +26,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.planner import Plan, PlannedPoint, Scores
 from sweep.plan.sizes import overhead_bytes
 from sweep.plan.weight_steps import is_static, quant_label
+from sweep.results import facts
 from sweep.results.perplexity import Losses, delta_interval
 from sweep.store.store import Store
 from sweep.tasks.run import Record
@@ -84,7 +85,9 @@ class _Rows:
         self._memory: dict[Any, Any] = {}
 
     def row(self, planned: PlannedPoint) -> Row:
-        row = _identity(planned)
+        point = planned.point
+        named = (point.method, point.selector, point.policy)
+        row = _identity(planned) | self._once(("facts", *named), facts.columns, *named)
         failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}

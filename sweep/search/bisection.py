@@ -21,6 +21,7 @@ from sweep.errors import SweepError
 from sweep.execution.session import Session, only, shards
 from sweep.plan.materials import Materials
 from sweep.plan.planner import Plan, PlannedPoint
+from sweep.results.facts import is_bound
 from sweep.results.perplexity import Losses
 from sweep.search.batches import window_differences
 from sweep.search.brackets import Bracket, bracket, next_place
@@ -31,7 +32,6 @@ from sweep.search.series import (
     Place,
     Series,
     evaluated_tokens,
-    is_bound,
     mates_of,
     series_of,
 )

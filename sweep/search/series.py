@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reports.findings.budgets import Budget
-from simulator.policies import OFFLINE
 from sweep.plan.grid import Point
 from sweep.plan.planner import PlannedPoint
+from sweep.results.facts import is_bound
 
 Place = tuple[Any, ...]
 
@@ -77,11 +77,6 @@ class Found:
 def evaluated_tokens(payload: dict[str, Any]) -> int:
     """Tokens that an evaluation runs the model on."""
     return len(payload["windows"]) * payload["window_tokens"]
-
-
-def is_bound(point: Point) -> bool:
-    """Whether the point needs to know the future: no device can run it."""
-    return point.policy in OFFLINE or "oracle" in point.method
 
 
 def series_of(points: list[PlannedPoint]) -> Iterator[Series]:

@@ -81,3 +81,39 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'biuld'"):
         getattr(reports, "biuld")  # noqa: B009
     assert set(reports.__all__) <= set(dir(reports))
+
+
+FACTS = ("series", "bound", "policy_offline", "policy_rank")
+
+
+def test_a_table_of_an_older_run_gets_its_facts_from_names(tmp_path: Path) -> None:
+    old = synthetic.table().drop_columns(list(FACTS))
+    pq.write_table(old, tmp_path / "results.parquet")
+    found = rows(read_table(tmp_path / "results.parquet"))
+    assert all(row[name] is not None for row in found for name in FACTS)
+    facts = {(r["method"], r["selector"], r["policy"]): tuple(r[n] for n in FACTS) for r in found}
+    assert facts["dip", "topk", "belady"] == ("dip", True, True, 4)
+    assert facts["dip", "cache-aware", "lfu"] == ("dip-ca", False, False, 2)
+    assert facts["glu-oracle", "topk", "lru"] == ("glu-oracle", True, False, 1)
+    assert facts["dense", "topk", "none"] == ("dense", False, False, 0)
+
+
+def test_what_the_columns_say_counts_and_not_the_names() -> None:
+    told = {"series": "mine", "bound": False, "policy_offline": False, "policy_rank": 7}
+    (row,) = rows(synthetic.to_table([{"method": "my-oracle", "policy": "min", **told}]))
+    assert {name: row[name] for name in FACTS} == told
+    (part,) = rows(synthetic.to_table([{"method": "dip", "policy": "min", "bound": False}]))
+    assert [part[name] for name in FACTS] == ["dip", False, True, 4]
+
+
+def test_a_bound_by_its_column_is_never_chosen() -> None:
+    named = {"series": "dip", "policy_offline": True, "policy_rank": 4}
+    done = {"status": "done", "delta_ppl": 0.1, "ppl_dense": 10.0, "tokens_per_s_dense": 1.0}
+    quick = {"point_key": "a", "policy": "mine", "bound": True, "tokens_per_s": 9.0, **named}
+    slow = {"point_key": "b", "policy": "lru", "tokens_per_s": 2.0}
+    (decision,) = reports.decide(
+        synthetic.to_table([{"method": "dip", **done, **own} for own in (quick, slow)]), ["0.2"]
+    )
+    assert decision.best is not None
+    assert decision.bound is not None
+    assert (decision.best.point_key, decision.bound.point_key) == ("b", "a")

@@ -19,6 +19,7 @@ from reports.compare.changes import METRICS, Changes, Difference, compare, match
 from reports.compare.gate import Verdict, judge, parse
 from reports.compare.pages import WRITERS
 from reports.findings.budgets import parse_all
+from reports.results import with_facts
 from tests.reports import synthetic
 
 BUDGETS = parse_all(["0.2", "5%"])
@@ -41,7 +42,7 @@ OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operat
 
 def filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     common = {"model": "m", "ppl_dense": 10.0, "device": "d", "gamma": 1.0, "policy": "lfu"}
-    return [{**common, **row} for row in rows]
+    return with_facts({**common, **row} for row in rows)
 
 
 def changes(old: list[dict[str, Any]], new: list[dict[str, Any]], **more: Any) -> Changes:
@@ -309,8 +310,7 @@ SCHEMA = {
 
 def compared() -> list[tuple[Changes, list[Verdict]]]:
     old = synthetic.table(synthetic.Shape(dram_gb=(0.05,), flash_gbps=(1.0,))).to_pylist()
-    for row in old:
-        row.update(model=NASTY, device=NASTY)
+    old = with_facts({**row, "model": NASTY, "device": NASTY} for row in old)
     new = [{**row, "tokens_per_s": (row["tokens_per_s"] or 1) * 0.9} for row in old[5:]]
     found = compare(side(NASTY, old), side("new", new), BUDGETS)
     return [(found, [judge(parse("tokens_per_s < -2%"), found)])]

@@ -8,6 +8,7 @@ import pytest
 
 from reports.findings.cache_aware import compare, findings, sentences
 from reports.findings.points import points
+from reports.results import with_facts
 from tests.reports import synthetic
 
 PLAIN = [(0.1, 100.0), (0.3, 80.0), (0.2, 95.0), (0.25, 99.0)]  # the last one is no frontier point
@@ -23,7 +24,7 @@ def rows(aware: list[tuple[float, float]], **changes: Any) -> list[dict[str, Any
 
 
 def compared(aware: list[tuple[float, float]], **changes: Any) -> list[Any]:
-    return compare(points(rows(aware, **changes)))
+    return compare(points(with_facts(rows(aware, **changes))))
 
 
 def test_the_plain_frontier_is_read_at_equal_loss() -> None:
@@ -63,11 +64,11 @@ def test_speeds_are_compared_at_equal_loss_too() -> None:
     found = rows([(0.1, 50.0), (0.2, 60.0), (0.3, 72.0)])
     for row in found:
         row["tokens_per_s"] = 1000.0 / row["flash_bytes_per_token"]
-    compared = compare(points(found))
+    compared = compare(points(with_facts(found)))
     assert [c.plain_speed for c in compared] == pytest.approx([10.0, 1000 / 95, 12.5])
     assert [c.speedup for c in compared] == pytest.approx([2.0, 95 / 60, 80 / 72])
     assert "and gives 58.3 % more tok/s (median)" in sentences(compared)[0]
-    assert "gives" not in sentences(compare(points(rows([(0.9, 1.0)]))))[0]
+    assert "gives" not in sentences(compare(points(with_facts(rows([(0.9, 1.0)])))))[0]
 
 
 def test_the_sentence_says_what_was_found() -> None:
@@ -86,7 +87,7 @@ def test_no_flash_at_all_is_no_ratio() -> None:
     free = rows([(0.1, 0.0)])
     for row in free:
         row["flash_bytes_per_token"] = 0.0
-    (only,) = compare(points(free))
+    (only,) = compare(points(with_facts(free)))
     assert only.ratio is None
     assert "reads no Flash" in sentences([only])[0]
 

@@ -10,6 +10,7 @@ from reports.findings import accuracy
 from reports.findings.budgets import parse_all
 from reports.pages import html, markdown
 from reports.reading.run import Run, assemble
+from reports.results import with_facts
 
 BASE: dict[str, Any] = {
     "sweep": "s",
@@ -48,7 +49,8 @@ def row(
 
 def run_of(*rows: dict[str, Any]) -> Run:
     dense = row("0", "dense", 1.0, 10.0, 0.60)
-    return assemble("a", [dense, *rows], parse_all(()), {}, {}, tasks=("mmlu",))
+    named = with_facts([dense, *rows])
+    return assemble("a", named, parse_all(()), {}, {}, tasks=("mmlu",))
 
 
 def test_a_loss_that_perplexity_hides_is_flagged():
@@ -94,7 +96,8 @@ def test_both_reports_have_it_and_escape_every_name():
 
 
 def test_without_tasks_there_is_no_section():
-    run = assemble("a", [row("0", "dense", 1.0, 10.0, 0.6)], parse_all(()), {}, {})
+    dense = with_facts([row("0", "dense", 1.0, 10.0, 0.6)])
+    run = assemble("a", dense, parse_all(()), {}, {})
     assert accuracy.html_section(run) is None
     assert list(accuracy.markdown_section(run)) == []
     assert '<section id="accuracy"' not in html.render(run)

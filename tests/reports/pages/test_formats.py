@@ -22,6 +22,7 @@ from reports.pages.json_report import document
 from reports.pages.latex import render as render_latex
 from reports.reading.command import recompute
 from reports.reading.run import load
+from reports.results import with_facts
 from tests.reports import synthetic
 
 NASTY = rf"{synthetic.NASTY} 100% _a_ #b {{c}} ~d ^e \input{{x}} $$ -- ,, 'q' [0]"
@@ -126,7 +127,7 @@ def test_json_follows_its_schema_and_is_literal(tmp_path: Path, nasty: bool) -> 
 def test_json_has_what_the_table_has(tmp_path: Path) -> None:
     folder = synthetic.run_folder(tmp_path / "r")
     found = document(load(folder))
-    rows = pyarrow.parquet.read_table(folder / "results.parquet").to_pylist()
+    rows = with_facts(pyarrow.parquet.read_table(folder / "results.parquet").to_pylist())
     assert len(found["points"]) == len(rows)
     for point, row in zip(found["points"], rows, strict=True):
         setting = found["settings"][point["setting"]]
