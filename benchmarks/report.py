@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import reports
 from benchmarks.results import machine, table
 from reports.findings.pricing import parse, tokens_per_s
-from reports.pages.page_counts import document, packed
+from reports.pages.page_counts import counts_document, packed
 from reports.reading.run import load
 
 POINTS, SETTINGS, LAYERS, TOKENS = 10_000, 4, 30, 2048
@@ -42,7 +42,7 @@ def report() -> str:
         page = reports.build(folder, ["html"])["html"]
         written = time.process_time() - begin
         size = page.stat().st_size / 1e6
-        counts = len(packed(document(load(folder)))) / 1e6
+        counts = len(packed(counts_document(load(folder)))) / 1e6
         opened = _opened(page)
     rows = [
         ["written, CPU s", f"{written:.1f}", f"< {SLOWEST_WRITE_S}"],

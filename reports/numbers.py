@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from reports.findings.points import Point
 
 ABSENT = "–"
 
@@ -51,14 +47,6 @@ def signed(value: float | None, places: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return ABSENT
     return "0" if value == 0 else f"{value:+.{places}f}".replace("-", "−")
-
-
-def interval(point: Point, places: int = 3) -> str:
-    """ΔPPL interval as `[+0.12, +0.20]`; empty for dense and where either end is unknown."""
-    low, high = point.delta_ppl_low, point.delta_ppl_high
-    if point.dense or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"[{signed(low, places)}, {signed(high, places)}]"
 
 
 def duration(seconds: float | None) -> str:

@@ -144,3 +144,71 @@ def test_planning_needs_nothing_heavy(module):
     )
     assert done.stderr == ""
     assert done.stdout.strip() == "[]"
+
+
+# -- rooms of reports ------------------------------------------------------------------------
+
+REPORT_ROOMS = ("results", "numbers", "findings", "reading", "pages", "report", "compare", "paper")
+"""Files and folders of `reports`; each imports itself and those before it only."""
+MOST_FILES, MOST_LINES = 14, 350
+
+
+def report_imports(path: Path) -> set[str]:
+    """Modules of `reports` that a file imports, those for types and in functions too."""
+    modules = {p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for p in files()}
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {str(node.module)} if not inside & modules else inside & modules
+    return {name for name in found if name.split(".")[0] == "reports"}
+
+
+def report_modules() -> dict[str, set[str]]:
+    """What each module of `reports` imports of `reports`; the door of the folder is left out."""
+    return {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): report_imports(path)
+        for path in files()
+        if path.is_relative_to(ROOT / "reports") and path != ROOT / "reports/__init__.py"
+    }
+
+
+def test_every_file_of_reports_has_a_room():
+    assert {name.split(".")[1] for name in report_modules()} == set(REPORT_ROOMS)
+
+
+def test_rooms_of_reports_import_those_before_them():
+    upward = [
+        (name, imported)
+        for name, wanted in report_modules().items()
+        for imported in wanted
+        if REPORT_ROOMS.index(imported.split(".")[1]) > REPORT_ROOMS.index(name.split(".")[1])
+    ]
+    assert upward == []
+
+
+def test_no_circle_inside_a_room_of_reports():
+    with_imports = report_modules()
+    done: set[str] = set()
+    while left := {n: w for n, w in with_imports.items() if n not in done}:
+        free = {name for name, wanted in left.items() if wanted <= done}
+        assert free, f"circle among {sorted(left)}"
+        done |= free
+
+
+def test_doors_of_reports_are_a_docstring():
+    for door in (ROOT / "reports").glob("*/__init__.py"):
+        (only,) = ast.parse(door.read_text(encoding="utf-8")).body
+        assert isinstance(only, ast.Expr), door
+        assert isinstance(only.value, ast.Constant), door
+        assert isinstance(only.value.value, str), door
+
+
+def test_rooms_of_reports_stay_small():
+    for room in (path.parent for path in (ROOT / "reports").glob("*/__init__.py")):
+        inside = [path for path in room.glob("*.py") if path.name != "__init__.py"]
+        assert len(inside) <= MOST_FILES, room
+    for path in (ROOT / "reports").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, path

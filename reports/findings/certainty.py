@@ -1,4 +1,4 @@
-"""How sure a decision is, in words: what its interval says, and how near the next one is."""
+"""How sure a figure or decision is, in words: its interval, and how near the next one is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from reports.findings.points import Point
 from reports.numbers import signed
 
 FEW_WINDOWS = 10
+
+
+def interval(point: Point, places: int = 3) -> str:
+    """ΔPPL interval as `[+0.12, +0.20]`; empty for dense and where either end is unknown."""
+    low, high = point.delta_ppl_low, point.delta_ppl_high
+    if point.dense or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{signed(low, places)}, {signed(high, places)}]"
 
 
 def sentences(decision: Decision) -> list[str]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reports.findings.points import Setting
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -70,6 +72,18 @@ def _group(name: str, counts: Mapping[str, Any]) -> Group:
         int(counts["slots"]),
         *columns,
         *(tuple(counts.get(key) or ()) for key in lists),
+    )
+
+
+def speed_in(setting: Setting, groups: Reads, static_bytes: float) -> float:
+    """Tokens per second of these reads on the device of a setting."""
+    return tokens_per_s(
+        groups,
+        static_bytes,
+        setting.dram_gb * 1e9,
+        setting.flash_gbps * 1e9,
+        setting.dram_gbps * 1e9,
+        setting.timing,
     )
 
 

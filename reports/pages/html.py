@@ -20,11 +20,11 @@ from markupsafe import Markup
 
 from reports import numbers
 from reports.findings import certainty
-from reports.findings.accuracy import html_section
 from reports.findings.points import configuration, device_label, weights_label
+from reports.pages.accuracy import html_section
 from reports.pages.glossary import TERMS
-from reports.pages.page_counts import document, packed
-from reports.pages.page_data import payload, script_json
+from reports.pages.page_counts import counts_document, packed
+from reports.pages.page_data import results_document, script_json
 from reports.pages.palette import looks
 from reports.pages.summary import failures, flatten, headlines, measured_on, policy_table
 from reports.reading.run import Run
@@ -59,8 +59,8 @@ def render(run: Run) -> str:
         most_tasks=MOST,
         columns=(*COLUMNS, *EXTRA_COLUMNS),
         style=Markup(_template_text("style.css")),
-        data=Markup(script_json(payload(run))),
-        counts=Markup(packed(document(run))),
+        data=Markup(script_json(results_document(run))),
+        counts=Markup(packed(counts_document(run))),
         policy=_security_policy(scripts),
         **{name: Markup(source) for name, source in scripts.items()},
     )
@@ -120,6 +120,6 @@ def _filters() -> dict[str, Any]:
         "configuration": configuration,
         "device_label": device_label,
         "weights_label": weights_label,
-        "interval": numbers.interval,
+        "interval": certainty.interval,
         "sure": certainty.sentences,
     }

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from reports.findings.certainty import interval
 from reports.findings.decisions import Decision
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
-from reports.numbers import ABSENT, figure, interval, megabytes, percent, signed, times
+from reports.numbers import ABSENT, figure, megabytes, percent, signed, times
 from reports.pages.escape import latex as tex
 from reports.pages.summary import policy_table, setting_name
 from reports.reading.run import Run

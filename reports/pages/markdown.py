@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.findings.accuracy import markdown_section
+from reports.findings.certainty import interval
 from reports.findings.decisions import Decision, MethodResult
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
-from reports.numbers import ABSENT, figure, interval, megabytes, percent, signed, times
+from reports.numbers import ABSENT, figure, megabytes, percent, signed, times
+from reports.pages.accuracy import markdown_section
 from reports.pages.escape import fence
 from reports.pages.escape import markdown as md
 from reports.pages.figures import Figure

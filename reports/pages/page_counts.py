@@ -15,14 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 from reports.findings.points import Point, Setting, number
-from reports.findings.pricing import Group, Reads, parse, tokens_per_s
+from reports.findings.pricing import Group, Reads, parse, speed_in
 from reports.pages.page_data import coded
 from reports.reading.run import Run
 
 _EQUAL = 1e-6  # how near a speed must come to the stored one for its counts to be trusted
 
 
-def document(run: Run) -> dict[str, Any]:
+def counts_document(run: Run) -> dict[str, Any]:
     """Counts of a run as JSON values.
 
     `of[i]` is the place in `reads` of the counts of point `i`, or -1 where it has none or where
@@ -52,9 +52,9 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
-def packed(document: dict[str, Any]) -> str:
+def packed(counts: dict[str, Any]) -> str:
     """The document as base64 of deflated JSON, which needs no escaping anywhere."""
-    written = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    written = json.dumps(counts, allow_nan=False, separators=(",", ":")).encode()
     deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
     return base64.b64encode(deflate.compress(written) + deflate.flush()).decode()
 
@@ -66,10 +66,7 @@ def _agrees(point: Point, groups: Reads | None, static: float) -> bool:
     s = point.setting
     if not min(s.dram_gb, s.flash_gbps, s.dram_gbps) > 0:
         return False
-    found = tokens_per_s(
-        groups, static, s.dram_gb * 1e9, s.flash_gbps * 1e9, s.dram_gbps * 1e9, s.timing
-    )
-    return math.isclose(found, point.tokens_per_s, rel_tol=_EQUAL)
+    return math.isclose(speed_in(s, groups, static), point.tokens_per_s, rel_tol=_EQUAL)
 
 
 def _dense(
@@ -85,10 +82,7 @@ def _dense(
         overhead = point.overhead_bytes if math.isfinite(point.overhead_bytes) else 0.0
         whole = size - overhead + pruned
         s = point.setting
-        speed = tokens_per_s(
-            (), whole, s.dram_gb * 1e9, s.flash_gbps * 1e9, s.dram_gbps * 1e9, s.timing
-        )
-        if math.isclose(speed, point.tokens_per_s_dense, rel_tol=_EQUAL):
+        if math.isclose(speed_in(s, (), whole), point.tokens_per_s_dense, rel_tol=_EQUAL):
             found[s] = max(whole, found.get(s, 0.0)) if not point.dense else whole
     return [found.get(setting) for setting in run.settings]
 

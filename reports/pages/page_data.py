@@ -32,7 +32,7 @@ _WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high")  # compared with budgets: 
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def payload(run: Run) -> dict[str, Any]:
+def results_document(run: Run) -> dict[str, Any]:
     """Columns, settings, series, policies and budgets of a run as JSON values."""
     position = {setting: i for i, setting in enumerate(run.settings)}
     columns: dict[str, Any] = {n: coded(getattr(p, n) for p in run.points) for n in TEXT_COLUMNS}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from reports.pages.markup import table
 from sweep.execution.progress import duration
 from sweep.spec.spaces import is_layer
 
@@ -68,7 +69,7 @@ def _winners(study: Study, winners: Sequence[Winner]) -> str:
     rows = [_winner(names, winner, bool(by_layer)) for winner in winners]
     if not rows:
         return "No trial is within the budget."
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _winner(names: Sequence[str], winner: Winner, by_layer: bool) -> list[str]:
@@ -99,8 +100,8 @@ def _fit(fit: Fit) -> str:
         f" +0.2998. Use it as `allocation: {{slope: {line.slope!r}, intercept:"
         f" {line.intercept!r}}}`, or name the file allocation.json there."
     )
-    table = _table(["density", "d_in of the frontier", "d_in of the fit"], rows)
-    return "\n\n".join(["## Fit of the allocation (appendix B.1)", text, table])
+    points = table(["density", "d_in of the frontier", "d_in of the fit"], rows)
+    return "\n\n".join(["## Fit of the allocation (appendix B.1)", text, points])
 
 
 def _cost(done: Tuned) -> str:
@@ -112,8 +113,3 @@ def _cost(done: Tuned) -> str:
         f" failed; {windows:,} windows looked at. This run evaluated {done.ran['tokens']:,} tokens"
         f" in {done.ran['evaluate']} evaluations and {duration(done.seconds)}; the rest was known."
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

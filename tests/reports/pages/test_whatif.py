@@ -12,7 +12,7 @@ import pytest
 import reports
 from reports.findings.decisions import decide_points
 from reports.findings.pricing import parse, tokens_per_s
-from reports.pages.page_counts import document
+from reports.pages.page_counts import counts_document
 from reports.reading.run import Run, load
 from tests.reports import counted, synthetic
 from tests.reports.browser import NEEDS_BROWSER, Page
@@ -173,7 +173,7 @@ def test_counts_that_do_not_give_the_speed_price_nothing(page: Page, tmp_path: P
         row["tokens_per_s"] *= 1.01
     rows[-1]["reads"] = "{broken"
     run = synthetic.run_folder(tmp_path / "run", synthetic.to_table(rows))
-    assert set(document(load(run))["of"]) == {-1}
+    assert set(counts_document(load(run))["of"]) == {-1}
     page.show(reports.build(run)["html"])
     page.wait("document.getElementById('w-note').textContent.includes('no counts of reads')")
     assert page.js("document.querySelector('#what fieldset').disabled")
