@@ -4,6 +4,11 @@
 the documentation are made from it. A figure that was not measured is null, never zero.
 """
 
+# pyarrow and pandas bring no types, so what comes from them is unknown to a strict checker.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import difflib

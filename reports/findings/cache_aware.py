@@ -79,8 +79,8 @@ def compare(given: Iterable[Point]) -> list[Comparison]:
         if p.series == p.plain:
             plain.setdefault((p.setting, p.plain, p.policy), []).append(p)
     lines = {key: (plain_frontier(found), _speeds(found)) for key, found in plain.items()}
-    nothing = ([], []), ([], [])
-    compared = []
+    nothing: tuple[Frontier, Frontier] = ([], []), ([], [])
+    compared: list[Comparison] = []
     for p in usable:
         if p.cache_aware and p.gamma < 1:
             both = lines.get((p.setting, p.plain, p.policy), nothing)

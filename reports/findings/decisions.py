@@ -4,6 +4,11 @@ Configurations that need to know the future (an offline cache policy, an oracle 
 shipped. They never win; the fastest of them is kept beside the decision as a bound.
 """
 
+# pyarrow and pandas bring no types, so what comes from them is unknown to a strict checker.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import math

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from reports.results import Row
 
@@ -125,10 +125,10 @@ def _pattern(parameters: str) -> str:
     if "pattern" not in parameters:
         return ""
     try:
-        found = json.loads(parameters)
+        written: object = json.loads(parameters)
     except ValueError:
         return ""
-    return text(found.get("pattern")) if isinstance(found, dict) else ""
+    return text(cast("Row", written).get("pattern")) if isinstance(written, dict) else ""
 
 
 def _setting(row: Row) -> Setting:
