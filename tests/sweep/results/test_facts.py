@@ -16,7 +16,7 @@ from simulator import policies
 from sweep import plugins
 from sweep.cli import app as cli
 from sweep.results import facts
-from sweep.spec.entries import SELECTORS
+from sweep.spec.names import SELECTORS
 from tests.sweep import tinysweep
 
 LOOKAHEAD = '''
