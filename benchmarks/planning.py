@@ -95,7 +95,7 @@ def _loop(place: Path) -> list[list[str]]:
     from sweep import api
     from sweep.spec import file as spec
 
-    planned = api.make_plan(spec.load(place / "s.yaml").sweeps["sixty"])
+    planned = api.plan_sweep(spec.load(place / "s.yaml").sweeps["sixty"])
     keys = [point.point.key for point in planned.plan.points]
     run = ("sweep", "run", "sixty", "-f", "s.yaml", "--no-report")
     whole, _ = _sweep(place, *run, "--out", "sixty")
@@ -142,7 +142,7 @@ def _slept(workers: int, count: int) -> float:
 
 
 def _run(executor: Any, seconds: float, count: int) -> None:
-    from sweep.execution.driver import Run
+    from sweep.execution.driver import Driver
     from sweep.execution.progress import Progress, Tally
     from sweep.execution.resources import Resources
     from sweep.plan.planner import KINDS, Plan
@@ -161,7 +161,7 @@ def _run(executor: Any, seconds: float, count: int) -> None:
         Store(Path(folder)) as store,
         Progress(Console(quiet=True), Tally({"evaluate": count})) as progress,
     ):
-        Run(plan, dict.fromkeys(plan.tasks, "new"), store, executor, needs, progress).execute()
+        Driver(plan, dict.fromkeys(plan.tasks, "new"), store, executor, needs, progress).execute()
 
 
 def _plans(place: Path) -> list[list[str]]:

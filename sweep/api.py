@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.downstream.merge import FILE as ACCURACY
-from sweep.execution.missing import missing
 from sweep.execution.resources import check_feasible, check_out, local_resources, needs_of
-from sweep.execution.schedule import ranks
+from sweep.execution.session import Session
 from sweep.files.atomic import write_json
-from sweep.options import Options as Options
-from sweep.plan.patterns import selected
-from sweep.plan.sweep_plan import Planned as Planned
-from sweep.plan.sweep_plan import make_plan as make_plan
-from sweep.results import reuse as kept_table
+from sweep.options import Options
+from sweep.plan.sweep_plan import SweepPlan, plan_sweep
+from sweep.results import reuse
 from sweep.results.folder import LIVE, cleared, plan_summary, provenance_of
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
@@ -34,7 +31,7 @@ class Finished:
 
     table: pa.Table
     out: Path
-    stop_signal: str = ""
+    stopped_by: str = ""
     failed: list[str] = field(default_factory=list)
     lost: int = 0
     """How many of the failed the machine failed, not an error of their own."""
@@ -44,7 +41,7 @@ class Finished:
 
     @property
     def exit_code(self) -> int:
-        if self.stop_signal and self.stop_signal != "--fail-fast":
+        if self.stopped_by and self.stopped_by != "--fail-fast":
             return 130
         return 1 if self.failed else 0
 
@@ -59,63 +56,45 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     needs = needs_of(sweep)
     if options.address is None and "RAY_ADDRESS" not in os.environ:
         check_feasible(needs, local_resources(options.workers), "this machine")
-    planned = make_plan(sweep, fetch=True, notify=console.print, points=options.points)
-    with Store(options.store_folder) as store:
-        todo = missing(planned.plan, store, options.retry_failed)
-        if options.only:
-            todo = selected(planned.plan, todo, options.only)
+    planned = plan_sweep(sweep, fetch=True, notify=console.print, points=options.points)
+    with Session(sweep, options, console) as session:
+        store, todo = session.store, session.missing(planned.plan)
         options.out.mkdir(parents=True, exist_ok=True)
         store.damaged += cleared(options.out)
         write_json(
             options.out / "plan.json",
             plan_summary(planned, todo) | {"store": str(options.store_folder.resolve())},
         )
-        stopped = _execute(planned, todo, store, options, console) if todo else ""
+        stopped_by = _execute(planned, todo, session) if todo else ""
         (options.out / LIVE).unlink(missing_ok=True)
-        done = _finish(planned, store, options, changed=bool(todo))
+        finished = _finish(planned, store, options, changed=bool(todo))
         about = provenance_of(planned, store, todo, started)
-        about["table"] = kept_table.seal(planned, store, options.out)
+        about["table"] = reuse.seal(planned, store, options.out)
         write_json(options.out / "provenance.json", about)
-    done.stop_signal, done.ran, done.seconds = stopped, len(todo), time.monotonic() - began
-    if options.report and not done.stop_signal:
+    finished.stopped_by, finished.ran = stopped_by, len(todo)
+    finished.seconds = time.monotonic() - began
+    if options.report and not stopped_by:
         import reports
 
         reports.build(options.out)
-    return done
+    return finished
 
 
-def _execute(
-    planned: Planned, todo: dict[str, str], store: Store, options: Options, console: Console
-) -> str:
-    """Run the tasks; returns what stopped the run early, or nothing."""
-    from sweep.execution.driver import Run
-    from sweep.execution.executors import open_executor
+def _execute(planned: SweepPlan, todo: dict[str, str], session: Session) -> str:
+    """Run the tasks under a progress display; returns what stopped the run early, or nothing."""
     from sweep.execution.live import Live
     from sweep.execution.progress import Progress, Tally, past_seconds
 
-    sweep, deadline = planned.sweep, options.deadline
-    executor = open_executor(options)
-    try:
-        have = executor.resources()
-        needs = needs_of(sweep, gpus=have.gpus)
-        check_feasible(needs, have, executor.where)
-        totals = Counter(planned.plan.tasks[key].kind for key in todo)
-        tally = Tally(totals, past_seconds(store.records.values()))
-        with Progress(console, tally) as progress:
-            watcher = Live(
-                progress, options.out / LIVE, lambda: _write_table(planned, store, options.out)
-            )
-            run = Run(planned.plan, todo, store, executor, needs, watcher)
-            run.keep_traces = sweep.keep_traces or bool(options.only)  # others may need them
-            run.fail_fast, run.deadline = options.fail_fast, deadline
-            run.ranks = ranks(planned.plan, todo, sweep.priority)
-            run.execute()
-        return run.stop_signal
-    finally:
-        executor.close()
+    store, out = session.store, session.options.out
+    session.opened()  # what Ray says as it starts comes before the display
+    totals = Counter(planned.plan.tasks[key].kind for key in todo)
+    tally = Tally(totals, past_seconds(store.records.values()))
+    with Progress(session.console, tally) as progress:
+        watcher = Live(progress, out / LIVE, lambda: _write_table(planned, store, out))
+        return session.run(planned.plan, todo, watcher)
 
 
-def _write_table(planned: Planned, store: Store, out: Path) -> pa.Table:
+def _write_table(planned: SweepPlan, store: Store, out: Path) -> pa.Table:
     from sweep.results import table
 
     made = table.build(planned.plan, store, planned.materials)
@@ -125,16 +104,16 @@ def _write_table(planned: Planned, store: Store, out: Path) -> pa.Table:
     return made
 
 
-def _finish(planned: Planned, store: Store, options: Options, changed: bool) -> Finished:
-    made = None if changed else kept_table.kept(planned, store, options.out)
-    if made is None:
-        made = _write_table(planned, store, options.out)
+def _finish(planned: SweepPlan, store: Store, options: Options, changed: bool) -> Finished:
+    table = None if changed else reuse.kept(planned, store, options.out)
+    if table is None:
+        table = _write_table(planned, store, options.out)
     records = (store.records.get(key) for key in planned.plan.tasks)
     failed = [r for r in records if r is not None and r.status == "failed"]
     _write_logs(failed, options.out)
     errors = [f"{record.label}: {record.error} (log: {record.key})" for record in failed]
     lost = sum(record.infrastructure for record in failed)
-    return Finished(made, options.out, failed=errors, lost=lost, damaged=store.damaged)
+    return Finished(table, options.out, failed=errors, lost=lost, damaged=store.damaged)
 
 
 def _write_logs(failed: list[Any], out: Path) -> None:

@@ -19,3 +19,9 @@ class ResourceError(SweepError):
     """Something the sweep needs does not exist here: a GPU, a package index, a file to fetch."""
 
     exit_code = 3
+
+
+class StoreLockedError(SweepError):
+    """Another driver writes to the store; the message says which."""
+
+    exit_code = 2

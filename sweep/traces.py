@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sweep.errors import InputError
 
 if TYPE_CHECKING:
     from simulator import Trace
+    from sweep.plan.sweep_plan import SweepPlan
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -39,31 +41,46 @@ def export(path: Path, settings: dict[str, Any], notify: Callable[[str], None] =
     `settings` are keys of a sweep with one model, one method entry and top-k selection; the masks
     are those that an accuracy task would make. Raises InputError as a sweep file would.
     """
-    from simulator.tracefile import write_trace
-    from sweep import api
+    from sweep.plan.sweep_plan import plan_sweep
     from sweep.spec.file import from_mapping
-    from sweep.tasks import run as tasks
 
     device = {"device": "apple-a18"}
     source = {"sweeps": {"trace": settings | {"devices": [device], "policies": ["none"]}}}
     sweep = from_mapping(source, "trace export").sweeps["trace"]
-    if sweep.windows is not None:
-        sweep = sweep.model_copy(update={"shard_windows": sweep.windows})
-    planned = api.make_plan(sweep, fetch=True, notify=notify)
+    shard = {} if sweep.windows is None else {"shard_windows": sweep.windows}
+    sweep = sweep.model_copy(update=shard | {"keep_traces": True})
+    planned = plan_sweep(sweep, fetch=True, notify=notify)
     (point,) = planned.plan.points
     if not point.simulate:
         raise InputError(
             f"{point.point.method} leaves no trace: it prunes nothing, or reads a cache"
         )
-    record, trace = tasks.run(planned.plan.tasks[point.evaluate[0]], ())
-    if record.status == "failed":
-        raise InputError(record.error)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".trace-") as folder:
+        return _evaluated(planned, point.evaluate[0], Path(folder), path)
+
+
+def _evaluated(planned: SweepPlan, key: str, folder: Path, path: Path) -> Trace:
+    """Run one evaluation with a store in `folder`, and write the trace that it leaves to `path`."""
+    from rich.console import Console
+
+    from simulator.tracefile import write_trace
+    from sweep.execution.session import Session
+    from sweep.options import Options
+    from sweep.plan.slices import tasks_of
+
+    options = Options(out=folder, workers=0)
+    with Session(planned.sweep, options, Console(quiet=True)) as session:
+        session.run_all(tasks_of(planned.plan, [key]))
+        record = session.store.records[key]
+        if record.status == "failed":
+            raise InputError(record.error)
+        trace = session.store.load(key)
     write_trace(trace, path, {"label": record.label, "key": record.key, "payload": record.payload})
     return trace
 
 
-def simulate(
+def try_policies(
     path: Path, policies: Iterable[str], fractions: Iterable[float], scope: str = "window"
 ) -> list[HitRate]:
     """Hits of every policy at every cached fraction of each group of a trace file."""

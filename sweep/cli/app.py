@@ -107,7 +107,7 @@ def plan(
     from sweep.results.folder import reasons
     from sweep.store.store import Store
 
-    planned = api.make_plan(sweep_of(name, file, set_))
+    planned = api.plan_sweep(sweep_of(name, file, set_))
     kept = Store(options_of(name, out, store).store_folder)
     todo = missing(planned.plan, kept, retry_failed)
     echo = typer.echo
@@ -211,7 +211,7 @@ def gc(
         raise InputError(f"{store} is no folder")
     needed: set[str] = set()
     for name in keep:
-        planned = api.make_plan(sweep_of(name, file, []))
+        planned = api.plan_sweep(sweep_of(name, file, []))
         if not planned.materials.complete:
             why = "; ".join(planned.materials.notes) or "its texts are not read yet"
             raise InputError(f"what {name} needs is not known, so nothing is removed: {why}")
@@ -332,8 +332,8 @@ def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> N
         console.print(f"{done.lost} of them the machine failed; the same command tries them again")
     if len(done.failed) > done.lost:
         console.print("failed tasks stay failed; --retry-failed runs them again")
-    if done.stop_signal:
-        console.print(f"stopped by {done.stop_signal}; run the same command again to go on")
+    if done.stopped_by:
+        console.print(f"stopped by {done.stopped_by}; run the same command again to go on")
     else:
         tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
         console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")

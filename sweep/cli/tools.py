@@ -152,10 +152,9 @@ def simulate(
     """Try cache policies on a trace file: hit rates by policy, group and cache size."""
     from simulator import load_policies
     from sweep.cli.tables import hit_rates
-    from sweep.traces import FRACTIONS
-    from sweep.traces import simulate as on_trace
+    from sweep.traces import FRACTIONS, try_policies
 
     own = [name for file in plugin for name in load_policies(file)]
     chosen = policy or ["lru", "lfu", "belady", "min"]
-    rates = on_trace(path, [*chosen, *own], fraction or FRACTIONS, scope)
+    rates = try_policies(path, [*chosen, *own], fraction or FRACTIONS, scope)
     console_on(stderr=False).print(hit_rates(rates))

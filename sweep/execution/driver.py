@@ -50,7 +50,7 @@ class Watcher(Protocol):
 
 
 @dataclass(slots=True)
-class Run:
+class Driver:
     """One pass over the missing tasks. `execute` returns when all ended or a stop was asked for.
 
     An evaluation is written to the store when the simulations of its trace have ended, so that a
@@ -69,7 +69,7 @@ class Run:
     """The order of what runs a model; that of the plan where none is given."""
     deadline: float = math.inf
     """On the clock of `time.monotonic`: no task that runs a model starts after it."""
-    stop_signal: str = ""
+    stopped_by: str = ""
     """What ended the run early: a signal, --fail-fast or --max-hours."""
     _short: deque[Task] = field(default_factory=deque)
     _long: list[tuple[tuple[float, ...], Task]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Run:
             self._enqueue(self.plan.tasks[key])
         self._slots = self._counted_slots()
         with stop_on_signals(self):
-            while (self._queued or self._running) and not self.stop_signal:
+            while (self._queued or self._running) and not self.stopped_by:
                 while (task := self._next()) is not None:
                     self._start(task)
                 if self._is_over():
@@ -99,21 +99,21 @@ class Run:
                 self._take_all()
                 self.watcher.tick()
                 if self.fail_fast and self._failures:
-                    self.stop_signal = "--fail-fast"
+                    self.stopped_by = "--fail-fast"
 
     def _is_over(self) -> bool:
         """Whether the time is up and nothing is worth waiting for: some tasks were not begun."""
         late = time.monotonic() - self.deadline
         if late >= GRACE_SECONDS or (late >= 0 and not self._running):
-            self.stop_signal = "--max-hours"
-        return bool(self.stop_signal)
+            self.stopped_by = "--max-hours"
+        return bool(self.stopped_by)
 
     def _take_all(self) -> None:
         try:
             for outcome in self.executor.wait(POLL_SECONDS):
                 self._take(outcome)
         except ExecutorLostError as lost:
-            self.stop_signal = str(lost)
+            self.stopped_by = str(lost)
 
     def _enqueue(self, task: Task) -> None:
         unmet = [needed for needed in task.needs if needed in self.todo]
@@ -263,7 +263,7 @@ class Run:
 
 
 @contextmanager
-def stop_on_signals(run: Run) -> Iterator[None]:
+def stop_on_signals(driver: Driver) -> Iterator[None]:
     """SIGINT and SIGTERM end the run after the current wait, a second one at once.
 
     Installed after Ray has started, which puts its own handlers over earlier ones. A thread that is
@@ -271,9 +271,9 @@ def stop_on_signals(run: Run) -> Iterator[None]:
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if run.stop_signal:
+        if driver.stopped_by:
             raise KeyboardInterrupt
-        run.stop_signal = signal.Signals(number).name
+        driver.stopped_by = signal.Signals(number).name
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,36 +1,34 @@
-"""Sets of tasks, one after another, through one executor into one open store.
+"""The only way to run a plan: one open store, one executor, and the driver between them.
 
-A sweep knows all its points beforehand; a search learns from each set which one to run next. Both
-have the same plan, keys and store, so a search finds what a sweep has run, and the reverse.
+A sweep knows all its points beforehand; a search learns from each set of tasks which one to run
+next. Both have the same plan, keys and store, so a search finds what a sweep has run, and the
+reverse.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from sweep import api
 from sweep.errors import SweepError
-from sweep.execution.driver import Run
-from sweep.execution.executor import Executor
-from sweep.execution.executors import open_executor
+from sweep.execution.driver import Driver, Watcher
+from sweep.execution.executor import Executor, InProcessExecutor
 from sweep.execution.missing import missing
 from sweep.execution.resources import check_feasible, needs_of
 from sweep.execution.schedule import ranks
-from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan, PlannedPoint
-from sweep.results import table
+from sweep.plan.patterns import selected
+from sweep.plan.planner import Plan
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
 from sweep.tasks.run import Record, Task
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from rich.console import Console
+
+    from sweep.options import Options
 
 
 class StoppedError(SweepError):
@@ -42,14 +40,14 @@ class StoppedError(SweepError):
 class Session:
     """The one writer of a store while it is entered; workers start with the first task."""
 
-    def __init__(self, sweep: Sweep, options: api.Options, console: Console) -> None:
+    def __init__(self, sweep: Sweep, options: Options, console: Console) -> None:
         self.sweep = sweep
         self.options = options
         self.console = console
         self.store = Store(options.store_folder)
         self.deadline = options.deadline
         self.ran: Counter[str] = Counter()
-        """Tasks that were run, by kind, and the tokens of the evaluations among them."""
+        """Tasks that `run_all` has run, by kind, and the tokens of the evaluations among them."""
         self._executor: Executor | None = None
 
     def __enter__(self) -> Session:
@@ -63,39 +61,50 @@ class Session:
         finally:
             self.store.__exit__(*error)
 
-    def run(self, plan: Plan) -> None:
-        """Run what the store lacks of a plan. Raises StoppedError after SIGINT or SIGTERM."""
+    def missing(self, plan: Plan) -> dict[str, str]:
+        """The tasks of a plan that are to be run, with the reason of each; needed ones first."""
         todo = missing(plan, self.store, self.options.retry_failed)
-        if not todo:
-            return
-        executor = self._opened()
-        watcher = _Watcher(self.console, self.ran)
-        needs = needs_of(self.sweep, gpus=executor.resources().gpus)
-        run = Run(plan, todo, self.store, executor, needs, watcher)
-        run.keep_traces, run.deadline = self.sweep.keep_traces, self.deadline
-        run.ranks = ranks(plan, todo, self.sweep.priority)
-        run.execute()
-        if run.stop_signal:
-            raise StoppedError(f"stopped by {run.stop_signal}; run the same command again to go on")
+        return selected(plan, todo, self.options.only) if self.options.only else todo
 
-    def _opened(self) -> Executor:
+    def run(self, plan: Plan, todo: Mapping[str, str], watcher: Watcher) -> str:
+        """Run these tasks of a plan; returns what stopped the run early, or nothing."""
+        executor = self.opened()
+        needs = needs_of(self.sweep, gpus=executor.resources().gpus)
+        driver = Driver(plan, dict(todo), self.store, executor, needs, watcher)
+        # With --only, tasks that are not run now may need a trace later.
+        driver.keep_traces = self.sweep.keep_traces or bool(self.options.only)
+        driver.fail_fast, driver.deadline = self.options.fail_fast, self.deadline
+        driver.ranks = ranks(plan, todo, self.sweep.priority)
+        driver.execute()
+        return driver.stopped_by
+
+    def run_all(self, plan: Plan) -> None:
+        """Run what the store lacks of a plan. Raises StoppedError after SIGINT or SIGTERM."""
+        todo = self.missing(plan)
+        stopped_by = self.run(plan, todo, _Announcer(self.console, self.ran)) if todo else ""
+        if stopped_by:
+            raise StoppedError(f"stopped by {stopped_by}; run the same command again to go on")
+
+    def opened(self) -> Executor:
+        """The executor, started with the first call. Raises ResourceError where the sweep needs
+        more than there is."""
         if self._executor is None:
-            executor = open_executor(self.options)
-            self._executor = executor
+            self._executor = executor = open_executor(self.options)
             have = executor.resources()
             check_feasible(needs_of(self.sweep, gpus=have.gpus), have, executor.where)
         return self._executor
 
-    def table(self, points: Iterable[PlannedPoint], materials: Materials) -> pa.Table:
-        """The rows of points, or of their slices."""
-        return table.build(Plan(points=list(points)), self.store, materials)
 
-    def rows(self, points: Iterable[PlannedPoint], materials: Materials) -> list[dict[str, Any]]:
-        """`table` as plain rows, without the bulky counts."""
-        return self.table(points, materials).drop_columns(["reads"]).to_pylist()
+def open_executor(options: Options) -> Executor:
+    """This process for no workers, Ray otherwise. Raises ResourceError."""
+    if options.workers == 0:
+        return InProcessExecutor()
+    from sweep.execution.ray_executor import RayExecutor
+
+    return RayExecutor(options.address, options.workers)
 
 
-class _Watcher:
+class _Announcer:
     """Counts what is run; a failure is said at once."""
 
     def __init__(self, console: Console, ran: Counter[str]) -> None:
@@ -116,30 +125,3 @@ class _Watcher:
 
     def tick(self) -> None:
         pass
-
-
-def shards(planned: PlannedPoint, stop: int, start: int = 0) -> PlannedPoint:
-    """The point as if its text had only these shards: the same tasks, fewer of them."""
-    return replace(
-        planned,
-        evaluate=planned.evaluate[start:stop],
-        dense=planned.dense[start:stop],
-        simulate=planned.simulate[start:stop],
-    )
-
-
-def only(plan: Plan, points: Iterable[PlannedPoint]) -> Plan:
-    """The part of a plan that answers some of its points, or slices of them."""
-    made = Plan(points=list(points), notes=plan.notes)
-    for point in made.points:
-        for key in point.keys:
-            _add(plan, made, key)
-    return made
-
-
-def _add(plan: Plan, made: Plan, key: str) -> None:
-    """A task after the ones that it needs."""
-    if key not in made.tasks:
-        for needed in plan.tasks[key].needs:
-            _add(plan, made, needed)
-        made.tasks[key] = plan.tasks[key]

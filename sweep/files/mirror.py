@@ -19,10 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sweep.errors import InputError, ResourceError
+from sweep.errors import InputError, ResourceError, StoreLockedError
 from sweep.files.cache import cache_dir
 from sweep.keys import digest
-from sweep.store.store import StoreLockedError
 
 PUSH_SECONDS = 30.0
 STALE_SECONDS = 300.0

@@ -13,7 +13,7 @@ from sweep.spec.entries import Sweep
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class SweepPlan:
     """A sweep with its points and tasks."""
 
     sweep: Sweep
@@ -22,12 +22,12 @@ class Planned:
     materials: Materials
 
 
-def make_plan(
+def plan_sweep(
     sweep: Sweep,
     fetch: bool = False,
     notify: Callable[[str], None] = print,
     points: tuple[str, ...] = (),
-) -> Planned:
+) -> SweepPlan:
     """Points and tasks of a sweep. With `fetch`, models and texts are made present first.
     `points` restricts it to some, by key.
 
@@ -41,4 +41,4 @@ def make_plan(
         if not materials.complete:
             materials = Materials(sweep, downstream=True)
             made = planning.plan(grid.points, materials)
-    return Planned(sweep, grid, made, materials)
+    return SweepPlan(sweep, grid, made, materials)

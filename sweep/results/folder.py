@@ -17,7 +17,7 @@ from sweep.store.store import Store
 from sweep.tasks.run import NO_CUDA, Record
 
 if TYPE_CHECKING:
-    from sweep.plan.sweep_plan import Planned
+    from sweep.plan.sweep_plan import SweepPlan
 
 LIVE = ".live.json"
 """What a running driver says of itself, for `sweep status`."""
@@ -81,7 +81,7 @@ def _read_json(path: Path, **parts: type) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read; run the sweep again to write it anew") from None
 
 
-def plan_summary(planned: Planned, todo: dict[str, str]) -> dict[str, Any]:
+def plan_summary(planned: SweepPlan, todo: dict[str, str]) -> dict[str, Any]:
     """plan.json: points, tasks, what was skipped and why each task runs."""
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for key, task in planned.plan.tasks.items():
@@ -100,7 +100,7 @@ def plan_summary(planned: Planned, todo: dict[str, str]) -> dict[str, Any]:
 
 
 def provenance_of(
-    planned: Planned, store: Store, todo: dict[str, str], started: float
+    planned: SweepPlan, store: Store, todo: dict[str, str], started: float
 ) -> dict[str, Any]:
     records = [r for key in planned.plan.tasks if (r := store.records.get(key)) is not None]
     seconds: Counter[str] = Counter()
@@ -133,7 +133,7 @@ def provenance_of(
     }
 
 
-def _training_notes(planned: Planned, store: Store) -> list[str]:
+def _training_notes(planned: SweepPlan, store: Store) -> list[str]:
     """What a reader should know of the trainings: how well predictors find, what adapters gain."""
     trained = [store.done(t.key) for t in planned.plan.tasks.values() if t.kind == "train"]
     return [

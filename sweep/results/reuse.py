@@ -16,18 +16,18 @@ from sweep.plan.code import code_fingerprint
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sweep.plan.sweep_plan import Planned
+    from sweep.plan.sweep_plan import SweepPlan
     from sweep.store.store import Store
 
 FILES = ("results.parquet", "results.csv")
 
 
-def seal(planned: Planned, store: Store, out: Path) -> dict[str, Any]:
+def seal(planned: SweepPlan, store: Store, out: Path) -> dict[str, Any]:
     """What the table was made of, and hashes of its files, for provenance.json."""
     return {"of": _contents(planned, store), "files": {name: _sha256(out / name) for name in FILES}}
 
 
-def kept(planned: Planned, store: Store, out: Path) -> pa.Table | None:
+def kept(planned: SweepPlan, store: Store, out: Path) -> pa.Table | None:
     """The table, if it was made of the same records by the same code and its files are whole."""
     from pyarrow import parquet
 
@@ -40,7 +40,7 @@ def kept(planned: Planned, store: Store, out: Path) -> pa.Table | None:
         return None
 
 
-def _contents(planned: Planned, store: Store) -> str:
+def _contents(planned: SweepPlan, store: Store) -> str:
     """Digest of the points, of the records that answer them, and of the code that makes rows."""
     points = planned.plan.points
     states = [

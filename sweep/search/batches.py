@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from reports.findings.budgets import Budget
-from sweep.execution.session import Session, only, shards
+from sweep.execution.session import Session
 from sweep.keys import digest
 from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
 from sweep.plan.planner import PlannedPoint
+from sweep.plan.slices import only, shards
+from sweep.results.rows import rows_of
 from sweep.search.ask_tell import PRUNABLE, Asked, Search, Told, Trial
 from sweep.search.early_stop import (
     Noise,
@@ -108,11 +110,11 @@ class Batches:
     def __init__(self, study: Study, session: Session, materials: Materials, journal: Path) -> None:
         self.study, self.session, self.materials = study, session, materials
         plan = planning.plan(study.settings, materials)
-        session.run(plan)
+        session.run_all(plan)
         self.settings = [
             Setting(study, dense, self._digest(dense), journal) for dense in plan.points
         ]
-        rows = session.rows(plan.points, materials)
+        rows = rows_of(plan.points, session.store, materials)
         for setting, row in zip(self.settings, rows, strict=True):
             if row["status"] != "done":
                 raise ImpossibleError(f"{study.place}: the dense run failed: {row['error']}")
@@ -138,7 +140,7 @@ class Batches:
         noises = {setting.name: setting.noise() for setting in self.settings}
         for step in range(max(len(r.steps()) for r in running)):
             live = [r for r in running if r.told is None and step < len(r.steps())]
-            self.session.run(only(plan, [self._part(r, step) for r in live]))
+            self.session.run_all(only(plan, [self._part(r, step) for r in live]))
             for trial in live:
                 trial.told = self._look(trial, step, noises[trial.setting.name].copy())
         for trial in running:
@@ -163,7 +165,7 @@ class Batches:
     def _look(self, trial: _Running, step: int, noise: Noise) -> Told | None:
         """What to tell, or None to go on with the next shards."""
         part, setting = self._part(trial, step), trial.setting
-        row = self.session.rows([part], self.materials)[0]
+        row = rows_of([part], self.session.store, self.materials)[0]
         if row["status"] != "done":
             return Told(error=row["error"] or "a task that it needs failed")
         found = self._differences(part)
@@ -198,7 +200,7 @@ class Batches:
         """Whether the mean time of a token over all shards is clearly above the best trial's."""
         point = self.study.point(setting.dense.point, best.parameters)
         plan = planning.plan([point], self.materials)
-        self.session.run(plan)
+        self.session.run_all(plan)
         theirs, ours = self._token_seconds(plan.points[0]), self._token_seconds(part)
         count = len(ours)
         if count < 2:
@@ -211,7 +213,7 @@ class Batches:
     def _token_seconds(self, planned: PlannedPoint) -> np.ndarray:
         """Seconds per token of each shard, [shards]."""
         parts = [shards(planned, i + 1, i) for i in range(len(planned.evaluate))]
-        rows = self.session.rows(parts, self.materials)
+        rows = rows_of(parts, self.session.store, self.materials)
         return np.array([1 / row["tokens_per_s"] for row in rows])
 
     def _differences(self, planned: PlannedPoint) -> np.ndarray:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from reports.findings.budgets import parse_all
-from sweep import api
 from sweep.errors import InputError
 from sweep.execution.session import Session
 from sweep.files.atomic import write_json
 from sweep.messages import nearest
+from sweep.options import Options
 from sweep.plan import planner as planning
 from sweep.plan.planner import Plan
+from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.search.batches import label
 from sweep.search.bisection import Adaptive
 from sweep.search.series import Found, evaluated_tokens
@@ -63,7 +64,7 @@ class Answer:
 
 def search(
     sweep: Sweep,
-    options: api.Options,
+    options: Options,
     console: Console,
     budgets: Iterable[str] = (),
     screen: str | None = None,
@@ -75,7 +76,7 @@ def search(
     """
     started = time.time()
     sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
-    planned = api.make_plan(sweep, fetch=True, notify=console.print)
+    planned = plan_sweep(sweep, fetch=True, notify=console.print)
     asked = parse_all(budgets or sweep.budgets)
     with Session(sweep, options, console) as session:
         screening = _screening(planned, screen)
@@ -88,7 +89,7 @@ def search(
     return answer
 
 
-def _screening(planned: api.Planned, dtype: str | None) -> Plan | None:
+def _screening(planned: SweepPlan, dtype: str | None) -> Plan | None:
     """The plan of the same points in another number format."""
     if dtype is None or dtype == planned.sweep.dtype:
         return None

@@ -18,11 +18,13 @@ import numpy as np
 
 from reports.findings.budgets import Budget
 from sweep.errors import SweepError
-from sweep.execution.session import Session, only, shards
+from sweep.execution.session import Session
 from sweep.plan.materials import Materials
 from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.slices import only, shards
 from sweep.results.facts import is_bound
 from sweep.results.perplexity import Losses
+from sweep.results.rows import rows_of
 from sweep.search.batches import window_differences
 from sweep.search.brackets import Bracket, bracket, next_place
 from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
@@ -258,7 +260,7 @@ class Adaptive:
         else:
             part = shards(planned, self._evaluation(planned).shards)
         if part not in self._rows:
-            self._rows[part] = self.session.rows([part], self.materials)[0]
+            self._rows[part] = rows_of([part], self.session.store, self.materials)[0]
         return self._rows[part]
 
     def _answers(self, winners: dict[Place, PlannedPoint]) -> list[Found]:
@@ -292,4 +294,4 @@ class Adaptive:
         for key, task in part.tasks.items():
             if task.kind == "evaluate":
                 self.asked[key] = evaluated_tokens(task.payload)
-        self.session.run(part)
+        self.session.run_all(part)

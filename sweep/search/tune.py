@@ -7,33 +7,33 @@ trial has seen, and the report of the run is about that and nothing else.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from methods import allocation, layers
-from sweep import api
 from sweep.execution.progress import duration
 from sweep.execution.resources import check_out
 from sweep.execution.session import Session
 from sweep.files.atomic import replace as write_whole
 from sweep.files.atomic import write_json
+from sweep.options import Options
 from sweep.plan import planner as planning
 from sweep.plan.grid import Grid, Point
 from sweep.plan.materials import Materials
 from sweep.plan.planner import Plan
+from sweep.plan.sweep_plan import SweepPlan
 from sweep.results import table
 from sweep.results.folder import plan_summary, provenance_of
-from sweep.search.ask_tell import Parameters, Trial
+from sweep.results.rows import rows_of, table_of
+from sweep.search.ask_tell import Parameters
 from sweep.search.batches import Batches, Setting
+from sweep.search.outcome import Fit, Tuned, Winner
 from sweep.search.study import TARGETS, ImpossibleError, Study
+from sweep.search.study_files import write_trials
+from sweep.search.study_page import markdown
 from sweep.spec.entries import Sweep
 from sweep.spec.spaces import bounds
 
@@ -41,56 +41,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 JOURNAL = "study.journal"
-TRIALS = "trials.csv"
 SUMMARY = "study.md"
-ALLOCATION = "allocation.json"
-LAYERS = "layers.json"
-"""Densities by layer of a winner; `layers: runs/NAME/layers.json` of dip uses them."""
-STUDY = "study.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Winner:
-    """A trial that won, on the text that was tuned on and on the text that is reported."""
-
-    setting: str
-    trial: Trial
-    tuned: dict[str, Any]
-    reported: dict[str, Any]
-    layers: tuple[float, ...] = ()
-    """Densities by layer, where they were searched."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The line of appendix B.1 through the frontier's points."""
-
-    line: allocation.Allocation
-    points: list[tuple[float, float]]
-    """(density, d_in) of the frontier."""
-    r2: float
-
-
-@dataclass(slots=True)
-class Tuned:
-    """What came of a study."""
-
-    out: Path
-    winners: list[Winner] = field(default_factory=list)
-    trials: dict[str, list[Trial]] = field(default_factory=dict)
-    fit: Fit | None = None
-    ran: Counter[str] = field(default_factory=Counter)
-    importance: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    """Of each setting and objective: the share of each searched name (`Search.importance`)."""
-    failed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.failed else 0
-
-
-def tune(study: Study, options: api.Options, console: Console) -> Tuned:
+def tune(study: Study, options: Options, console: Console) -> Tuned:
     """Run the trials that are missing, measure what won, and write the run folder.
 
     Raises InputError or ResourceError before anything is run, StoppedError after a signal; the
@@ -118,9 +72,7 @@ def tune(study: Study, options: api.Options, console: Console) -> Tuned:
         done.fit = _fitted(study, batches.settings)
         _measure(study, batches.settings, session, reported, done, started)
     done.ran, done.seconds = session.ran, time.time() - started
-    _write_trials(study, done)
-    from sweep.search.study_page import markdown
-
+    write_trials(study, done)
     write_whole(options.out / SUMMARY, markdown(study, done).encode())
     if options.report:
         import reports
@@ -173,8 +125,8 @@ def _measure(
     others = [p for s in settings for p in _compared(study, s, done.fit)]
     plan = planning.plan(dict.fromkeys([*points, *others]), materials)
     plan.notes = [*plan.notes, _note(study)]
-    session.run(plan)
-    rows = {row["point_key"]: row for row in session.rows(plan.points, materials)}
+    session.run_all(plan)
+    rows = {row["point_key"]: row for row in rows_of(plan.points, session.store, materials)}
     for (setting, trial), point in zip(won, points, strict=True):
         done.winners.append(
             Winner(setting.label, trial, trial.notes, rows[point.key], _layers(point))
@@ -232,14 +184,14 @@ def _write_run(
 ) -> None:
     """results.parquet and what a report needs beside it."""
     planned = _write_plan(study.reported, plan, session, materials)
-    table.write(session.table(plan.points, materials), out)
+    table.write(table_of(plan.points, session.store, materials), out)
     write_json(out / "provenance.json", provenance_of(planned, session.store, {}, started))
 
 
-def _write_plan(sweep: Sweep, plan: Plan, session: Session, materials: Materials) -> api.Planned:
+def _write_plan(sweep: Sweep, plan: Plan, session: Session, materials: Materials) -> SweepPlan:
     """plan.json, which makes the folder one of a run: for `sweep status`, and for the report."""
     grid = Grid(tuple(planned.point for planned in plan.points), ())
-    planned = api.Planned(sweep, grid, plan, materials)
+    planned = SweepPlan(sweep, grid, plan, materials)
     store = {"store": str(session.options.store_folder.resolve())}
     write_json(session.options.out / "plan.json", plan_summary(planned, {}) | store)
     return planned
@@ -278,66 +230,3 @@ def _measured(setting: Setting) -> list[tuple[float, float, float]]:
 
 def _logit(share: float) -> float:
     return math.log(share / (1 - share))
-
-
-# -- files ---------------------------------------------------------------------------------------
-
-
-def _write_trials(study: Study, done: Tuned) -> None:
-    """trials.csv: every trial with its figures; study.json; allocation.json for a fit."""
-    text = io.StringIO()
-    names = list(study.space)
-    notes = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
-    head = ("setting", "trial", "state", "feasible", *names, *notes, "stopped", "error")
-    writer = csv.DictWriter(text, head, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for setting, trials in done.trials.items():
-        for trial in trials:
-            own = {"setting": setting, "trial": trial.ordinal, "state": trial.state}
-            given = {**trial.notes, **trial.parameters, "feasible": trial.feasible}
-            writer.writerow({**given, **own})
-    write_whole(done.out / TRIALS, text.getvalue().encode())
-    write_json(done.out / STUDY, study_mapping(study, done))
-    if done.fit is not None:
-        write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
-    for number, winner in enumerate((w for w in done.winners if w.layers), start=1):
-        own = {"setting": winner.setting, "trial": winner.trial.ordinal}
-        name = LAYERS if number == 1 else LAYERS.replace(".", f"-{number}.")
-        write_json(done.out / name, {"layers": winner.layers, **own, "study": study.name})
-
-
-def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
-    """What study.json holds: what the study asked, and what mattered."""
-    objective = study.entry.objective
-    return {
-        "name": study.name,
-        "description": study.entry.description,
-        "objective": dict(objective.metrics),
-        "within": str(objective.within) if objective.within else None,
-        "searched": list(study.space),
-        "sampler": study.entry.sampler,
-        "seed": study.tuning.seed,
-        "tuned_on": study.tuning.text,
-        "reported_on": study.reported.text,
-        "importance": done.importance,
-        "winners": {name: sorted(w.trial.ordinal for w in won) for name, won in _won(done)},
-    }
-
-
-def _won(done: Tuned) -> Iterable[tuple[str, list[Winner]]]:
-    for name in dict.fromkeys(winner.setting for winner in done.winners):
-        yield name, [winner for winner in done.winners if winner.setting == name]
-
-
-def fit_mapping(study: Study, fit: Fit) -> dict[str, Any]:
-    """What allocation.json holds; `allocation: runs/NAME/allocation.json` uses it."""
-    paper = allocation.PAPER
-    return {
-        "slope": fit.line.slope,
-        "intercept": fit.line.intercept,
-        "r2": fit.r2,
-        "points": json.loads(json.dumps(fit.points)),
-        "study": study.name,
-        "text": study.tuning.text,
-        "published": {"slope": paper.slope, "intercept": paper.intercept},
-    }

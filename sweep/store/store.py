@@ -8,20 +8,16 @@ their tasks are missing again.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import filelock
-import numpy as np
-from numpy.typing import NDArray
 
-from sweep.errors import InputError, SweepError
+from sweep.errors import InputError, StoreLockedError, SweepError
 from sweep.files.atomic import (
     FULL,
     WriteError,
@@ -34,25 +30,11 @@ from sweep.files.atomic import (
     write_error,
     writing,
 )
+from sweep.store import artefacts, journal
 from sweep.tasks.run import Record
 
 if TYPE_CHECKING:
-    from simulator import Trace
-
-_ARRAYS, _TRACE = ".npz", ".trace"
-_NAMES = "__names__"
-"""Among the arrays of a file, the names of the others."""
-_KEY = "__key__"
-"""Among the arrays of a file, the key that it was written under."""
-_SUFFIXES = (_ARRAYS, _TRACE)
-_HEAD = '{"sum":"%s","record":'
-_HEAD_CHARS = len(_HEAD % ("0" * 8))
-
-
-class StoreLockedError(SweepError):
-    """Another driver writes to the store; the message says which."""
-
-    exit_code = 2
+    pass
 
 
 class DamagedError(SweepError):
@@ -101,7 +83,7 @@ class Store:
                 self._read_line(number, line)
 
     def _read_line(self, number: int, line: bytes) -> None:
-        record = _parse(line)
+        record = journal.parse(line)
         if record is None:
             self.damaged.append(f"{self.journal.name} line {number}")
         else:
@@ -180,8 +162,8 @@ class Store:
     def _set_damage_aside(self) -> None:
         """Rewrite the journal with its good lines; keep the bad ones for who wants to look."""
         lines = [line for line in self.journal.read_bytes().split(b"\n") if line.strip()]
-        good = [line for line in lines if _parse(line) is not None]
-        bad = [line for line in lines if _parse(line) is None]
+        good = [line for line in lines if journal.parse(line) is not None]
+        bad = [line for line in lines if journal.parse(line) is None]
         if bad:
             with (self.folder / "journal.damaged").open("ab") as aside:
                 aside.write(b"\n".join(bad) + b"\n")
@@ -192,7 +174,7 @@ class Store:
         if self._file is None:
             raise RuntimeError("the store is not open for writing")
         with writing(self.journal):
-            append(self._file.fileno(), _line(record).encode())
+            append(self._file.fileno(), journal.line(record))
         self._keep(record)
 
     def lines(self) -> int:
@@ -204,7 +186,7 @@ class Store:
         if self._file is None:
             raise RuntimeError("the store is not open for writing")
         self.records = {key: record for key, record in self.records.items() if key in keep}
-        replace(self.journal, "".join(map(_line, self.records.values())).encode())
+        replace(self.journal, b"".join(map(journal.line, self.records.values())))
         self._file.close()
         self._file = self.journal.open("ab", buffering=0)
 
@@ -212,7 +194,7 @@ class Store:
 
     def artefact(self, key: str) -> Path | None:
         """Where what a task handed over is kept, if it is."""
-        paths = (self.folder / "artefacts" / f"{key}{suffix}" for suffix in _SUFFIXES)
+        paths = (self.folder / "artefacts" / f"{key}{suffix}" for suffix in artefacts.SUFFIXES)
         return next((path for path in paths if os.path.lexists(path)), None)
 
     def save(self, key: str, value: Any) -> None:
@@ -220,13 +202,12 @@ class Store:
 
         Raises WriteError, and then what was kept before is still there.
         """
-        arrays = isinstance(value, dict)
-        path = self.folder / "artefacts" / f"{key}{_ARRAYS if arrays else _TRACE}"
+        path = self.folder / "artefacts" / f"{key}{artefacts.suffix_of(value)}"
         temporary = path.with_name(f".{os.getpid()}.{path.name}")
         with writing(path):
             self._make_room(path.parent)
             try:
-                (_write_arrays if arrays else _write_trace)(temporary, value, key)
+                artefacts.write(temporary, value, key)
                 temporary.replace(path)
             finally:
                 with suppress(OSError):
@@ -255,79 +236,8 @@ class Store:
         try:
             if wrong := stray(path):
                 raise ValueError(f"it {wrong}")
-            return _read_trace(path, key) if path.suffix == _TRACE else _read_arrays(path, key)
+            return artefacts.read(path, key)
         except Exception as error:
             set_aside(path)
             self.damaged.append(f"artefacts/{path.name}")
             raise DamagedError(f"artefact {path.name} is damaged: {error}") from error
-
-
-def _write_trace(path: Path, trace: Trace, key: str) -> None:
-    from simulator.tracefile import write_trace
-
-    write_trace(trace, path, {"key": key})
-
-
-def _read_trace(path: Path, key: str) -> Trace:
-    from simulator.tracefile import TraceFile
-
-    with TraceFile(path) as file:
-        _check_key(str(file.about.get("key")), key)
-        return file.load()
-
-
-def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> None:
-    own = {_NAMES: np.array(sorted(arrays), dtype=np.str_), _KEY: np.array(key)}
-    with path.open("wb") as file:
-        np.savez(file, **arrays, **own)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_arrays(path: Path, key: str) -> dict[str, NDArray[Any]]:
-    """The arrays; zip checks the bytes of each, but would not notice one that is gone."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    _check_key(str(arrays.pop(_KEY)), key)
-    if arrays.pop(_NAMES).tolist() != sorted(arrays):
-        raise ValueError("it does not hold the arrays that were written")
-    return arrays
-
-
-def _check_key(written: str, key: str) -> None:
-    """A whole file may still be that of another task, under a wrong name."""
-    if written != key:
-        raise ValueError(f"it is what task {written} handed over")
-
-
-def _line(record: Record) -> str:
-    """A line of the journal: the record as JSON after a checksum of it."""
-    body = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
-    body = body.encode("utf-8", "backslashreplace").decode()  # half a character, as JSON has it
-    return _HEAD % _checksum(body.encode()) + body + "}\n"
-
-
-def _checksum(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:8]
-
-
-def _parse(line: bytes) -> Record | None:
-    """The record of a journal line, or None if the line is not what was written."""
-    head, body = line[:_HEAD_CHARS], line[_HEAD_CHARS:-1]
-    if head != (_HEAD % _checksum(body)).encode() or line[-1:] != b"}":
-        return None
-    try:
-        record = Record(**json.loads(body))
-    except (ValueError, TypeError):
-        return None
-    return record if _sound(record) else None
-
-
-def _sound(record: Record) -> bool:
-    texts = (record.key, record.kind, record.label, record.error, record.log, record.worker)
-    return (
-        record.status in ("done", "failed")
-        and all(isinstance(text, str) for text in texts)
-        and isinstance(record.payload, dict)
-        and isinstance(record.result, dict)
-    )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.store.store import _HEAD, _checksum
+from sweep.store import journal
 
 Harm = Callable[[Path, random.Random], object]
 
@@ -57,12 +57,12 @@ def _lines(data: bytes, rng: random.Random, change: Callable[[list[bytes]], obje
 
 def _wrong_json(data: bytes, rng: random.Random) -> bytes:
     body = b'{"key": "0123", "kind": '
-    return data + (_HEAD % _checksum(body)).encode() + body + b"}\n"
+    return data + journal.sealed(body)
 
 
 def _wrong_types(data: bytes, rng: random.Random) -> bytes:
     body = b'{"key":"k","kind":"evaluate","label":"l","status":"done","payload":[],"result":3}'
-    return data + (_HEAD % _checksum(body)).encode() + body + b"}\n"
+    return data + journal.sealed(body)
 
 
 def _lost_line(data: bytes, rng: random.Random) -> bytes:

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator import Trace
-from sweep.errors import InputError
+from sweep.errors import InputError, StoreLockedError
 from sweep.files.atomic import WriteError
-from sweep.store import store as storing
-from sweep.store.store import DamagedError, Store, StoreLockedError
+from sweep.store import artefacts, journal
+from sweep.store.store import DamagedError, Store
 from sweep.tasks.run import Record
 
 
@@ -158,7 +158,7 @@ def test_lines_that_are_no_records_are_set_aside(tmp_path: Path, content: bytes)
 def test_a_line_of_a_later_version_is_set_aside(three: Path) -> None:
     """A right checksum around fields that this version does not know."""
     body = json.dumps({"key": "z", "flavour": "new"}).encode()
-    line = (storing._HEAD % storing._checksum(body)).encode() + body + b"}\n"
+    line = journal.sealed(body)
     with (three / "journal.jsonl").open("ab") as file:
         file.write(line)
     assert Store(three).damaged == ["journal.jsonl line 4"]
@@ -326,7 +326,7 @@ def test_a_save_that_fails_leaves_what_was_there(
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(storing, "_write_arrays", full)
+    monkeypatch.setattr(artefacts, "write", full)
     with pytest.raises(WriteError, match="no space"):
         store.save("k", {"input": np.zeros(2)})
     assert same(store.load("k"), arrays())

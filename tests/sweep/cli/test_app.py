@@ -218,7 +218,7 @@ def test_a_gpu_where_there_is_none(
 ) -> None:
     """Before a model is looked for, and before Ray is started."""
     monkeypatch.setattr(api, "local_resources", lambda workers=None: Resources(cpus=2))
-    monkeypatch.setattr(api, "make_plan", lambda *_, **__: pytest.fail("planned first"))
+    monkeypatch.setattr(api, "plan_sweep", lambda *_, **__: pytest.fail("planned first"))
     file = write(tmp_path, resources={"evaluate": {"gpu": 1}})
     called = call("run", "s", "--file", file, "--out", "out")
     assert called.code == 3

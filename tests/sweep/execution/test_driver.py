@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution.driver import Run
+from sweep.execution.driver import Driver
 from sweep.execution.executor import (
     RETRIES,
     ExecutorLostError,
@@ -94,12 +94,12 @@ class Work:
         self.made[task.key] = task
         return task
 
-    def run(self, todo: Iterable[Task] | None = None, **options: object) -> tuple[Run, Events]:
+    def run(self, todo: Iterable[Task] | None = None, **options: object) -> tuple[Driver, Events]:
         keys = [task.key for task in todo] if todo is not None else list(self.made)
         events = Events()
         with Store(self.place / "store") as store:
             plan = Plan(tasks=dict(self.made))
-            run = Run(plan, dict.fromkeys(keys, "new"), store, Counting(), NEEDS, events)
+            run = Driver(plan, dict.fromkeys(keys, "new"), store, Counting(), NEEDS, events)
             for name, value in options.items():
                 setattr(run, name, value)
             run.execute()
@@ -208,7 +208,7 @@ def test_fail_fast_stops_at_the_first_failure(work: Work) -> None:
     for n in range(20):
         work.task(f"task {n}")
     run, _ = work.run(fail_fast=True)
-    assert run.stop_signal == "--fail-fast"
+    assert run.stopped_by == "--fail-fast"
     assert work.journal == ["bad"]
 
 
@@ -227,9 +227,9 @@ def test_a_signal_stops_the_run_and_keeps_what_is_done(work: Work, by: signal.Si
 
     with Store(work.place / "store") as store:
         todo = dict.fromkeys(work.made, "new")
-        run = Run(Plan(tasks=work.made), todo, store, Counting(), NEEDS, Interrupting())
+        run = Driver(Plan(tasks=work.made), todo, store, Counting(), NEEDS, Interrupting())
         run.execute()
-    assert run.stop_signal == by.name
+    assert run.stopped_by == by.name
     assert work.journal == names[:3]
     assert signal.getsignal(by) is handlers
     work.run([task for task in work.made.values() if task.label not in names[:3]])
@@ -248,7 +248,7 @@ def test_a_second_interrupt_does_not_wait(work: Work) -> None:
 
     todo = dict.fromkeys(work.made, "new")
     with Store(work.place / "store") as store:
-        run = Run(Plan(tasks=work.made), todo, store, Counting(), NEEDS, Impatient())
+        run = Driver(Plan(tasks=work.made), todo, store, Counting(), NEEDS, Impatient())
         with pytest.raises(KeyboardInterrupt):
             run.execute()
     assert signal.getsignal(signal.SIGINT) is before
@@ -344,5 +344,5 @@ def test_a_lost_cluster_stops_the_run_and_keeps_what_is_done(work: Work) -> None
     losing = Losing()
     losing.left = 3
     run, _ = work.run(executor=losing)
-    assert run.stop_signal == "the loss of the head"
+    assert run.stopped_by == "the loss of the head"
     assert work.journal == names[:3]

@@ -10,7 +10,7 @@ import pytest
 
 from sweep import api
 from sweep.errors import InputError
-from sweep.execution.driver import Run
+from sweep.execution.driver import Driver
 from sweep.execution.executor import Outcome
 from sweep.execution.resources import Resources
 from sweep.execution.schedule import Rank, effort, ranks
@@ -41,7 +41,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     methods = ["dense", DIP, {**DIP, "gamma": 0.2, "density": 0.5}, UP]
     file = made_up.sweep_file(methods=methods, models=["smollm2-135m", "phi-3-mini"], windows=3)
     file["sweeps"]["a"] |= {"shard_windows": 2, "policies": ["lfu", "lru"]}
-    return api.make_plan(spec.from_mapping(file).sweeps["a"]).plan
+    return api.plan_sweep(spec.from_mapping(file).sweeps["a"]).plan
 
 
 def test_a_model_is_done_before_the_next(plan: Plan) -> None:
@@ -144,12 +144,12 @@ class Silent:
     def tick(self) -> None: ...
 
 
-def drive(tmp_path: Path, machine: Machine, tasks: list[Task], **options: Any) -> Run:
+def drive(tmp_path: Path, machine: Machine, tasks: list[Task], **options: Any) -> Driver:
     gpus = 1.0 if machine.have.gpus else 0.0
     needs = {kind: Resources(1, 0 if kind == "simulate" else gpus) for kind in KINDS}
     with Store(tmp_path / "store") as store:
         made = Plan(tasks={t.key: t for t in tasks})
-        run = Run(made, dict.fromkeys(made.tasks, "new"), store, machine, needs, Silent())
+        run = Driver(made, dict.fromkeys(made.tasks, "new"), store, machine, needs, Silent())
         for name, value in options.items():
             setattr(run, name, value)
         run.execute()
@@ -207,7 +207,7 @@ def test_no_model_is_begun_after_the_deadline(tmp_path: Path) -> None:
     machine = Machine(1)
     done = drive(tmp_path, machine, chains(5), deadline=time.monotonic() - 0.01)
     assert machine.begun == []
-    assert done.stop_signal == "--max-hours"
+    assert done.stopped_by == "--max-hours"
 
 
 def test_simulations_of_traces_that_exist_go_on_after_the_deadline(tmp_path: Path) -> None:
@@ -224,10 +224,10 @@ def test_simulations_of_traces_that_exist_go_on_after_the_deadline(tmp_path: Pat
     needs = {kind: Resources(1) for kind in KINDS}
     with Store(tmp_path / "store") as store:
         made = Plan(tasks={t.key: t for t in tasks})
-        run_ = Run(made, dict.fromkeys(made.tasks, "new"), store, machine, needs, Silent())
+        run_ = Driver(made, dict.fromkeys(made.tasks, "new"), store, machine, needs, Silent())
         run_.execute()
         assert sorted(store.records) == sorted(machine.begun)
-    assert run_.stop_signal == "--max-hours"
+    assert run_.stopped_by == "--max-hours"
     traces = [name for name in machine.begun if name.startswith("trace")]
     assert len(traces) == 3  # what was in flight
     assert len(machine.begun) == 9
@@ -235,7 +235,7 @@ def test_simulations_of_traces_that_exist_go_on_after_the_deadline(tmp_path: Pat
 
 def test_a_run_that_ends_in_time_is_not_stopped(tmp_path: Path) -> None:
     done = drive(tmp_path, Machine(1), chains(3), deadline=time.monotonic() + 600)
-    assert done.stop_signal == ""
+    assert done.stopped_by == ""
 
 
 # -- a part of a run ---------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sweep.errors import InputError, ResourceError
+from sweep.errors import InputError, ResourceError, StoreLockedError
 from sweep.files import mirror
 from sweep.files.mirror import HOLDER, Mirror, mirrored
-from sweep.store.store import Store, StoreLockedError
+from sweep.store.store import Store
 from tests.sweep.tinysweep import sweep_of
 
 DIP = {"method": "dip", "density": 0.5}

@@ -27,9 +27,9 @@ SWEEP: dict[str, Any] = {
 }
 
 
-def planned(*points: str) -> api.Planned:
+def planned(*points: str) -> api.SweepPlan:
     sweep = spec.from_mapping({"sweeps": {"s": copy.deepcopy(SWEEP)}}).sweeps["s"]
-    return api.make_plan(sweep, points=points)
+    return api.plan_sweep(sweep, points=points)
 
 
 def test_a_point_has_the_tasks_that_it_had() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweep.api import Planned, make_plan
 from sweep.execution.missing import missing
 from sweep.keys import digest
 from sweep.plan import code
 from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.spec import file as spec
 from sweep.store.store import Store
 from sweep.tasks.run import Record, Task
@@ -32,9 +32,9 @@ BASE: dict[str, Any] = {
 }
 
 
-def planned(**changes: Any) -> Planned:
+def planned(**changes: Any) -> SweepPlan:
     sweep = {**copy.deepcopy(BASE), **changes}
-    return make_plan(spec.from_mapping({"sweeps": {"s": sweep}}).sweeps["s"])
+    return plan_sweep(spec.from_mapping({"sweeps": {"s": sweep}}).sweeps["s"])
 
 
 def plan(**changes: Any) -> Plan:

@@ -164,14 +164,14 @@ def interrupted(
 ) -> Tuned:
     """Run until it ends; before each of these calls of the driver a stop is asked for."""
     calls = iter(range(10_000))
-    plain = session.Session.run
+    plain = session.Session.run_all
 
     def stopping(self: session.Session, plan: Any) -> None:
         if next(calls) in stops:
             raise StoppedError("stopped by SIGTERM")
         plain(self, plan)
 
-    monkeypatch.setattr(session.Session, "run", stopping)
+    monkeypatch.setattr(session.Session, "run_all", stopping)
     while True:
         try:
             return again()
@@ -339,7 +339,7 @@ def test_a_better_split_over_layers_is_found(tmp_path: Path, sampler: str):
     assert "layer_00" not in page
     used = {"method": "dip", "density": 0.6, "layers": str(tmp_path / "layers.json")}
     sweep = spec.from_mapping(made_up.sweep_file(methods=[used])).sweeps["a"]
-    (planned,) = api.make_plan(sweep).plan.points
+    (planned,) = api.plan_sweep(sweep).plan.points
     assert layers.parse(str(dict(planned.point.parameters)["layers"])) == winner.layers
 
 
@@ -397,7 +397,7 @@ def test_a_fit_can_be_used_as_allocation(tmp_path: Path):
     assert allocation.parse(str(path)) == done.fit.line
     entry = {"method": "dip", "density": 0.5, "allocation": str(path)}
     value = made_up.sweep_file(methods=["dense", entry])
-    points = api.make_plan(spec.select(spec.from_mapping(value), "a")).grid.points
+    points = api.plan_sweep(spec.select(spec.from_mapping(value), "a")).grid.points
     assert dict(points[1].parameters)["allocation"] == str(done.fit.line)
     compared = {dict(w)["allocation"] for w in read_table(tmp_path / "results.parquet").to_pylist()}
     assert {"paper", "uniform", str(done.fit.line)} <= compared
@@ -417,7 +417,7 @@ def test_a_fit_finds_the_line_that_points_lie_on():
 
 def test_reading_a_study_needs_nothing_heavy():
     heavy = ("torch", "ray", "transformers", "optuna", "pandas")
-    code = f"import sys, sweep.study; print(sorted(set({heavy}) & set(sys.modules)))"
+    code = f"import sys, sweep.search.study; print(sorted(set({heavy}) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

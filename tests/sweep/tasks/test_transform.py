@@ -51,8 +51,8 @@ def sweep_file(
     return write
 
 
-def planned(path: Path) -> api.Planned:
-    return api.make_plan(spec.select(spec.load(path), "s"))
+def planned(path: Path) -> api.SweepPlan:
+    return api.plan_sweep(spec.select(spec.load(path), "s"))
 
 
 def run(path: Path, out: Path) -> tuple[api.Finished, list[dict[str, Any]]]:

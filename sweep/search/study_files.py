@@ -1,0 +1,81 @@
+"""The files of a study beside those of a run: its trials, what mattered, and what a fit found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from methods import allocation
+from sweep.files.atomic import replace as write_whole
+from sweep.files.atomic import write_json
+from sweep.search.outcome import Fit, Tuned, Winner
+from sweep.search.study import Study
+
+TRIALS = "trials.csv"
+ALLOCATION = "allocation.json"
+LAYERS = "layers.json"
+"""Densities by layer of a winner; `layers: runs/NAME/layers.json` of dip uses them."""
+STUDY = "study.json"
+
+
+def write_trials(study: Study, done: Tuned) -> None:
+    """trials.csv: every trial with its figures; study.json; allocation.json for a fit."""
+    text = io.StringIO()
+    names = list(study.space)
+    notes = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
+    head = ("setting", "trial", "state", "feasible", *names, *notes, "stopped", "error")
+    writer = csv.DictWriter(text, head, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for setting, trials in done.trials.items():
+        for trial in trials:
+            own = {"setting": setting, "trial": trial.ordinal, "state": trial.state}
+            given = {**trial.notes, **trial.parameters, "feasible": trial.feasible}
+            writer.writerow({**given, **own})
+    write_whole(done.out / TRIALS, text.getvalue().encode())
+    write_json(done.out / STUDY, study_mapping(study, done))
+    if done.fit is not None:
+        write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
+    for number, winner in enumerate((w for w in done.winners if w.layers), start=1):
+        own = {"setting": winner.setting, "trial": winner.trial.ordinal}
+        name = LAYERS if number == 1 else LAYERS.replace(".", f"-{number}.")
+        write_json(done.out / name, {"layers": winner.layers, **own, "study": study.name})
+
+
+def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
+    """What study.json holds: what the study asked, and what mattered."""
+    objective = study.entry.objective
+    return {
+        "name": study.name,
+        "description": study.entry.description,
+        "objective": dict(objective.metrics),
+        "within": str(objective.within) if objective.within else None,
+        "searched": list(study.space),
+        "sampler": study.entry.sampler,
+        "seed": study.tuning.seed,
+        "tuned_on": study.tuning.text,
+        "reported_on": study.reported.text,
+        "importance": done.importance,
+        "winners": {name: sorted(w.trial.ordinal for w in won) for name, won in _won(done)},
+    }
+
+
+def _won(done: Tuned) -> Iterable[tuple[str, list[Winner]]]:
+    for name in dict.fromkeys(winner.setting for winner in done.winners):
+        yield name, [winner for winner in done.winners if winner.setting == name]
+
+
+def fit_mapping(study: Study, fit: Fit) -> dict[str, Any]:
+    """What allocation.json holds; `allocation: runs/NAME/allocation.json` uses it."""
+    paper = allocation.PAPER
+    return {
+        "slope": fit.line.slope,
+        "intercept": fit.line.intercept,
+        "r2": fit.r2,
+        "points": json.loads(json.dumps(fit.points)),
+        "study": study.name,
+        "text": study.tuning.text,
+        "published": {"slope": paper.slope, "intercept": paper.intercept},
+    }
