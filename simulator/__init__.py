@@ -17,7 +17,7 @@ from simulator.phases import PhaseCounts, phase_counts, uniform_reads
 from simulator.throughput import Throughput, throughput
 
 if TYPE_CHECKING:
-    from simulator.caching import lru_curve, simulate
+    from simulator.cache import lru_curve, simulate
     from simulator.packing import pack, unpack
     from simulator.policies import (
         CACHE_AWARE,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from simulator.tracefile import TraceFile, TraceWriter, read_trace, write_trace
 
 _LAZY = {
-    "simulate": "caching",
-    "lru_curve": "caching",
+    "simulate": "cache",
+    "lru_curve": "cache",
     "pack": "packing",
     "unpack": "packing",
     "POLICIES": "policies",

@@ -225,10 +225,10 @@ class Cache:
         return hits
 
 
-def simulate(
+def simulate_plainly(
     masks: NDArray[np.bool_], capacity: int, policy: str, start: Sequence[int] | None = None
 ) -> NDArray[np.int64]:
-    """Hits of each token `[tokens]` of masks `[tokens, units]`, slowly."""
+    """Hits of each token `[tokens]` of masks `[tokens, units]`, one unit after the other."""
     used = [np.flatnonzero(row).tolist() for row in masks]
     cache = Cache(policy, masks.shape[1], capacity, start)
     future = _next_uses(masks) if cache.policy.offline else None
@@ -252,7 +252,9 @@ def _next_uses(masks: NDArray[np.bool_]) -> list[list[int]]:
 def lru_curve(masks: NDArray[np.bool_], start: Sequence[int] | None = None) -> NDArray[np.int64]:
     """Total LRU hits at each capacity `[units + 1]`: one simulation for every capacity."""
     capacities = range(masks.shape[1] + 1)
-    return np.array([simulate(masks, c, "lru", start).sum() for c in capacities], dtype=np.int64)
+    return np.array(
+        [simulate_plainly(masks, c, "lru", start).sum() for c in capacities], dtype=np.int64
+    )
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.checks import gamma_of, scores_of, whole
+from simulator.arguments import gamma_of, scores_of, whole
 from simulator.errors import SimulatorError, unknown
 from simulator.kernels import select as kernels
 from simulator.packing import unpack, words_for

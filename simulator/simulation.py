@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.caching import lru_curve, simulate
-from simulator.checks import whole
+from simulator.arguments import whole
+from simulator.cache import lru_curve, simulate
 from simulator.errors import SimulatorError, unknown
 from simulator.phases import PhaseCounts, phase_counts
 from simulator.policies import policy_class

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.checks import order_of_units, whole
+from simulator.arguments import order_of_units, whole
 from simulator.errors import SimulatorError
 from simulator.kernels.choose import new_memory
 from simulator.packing import WORD, words_for

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.checks import whole
+from simulator.arguments import whole
 from simulator.errors import SimulatorError, unknown
 from simulator.packing import check_packed, pack, words_for
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.checks import whole
+from simulator.arguments import whole
 from simulator.errors import SimulatorError, unknown
 from simulator.packing import check_packed, pack, words_for
 from simulator.trace import Trace

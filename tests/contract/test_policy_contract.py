@@ -63,7 +63,7 @@ def expected(
     """Used units and hits of each token, by the plain reference."""
     windows = [masks[group, layer, window] for window in range(len(LENGTHS))]
     sessions = [np.concatenate(windows)] if scope == "carry" else windows
-    hits = [policies.simulate(session, capacity, policy, order) for session in sessions]
+    hits = [policies.simulate_plainly(session, capacity, policy, order) for session in sessions]
     return np.concatenate(windows).sum(axis=1), np.concatenate(hits)
 
 

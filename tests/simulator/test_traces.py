@@ -100,7 +100,7 @@ def test_a_simulated_trace_is_the_reference_layer_by_layer(
             if scope == "carry":
                 windows = [np.concatenate(windows)]
             order = start[group][layer].tolist() if hot else None
-            hits = [policies.simulate(w, SLOTS[group], policy, order) for w in windows]
+            hits = [policies.simulate_plainly(w, SLOTS[group], policy, order) for w in windows]
             used.append(np.concatenate(windows).sum(axis=1))
             missed.append(used[-1] - np.concatenate(hits))
             assert counts[group].hits_by_layer[layer] == np.concatenate(hits).sum()

@@ -241,7 +241,7 @@ EVALUATES = {
     "sweep.inputs.texts",
 }
 SIMULATES = {
-    "simulator.caching",
+    "simulator.cache",
     "simulator.kernels.recency",
     "simulator.kernels.scans",
     "simulator.packing",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simulator import policies
-from simulator.checks import order_of_units, whole
+from simulator.arguments import order_of_units, whole
 from simulator.errors import SimulatorError
 from simulator.kernels import recency, scans
 from simulator.kernels.choose import new_memory
@@ -47,7 +47,7 @@ def simulate(
         raise SimulatorError(f"policy {policy!r} needs a start: the order of units it caches")
     if policy not in ("belady", "min"):
         listed = None if order is None else order.tolist()
-        return policies.simulate(unpack(words, units), capacity, policy, listed)
+        return policies.simulate_plainly(unpack(words, units), capacity, policy, listed)
     hits = np.zeros(len(words), np.int64)
     cached = first_units(order, capacity, units)
     if policy == "belady":
