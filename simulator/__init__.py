@@ -16,17 +16,13 @@ from simulator.geometry import Geometry, Storage
 from simulator.phases import PhaseCounts, phase_counts, uniform_reads
 from simulator.throughput import Throughput, throughput
 
+OFFLINE: frozenset[str]
+"""Policies that no device can run, of those known at the moment of asking (see `__getattr__`)."""
+
 if TYPE_CHECKING:
     from simulator.cache import lru_curve, simulate
     from simulator.packing import pack, unpack
-    from simulator.policies import (
-        CACHE_AWARE,
-        OFFLINE,
-        POLICIES,
-        Policy,
-        load_policies,
-        register,
-    )
+    from simulator.policies import CACHE_AWARE, POLICIES, Policy, load_policies, register
     from simulator.selection import Selected, cache_aware, select, top_k
     from simulator.simulation import GroupCounts, simulate_trace, trace_curve
     from simulator.state import CacheState, new_state
@@ -52,7 +48,6 @@ _LAZY = {
     "TraceWriter": "tracefile",
     "read_trace": "tracefile",
     "write_trace": "tracefile",
-    "OFFLINE": "policies",
     "CACHE_AWARE": "policies",
     "GroupCounts": "simulation",
     "simulate_trace": "simulation",
@@ -104,6 +99,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "OFFLINE":  # never kept: a user's policy may have been registered since
+        return importlib.import_module("simulator.policies").offline_policies()
     if name not in _LAZY:
         raise AttributeError(f"module 'simulator' has no attribute {name!r}")
     return getattr(importlib.import_module(f"simulator.{_LAZY[name]}"), name)

@@ -1,4 +1,4 @@
-"""Cache policies, plainly: what SEMANTICS 4 says, in sets and loops.
+'''Cache policies, plainly: what SEMANTICS 4 says, in sets and loops.
 
 This is the reference that the fast kernels are proven equal to, and what a policy of your own
 looks like. A policy is a small class; put it in a file, name the file under `plugins` in
@@ -8,8 +8,9 @@ sweeps.yaml (or call `load_policies`), and every command knows it:
 
     @register
     class MRU(Policy):
+        """Evicts the most recent last use."""
+
         name = "mru"
-        description = "evicts the most recent last use"
 
         def observe(self, token, used):
             for unit in used:
@@ -24,7 +25,7 @@ sweeps.yaml (or call `load_policies`), and every command knows it:
 
 A cache is asked for all units of a token together. Units found are hits; afterwards the policy
 retains at most `capacity` of the units cached or just used.
-"""
+'''
 
 from __future__ import annotations
 
@@ -40,8 +41,9 @@ from simulator.errors import SimulatorError, unknown
 
 NEVER = 1 << 62  # the next use of a unit that is not used again
 _CLASSES: dict[str, type[Policy]] = {}
-POLICIES: dict[str, str] = {}  # name -> description, of every policy that is known
-CACHE_AWARE = frozenset({"lfu", "lru"})  # policies that a cache-aware selector can use
+POLICIES: dict[str, str] = {}  # name -> what it does in a line, of every policy that is known
+# Policies that a cache-aware selector can use: those that its kernel has, so a user's is never one.
+CACHE_AWARE = frozenset({"lfu", "lru"})
 
 
 class Policy:
@@ -49,6 +51,9 @@ class Policy:
 
     `start` is the order of units of a hot start, best first, or None for a cold one. Offline
     policies read `self.next_use[unit]`, the token of the next use after the current one.
+
+    The first line of a policy's docstring says what it evicts first; a `description` takes its
+    place where there is one.
     """
 
     name: ClassVar[str] = ""
@@ -84,7 +89,7 @@ def register(policy: type[Policy]) -> type[Policy]:
     if not policy.name or (known and _origin(known) != _origin(policy)):
         raise SimulatorError(f"policy {policy.__qualname__} needs a name of its own")
     _CLASSES[policy.name] = policy
-    POLICIES[policy.name] = policy.description
+    POLICIES[policy.name] = policy_summary(policy.name)
     return policy
 
 
@@ -112,12 +117,22 @@ def policy_class(name: str) -> type[Policy]:
     return _CLASSES[name]
 
 
+def policy_summary(name: str) -> str:
+    """What a policy evicts first: its `description`, or else the first line of its docstring."""
+    policy = policy_class(name)
+    return policy.description or (policy.__doc__ or "").strip().partition("\n")[0]
+
+
+def offline_policies() -> frozenset[str]:
+    """Names of the policies that have to know all masks in advance: no device can run them."""
+    return frozenset(name for name, policy in _CLASSES.items() if policy.offline)
+
+
 @register
 class NoCache(Policy):
-    """Caches nothing."""
+    """Caches nothing: every used unit is read from Flash."""
 
     name = "none"
-    description = "caches nothing: every used unit is read from Flash"
 
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
         return set()
@@ -125,10 +140,9 @@ class NoCache(Policy):
 
 @register
 class Static(Policy):
-    """A fixed set chosen by calibration (PowerInfer's hot set)."""
+    """A fixed set of units chosen by calibration, never evicted (PowerInfer's hot set)."""
 
     name = "static"
-    description = "a fixed set of units chosen by calibration, never evicted"
     needs_start = True
 
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
@@ -137,10 +151,12 @@ class Static(Policy):
 
 @register
 class LRU(Policy):
-    """A recency list cut at the capacity; a token moves its units to the front in their order."""
+    """Evicts the least recent last use; one list serves all capacities.
+
+    A recency list cut at the capacity; a token moves its units to the front in their order.
+    """
 
     name = "lru"
-    description = "evicts the least recent last use; one list serves all capacities"
 
     def __init__(self, units: int, start: Sequence[int] | None) -> None:
         super().__init__(units, start)
@@ -161,10 +177,9 @@ class LRU(Policy):
 
 @register
 class LFU(Policy):
-    """Counts every use from the start, also of units that are not cached."""
+    """Evicts the fewest uses since the start, counted in or out of the cache."""
 
     name = "lfu"
-    description = "evicts the fewest uses since the start, counted in or out of the cache"
 
     def __init__(self, units: int, start: Sequence[int] | None) -> None:
         super().__init__(units, start)
@@ -180,10 +195,12 @@ class LFU(Policy):
 
 @register
 class Belady(Policy):
-    """The paper's oracle: it knows all masks, and admits every used unit that fits."""
+    """Evicts the farthest next use, knowing all masks; admits what was just used.
+
+    The paper's oracle.
+    """
 
     name = "belady"
-    description = "evicts the farthest next use, knowing all masks; admits what was just used"
     offline = True
 
     def worth(self, unit: int) -> tuple[int, int]:
@@ -192,16 +209,15 @@ class Belady(Policy):
 
 @register
 class Min(Belady):
-    """The true optimum: it may refuse to admit, or drop a unit just used."""
+    """The optimum: keeps the nearest next uses of all units cached or used.
+
+    It may refuse to admit, or drop a unit just used.
+    """
 
     name = "min"
-    description = "the optimum: keeps the nearest next uses of all units cached or used"
 
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
         return set(sorted(cached | used, key=self.worth, reverse=True)[:capacity])
-
-
-OFFLINE = frozenset(name for name, policy in _CLASSES.items() if policy.offline)
 
 
 class Cache:
@@ -231,7 +247,7 @@ def simulate_plainly(
     """Hits of each token `[tokens]` of masks `[tokens, units]`, one unit after the other."""
     used = [np.flatnonzero(row).tolist() for row in masks]
     cache = Cache(policy, masks.shape[1], capacity, start)
-    future = _next_uses(masks) if cache.policy.offline else None
+    future = next_uses(masks) if cache.policy.offline else None
     hits = np.zeros(len(used), dtype=np.int64)
     for token, units in enumerate(used):
         if future is not None:
@@ -240,7 +256,8 @@ def simulate_plainly(
     return hits
 
 
-def _next_uses(masks: NDArray[np.bool_]) -> list[list[int]]:
+def next_uses(masks: NDArray[np.bool_]) -> list[list[int]]:
+    """For each token, of every unit the first later token that uses it, or NEVER."""
     following, rows = [NEVER] * masks.shape[1], []
     for token in range(masks.shape[0] - 1, -1, -1):
         rows.append(list(following))

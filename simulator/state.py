@@ -11,7 +11,7 @@ from simulator.arguments import order_of_units, whole
 from simulator.errors import SimulatorError
 from simulator.kernels.choose import new_memory
 from simulator.packing import WORD, words_for
-from simulator.policies import OFFLINE, policy_class
+from simulator.policies import policy_class
 
 STATEFUL = ("none", "static", "lru", "lfu")  # online policies that have a kernel
 
@@ -59,7 +59,7 @@ def new_state(
     capacity = min(whole("capacity", capacity, 0), units)
     kind, order = policy_class(policy), order_of_units(start, units)
     if policy not in STATEFUL:
-        what = "knows the future" if policy in OFFLINE else "has no kernel"
+        what = "knows the future" if kind.offline else "has no kernel"
         raise SimulatorError(f"policy {policy!r} {what}; a state needs {', '.join(STATEFUL)}")
     if kind.needs_start and order is None:
         raise SimulatorError(f"policy {policy!r} needs a start: the order of units it caches")

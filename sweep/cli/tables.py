@@ -110,9 +110,9 @@ def _methods(file: Path) -> list[tuple[str, str]]:
 
 
 def _policies(_file: Path) -> list[tuple[str, str]]:
-    from simulator import POLICIES
+    from simulator.policies import POLICIES, policy_summary
 
-    return list(POLICIES.items())
+    return [(name, policy_summary(name)) for name in POLICIES]
 
 
 def _devices(_file: Path) -> list[tuple[str, ...]]:
