@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +35,14 @@ class GroupCounts:
         """Hits over used units, of all layers."""
         used = int(self.used_by_layer.sum())
         return int(self.hits_by_layer.sum()) / used if used else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, as a journal keeps them."""
+        return {
+            "phases": self.phases.to_json(),
+            "used_by_layer": self.used_by_layer.tolist(),
+            "hits_by_layer": self.hits_by_layer.tolist(),
+        }
 
 
 def simulate_trace(

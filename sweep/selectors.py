@@ -303,7 +303,7 @@ class CacheAwareSelector(_KernelSelector):
         return np.stack(self._by_layer(self._hits, group))
 
     def groups(self) -> dict[str, dict[str, Any]]:
-        return {group: counts_json(self._counts(group)) for group in self.units}
+        return {group: self._counts(group).to_json() for group in self.units}
 
     def _counts(self, group: str) -> GroupCounts:
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
@@ -316,15 +316,6 @@ def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:
         "least": [int(used.min()) for used in layers],
         "most": [int(used.max()) for used in layers],
         "squares": [int((used * used).sum()) for used in layers],
-    }
-
-
-def counts_json(counts: GroupCounts) -> dict[str, Any]:
-    """What a group read, as the journal keeps it."""
-    return {
-        "phases": counts.phases.to_json(),
-        "used_by_layer": counts.used_by_layer.tolist(),
-        "hits_by_layer": counts.hits_by_layer.tolist(),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.simulation import simulate_trace, trace_curve
-from sweep.selectors import counts_json
 
 
 def simulate(
@@ -19,7 +18,7 @@ def simulate(
         scope=payload["scope"],
         start=inputs.get("start"),
     )
-    groups = {name: counts_json(group) for name, group in counts.items()}
+    groups = {name: group.to_json() for name, group in counts.items()}
     if payload["policy"] == "lru":  # one pass more gives the hits of every cache size
         for name in groups:
             groups[name]["hits_by_percent"] = _curve(inputs, name, payload["scope"])
