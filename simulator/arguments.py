@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simulator.errors import SimulatorError
+
+_REAL: tuple[type[Any], ...] = (int, float, np.floating)
 
 
 def whole(name: str, value: object, low: int, high: int | None = None, why: str = "") -> int:
@@ -51,8 +54,8 @@ def scores_of(values: ArrayLike, dims: Sequence[int] = (2,)) -> NDArray[np.float
     return np.ascontiguousarray(scores)
 
 
-def gamma_of(gamma: float) -> float:
+def gamma_of(gamma: Any) -> float:
     """`gamma` as a float; SimulatorError unless it is in (0, 1]."""
-    if not isinstance(gamma, (int, float, np.floating)) or not 0 < gamma <= 1:
+    if not isinstance(gamma, _REAL) or not 0 < gamma <= 1:
         raise SimulatorError(f"gamma is {gamma!r}; it must be above 0 and at most 1")
     return float(gamma)

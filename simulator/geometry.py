@@ -60,18 +60,16 @@ class Geometry:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name not in ("name", "tied_embeddings"):
-                value = getattr(self, field.name)
-                if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                    raise SimulatorError(
-                        f"geometry {self.name!r}: {field.name} is {value!r}; "
-                        "it must be a whole number of at least 1"
-                    )
-        if not isinstance(self.tied_embeddings, bool):
-            raise SimulatorError(
-                f"geometry {self.name!r}: tied_embeddings is {self.tied_embeddings!r}; "
-                "it must be true or false"
-            )
+            value = getattr(self, field.name)
+            if field.name == "tied_embeddings":
+                right, must = isinstance(value, bool), "true or false"
+            elif field.name != "name":
+                right, must = _is_size(value), "a whole number of at least 1"
+            else:
+                continue
+            if not right:
+                what = f"{field.name} is {value!r}"
+                raise SimulatorError(f"geometry {self.name!r}: {what}; it must be {must}")
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -93,7 +91,7 @@ class Geometry:
     def _from_mapping(cls, mapping: Mapping[str, Any]) -> Geometry:
         names = [field.name for field in fields(cls)]
         check_fields("geometry", mapping, names)
-        values = {"name": "custom", **mapping}
+        values: dict[str, Any] = {"name": "custom", **mapping}
         missing = [n for n in names if n not in values and n != "tied_embeddings"]
         if missing:
             raise SimulatorError(f"geometry {values['name']!r} lacks {', '.join(missing)}")
@@ -142,6 +140,10 @@ class Geometry:
         """Bytes of the KV cache of `storage.kv_tokens` tokens."""
         values = 2 * self.layers * self.kv_heads * self.head_dim * storage.kv_tokens
         return values * storage.kv_bits / 8
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 _BUILT_IN = {

@@ -258,7 +258,7 @@ def simulate_plainly(
 
 def next_uses(masks: NDArray[np.bool_]) -> list[list[int]]:
     """For each token, of every unit the first later token that uses it, or NEVER."""
-    following, rows = [NEVER] * masks.shape[1], []
+    following, rows = [NEVER] * masks.shape[1], list[list[int]]()
     for token in range(masks.shape[0] - 1, -1, -1):
         rows.append(list(following))
         for unit in np.flatnonzero(masks[token]):

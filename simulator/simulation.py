@@ -94,7 +94,7 @@ def _layer(
     state = new_state(units, capacity, policy, start) if carry and stateful else None
     whole_stream = carry and not stateful  # offline policies look ahead into later windows
     windows = [None] if whole_stream else list(range(len(trace.lengths)))
-    used, hits = [], []
+    used, hits = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     for window in windows:
         masks = trace.masks(group, layer, window)
         used.append(np.bitwise_count(masks).sum(axis=-1, dtype=np.int64))

@@ -14,6 +14,8 @@ from simulator.footprint import Footprint, allocate, footprint
 from simulator.geometry import Geometry, Storage
 from simulator.phases import PhaseCounts
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
@@ -85,11 +87,11 @@ class _Clock:
     dram_bytes_per_s: float
     overlap: bool
 
-    def __call__(self, flash_bytes: NDArray, dram_bytes: NDArray) -> NDArray:
+    def __call__(self, flash_bytes: Floats, dram_bytes: Floats) -> Floats:
         flash, dram = flash_bytes / self.flash_bytes_per_s, dram_bytes / self.dram_bytes_per_s
         return np.maximum(flash, dram) if self.overlap else flash + dram
 
-    def reads(self, reads: PhaseCounts, unit_bytes: float) -> NDArray:
+    def reads(self, reads: PhaseCounts, unit_bytes: float) -> Floats:
         return self(reads.missed * unit_bytes, reads.used * unit_bytes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Trace:
         }
         return cls(dict(units), layers, lengths, packed)
 
-    def add(self, layer: int, group: str, masks: NDArray, window: int) -> None:
+    def add(self, layer: int, group: str, masks: NDArray[Any], window: int) -> None:
         """Set the masks of one window: bool `[tokens, units]`, or packed uint64."""
         place = self.masks(group, layer, window)
         masks = np.asarray(masks)

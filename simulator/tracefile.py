@@ -52,7 +52,7 @@ class TraceWriter:
         self._file: BinaryIO = self._temporary.open("wb")
         self._file.write(MAGIC + _HEAD.pack(len(text), zlib.crc32(text)) + text)
 
-    def add(self, layer: int, group: str, masks: NDArray, window: int) -> None:
+    def add(self, layer: int, group: str, masks: NDArray[Any], window: int) -> None:
         """Append the masks of one window: bool `[tokens, units]`, or packed uint64."""
         if group not in self.units:
             raise unknown("group of the trace", group, self.units)
@@ -107,6 +107,11 @@ class TraceWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._temporary.rename(self.path)
+
+
+def _block_head(record: bytes) -> tuple[int, int, int, int]:
+    """Group, layer, window and tokens of a block."""
+    return _BLOCK.unpack_from(record)
 
 
 class TraceFile:
@@ -183,7 +188,7 @@ class TraceFile:
         groups, lengths = list(self.units.items()), dict[int, int]()
         while True:
             record = self._read(place, _BLOCK.size + _CRC.size)
-            group, layer, window, tokens = _BLOCK.unpack_from(record)
+            group, layer, window, tokens = _block_head(record)
             place += len(record)
             if group == _END:
                 break

@@ -60,6 +60,8 @@ def find_bar(
         return low, np.int64(0)
     reach_high, above_low, below_high = np.int64(0), False, False
     slope, stride, passes = memory[1], 1.0, 0
+    lower: Int
+    slope: float
     lower, upper = guess - np.int64(memory[2]), guess + np.int64(memory[2]) + 1
     while high - low > 1:
         lower = min(max(lower, low + 1), high - 1)
