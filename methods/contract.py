@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,27 +23,15 @@ from torch import Tensor, nn
 
 from methods.apply import applied
 from methods.base import Method, MethodError
-from methods.density import MLP_SHARE, mlp_density
+from methods.density import COVERS, MLP_SHARE, mlp_density
 from methods.mlp import GatedMLP, gated_mlps
 from methods.registry import create, parameter_names, reachable, summary
 from methods.select import topk
-from methods.training import Lesson, fitted
+from methods.small_model import SMALL_MODELS, lesson, tokens
+from methods.training import fitted
 
-HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY = 24, 48, 2, 61
 SMALL: Mapping[str, Any] = {"width": 16, "tokens": 128, "epochs": 2, "rank": 2, "steps": 3}
 """Values for parameters of that name, so that a method that is trained takes no time here."""
-
-_COVERS = {
-    "input": {"gate", "up"},
-    "intermediate": {"down"},
-    "neuron": {"gate", "up", "down"},
-    "gate-neuron": {"gate", "down"},
-    "up-neuron": {"up", "down"},
-    "up-input": {"up"},
-    "gate-input": {"gate"},
-}
-_OF_INPUTS = ("input", "up-input", "gate-input")
-"""Groups whose units are those of the hidden size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +49,14 @@ class BrokenError(Exception):
 
 def check(name: str, **parameters: Any) -> list[Verdict]:
     """Every rule, tried on the registered method of that name."""
-    subject = Subject(name, {**_small(name), **parameters})
+    subject = subject_of(name, **parameters)
     return [_verdict(rule, subject) for rule in RULES]
 
 
-def _small(name: str) -> dict[str, Any]:
-    return {p: SMALL[p] for p in parameter_names(name) if p in SMALL}
+def subject_of(name: str, *models: Callable[[], nn.Module], **parameters: Any) -> Subject:
+    """The registered method of that name, to be tried on these models or else on small ones."""
+    small = {p: SMALL[p] for p in parameter_names(name) if p in SMALL}
+    return Subject(name, {**small, **parameters}, models or SMALL_MODELS)
 
 
 def _verdict(rule: Rule, subject: Subject) -> Verdict:
@@ -81,11 +72,12 @@ def _verdict(rule: Rule, subject: Subject) -> Verdict:
 
 @dataclass(slots=True)
 class Subject:
-    """The method that is tried."""
+    """The method that is tried, and functions that make the models that it is tried on."""
 
     name: str
     parameters: Mapping[str, Any]
-    _arrays: dict[bool, dict[str, NDArray[Any]]] = field(default_factory=dict)
+    models: tuple[Callable[[], nn.Module], ...]
+    _arrays: dict[int, dict[str, NDArray[Any]]] = field(default_factory=dict)
 
     def make(self, density: float | None = None) -> Method:
         """The method at a density, by default in the middle of what it reaches."""
@@ -94,12 +86,12 @@ class Subject:
         return create(self.name, density, **self.parameters)
 
     @contextmanager
-    def ready(self, fused: bool = False) -> Iterator[tuple[nn.Module, Method]]:
-        """A small model and the method, trained if it has to be."""
-        model, method = small_model(fused), self.make()
-        if method.trained and fused not in self._arrays:
-            self._arrays[fused] = method.train(model, lesson())[1]
-        with torch.no_grad(), fitted(model, method, self._arrays.get(fused)) as ready:
+    def ready(self, number: int = 0) -> Iterator[tuple[nn.Module, Method]]:
+        """The model of that number, made anew, and the method, trained if it has to be."""
+        model, method = self.models[number](), self.make()
+        if method.trained and number not in self._arrays:
+            self._arrays[number] = method.train(model, lesson())[1]
+        with torch.no_grad(), fitted(model, method, self._arrays.get(number)) as ready:
             yield model, ready
 
 
@@ -111,10 +103,10 @@ def it_says_what_it_is(subject: Subject) -> None:
     if len(summary(subject.name)) < 20:
         raise BrokenError("the first line of its docstring should say what it leaves out")
     groups = subject.make().groups
-    unknown = [group for group in groups if group not in _COVERS]
+    unknown = [group for group in groups if group not in COVERS]
     if unknown:
-        raise BrokenError(f"group {unknown[0]!r} is none of {', '.join(_COVERS)}")
-    covered = [matrix for group in groups for matrix in sorted(_COVERS[group])]
+        raise BrokenError(f"group {unknown[0]!r} is none of {', '.join(COVERS)}")
+    covered = [matrix for group in groups for matrix in sorted(COVERS[group][0])]
     twice = sorted({matrix for matrix in covered if covered.count(matrix) > 1})
     if twice:
         raise BrokenError(f"groups {', '.join(groups)} prune {twice[0]} twice")
@@ -127,6 +119,8 @@ def its_parameters_make_it_again(subject: Subject) -> None:
     if create(subject.name, method.density, **parameters) != method:
         raise BrokenError(f"{parameters} make another method")
     hash(method)
+    if pickle.loads(pickle.dumps(method)) != method:
+        raise BrokenError("it is another method after pickling, so in another process")
     try:
         method.density = 1.0  # type: ignore[misc]
     except dataclasses.FrozenInstanceError:
@@ -164,9 +158,10 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
     """It asks once for each group, in order, with scores that are finite and not negative."""
     with subject.ready() as (model, method):
         calls: list[tuple[str, float]] = []
+        view = gated_mlps(model)[0]
 
         def watch(group: str, scores: Tensor, density: float) -> Tensor:
-            units = HIDDEN if group in _OF_INPUTS else INTERMEDIATE
+            units = _units(view, group)
             if tuple(scores.shape) != (1, 5, units):
                 raise BrokenError(
                     f"scores of {group} are {tuple(scores.shape)}, not [1, 5, {units}]"
@@ -176,45 +171,59 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
             calls.append((group, density))
             return torch.ones_like(scores)
 
-        out = method.forward(gated_mlps(model)[0], tokens(5), watch)
+        out = method.forward(view, tokens(5, view.hidden), watch)
     if calls != list(method.group_densities().items()):
         raise BrokenError(f"it asks {calls}; its groups are {method.group_densities()}")
-    if tuple(out.shape) != (1, 5, HIDDEN):
-        raise BrokenError(f"forward returns {tuple(out.shape)}, not [1, 5, {HIDDEN}]")
+    if tuple(out.shape) != (1, 5, view.hidden):
+        raise BrokenError(f"forward returns {tuple(out.shape)}, not [1, 5, {view.hidden}]")
 
 
 def with_all_kept_it_is_dense(subject: Subject) -> None:
     """With every unit kept it is the dense MLP, separate or fused, with biases."""
-    for fused in (False, True):
-        with subject.ready(fused) as (model, method):
+    for number in range(len(subject.models)):
+        with subject.ready(number) as (model, method):
             for view in gated_mlps(model):
-                got = method.forward(view, tokens(4), _all_kept)
-                _same(got, view.module(tokens(4)), f"layer {view.layer}, fused {fused}")
+                x = tokens(4, view.hidden)
+                what = f"layer {view.layer}, {type(view.module).__name__}"
+                _same(method.forward(view, x, _all_kept), view.module(x), what)
 
 
 def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
     """Weights of units that the mask leaves out change nothing."""
-    for fused in (False, True):
-        with subject.ready(fused) as (model, method):
+    for number in range(len(subject.models)):
+        with subject.ready(number) as (model, method):
             view = gated_mlps(model)[1]
-            expected = method.forward(view, tokens(1), _every_third)
+            x = tokens(1, view.hidden)
+            expected = method.forward(view, x, _every_third)
             for group in method.groups:
-                units = HIDDEN if group in _OF_INPUTS else INTERMEDIATE
-                _overwrite(view, group, torch.arange(units) % 3 != 0)
-            got = method.forward(view, tokens(1), _every_third)
+                _overwrite(view, group, torch.arange(_units(view, group)) % 3 != 0)
+            got = method.forward(view, x, _every_third)
             _same(got, expected, "after other weights were put into units that are left out")
+
+
+def it_reads_what_it_keeps(subject: Subject) -> None:
+    """Weights of units that the mask keeps are read, of each of its groups."""
+    for number, group in product(range(len(subject.models)), subject.make().groups):
+        with subject.ready(number) as (model, method):
+            view = gated_mlps(model)[1]
+            x = tokens(1, view.hidden)
+            before = method.forward(view, x, _every_third)
+            _overwrite(view, group, torch.arange(_units(view, group)) % 3 == 0)
+            if torch.allclose(method.forward(view, x, _every_third), before, atol=1e-2):
+                raise BrokenError(f"other weights in the units of {group} change nothing")
 
 
 def tokens_do_not_meet(subject: Subject) -> None:
     """A token's output is the same alone as among others."""
     with subject.ready() as (model, method):
         view = gated_mlps(model)[0]
+        x = tokens(6, view.hidden)
 
         def chosen(group: str, scores: Tensor, density: float) -> Tensor:
             return topk(0, group, scores, density)
 
-        together = method.forward(view, tokens(6), chosen)
-        alone = [method.forward(view, tokens(6)[:, i : i + 1], chosen) for i in range(6)]
+        together = method.forward(view, x, chosen)
+        alone = [method.forward(view, x[:, i : i + 1], chosen) for i in range(6)]
         _same(together, torch.cat(alone, dim=1), "tokens one by one")
 
 
@@ -222,7 +231,7 @@ def it_keeps_the_type(subject: Subject) -> None:
     """It works in bfloat16 and returns what it was given."""
     with subject.ready() as (model, method):
         view = gated_mlps(model.to(torch.bfloat16))[0]
-        out = method.forward(view, tokens(3).to(torch.bfloat16), _all_kept)
+        out = method.forward(view, tokens(3, view.hidden).to(torch.bfloat16), _all_kept)
     if out.dtype != torch.bfloat16:
         raise BrokenError(f"it returns {out.dtype}")
 
@@ -246,7 +255,7 @@ def training_gives_the_same_twice(subject: Subject) -> None:
     method = subject.make()
     if not method.trained:
         return
-    model = small_model()
+    model = subject.models[0]()
     before = copy.deepcopy(model.state_dict())
     first, second = (method.train(model, lesson())[1] for _ in range(2))
     other = [name for name in first if not np.array_equal(first[name], second[name])]
@@ -257,19 +266,27 @@ def training_gives_the_same_twice(subject: Subject) -> None:
         raise BrokenError("it changed the model")
 
 
-RULES: tuple[Rule, ...] = (
-    it_says_what_it_is,
-    its_parameters_make_it_again,
-    its_reach_is_kept,
-    its_groups_make_its_density,
+ON_MODELS: tuple[Rule, ...] = (
     it_asks_once_for_each_group,
     with_all_kept_it_is_dense,
     it_does_not_read_what_it_leaves_out,
+    it_reads_what_it_keeps,
     tokens_do_not_meet,
     it_keeps_the_type,
     it_leaves_the_model_as_it_was,
     training_gives_the_same_twice,
 )
+RULES: tuple[Rule, ...] = (
+    it_says_what_it_is,
+    its_parameters_make_it_again,
+    its_reach_is_kept,
+    its_groups_make_its_density,
+    *ON_MODELS,
+)
+
+
+def _units(view: GatedMLP, group: str) -> int:
+    return view.hidden if COVERS[group][1] == "hidden" else view.intermediate
 
 
 def _all_kept(group: str, scores: Tensor, density: float) -> Tensor:
@@ -295,72 +312,6 @@ def _overwrite(view: GatedMLP, group: str, units: Tensor) -> None:
     else:
         gate, up = module.gate_proj.weight.data, module.up_proj.weight.data
     for name, weight in (("gate", gate), ("up", up), ("down", module.down_proj.weight.data)):
-        if name in _COVERS[group]:
-            by_column = group in _OF_INPUTS or name == "down"
+        if name in COVERS[group][0]:
+            by_column = COVERS[group][1] == "hidden" or name == "down"
             weight[(slice(None), units) if by_column else units] = 7.5
-
-
-def tokens(count: int) -> Tensor:
-    """Inputs of an MLP [1, count, HIDDEN]."""
-    return torch.linspace(-2, 2, count * HIDDEN).mul(7).sin().reshape(1, count, HIDDEN)
-
-
-def lesson() -> Lesson:
-    """A small lesson without words."""
-    windows = np.random.default_rng(0).integers(0, VOCABULARY, (6, 32))
-    return Lesson(windows, seed=1, log=lambda text: None)
-
-
-def small_model(fused: bool = False) -> nn.Module:
-    """A language model without attention whose MLPs have biases: the same every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _Model(fused).eval().requires_grad_(False)
-
-
-class _MLP(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(HIDDEN, INTERMEDIATE)
-        self.up_proj = nn.Linear(HIDDEN, INTERMEDIATE)
-        self.down_proj = nn.Linear(INTERMEDIATE, HIDDEN)
-        self.act_fn = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
-
-
-class _FusedMLP(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate_up_proj = nn.Linear(HIDDEN, 2 * INTERMEDIATE)
-        self.down_proj = nn.Linear(INTERMEDIATE, HIDDEN)
-        self.activation_fn = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(self.activation_fn(gate) * up)
-
-
-class _Layer(nn.Module):
-    def __init__(self, fused: bool) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(HIDDEN)
-        self.mlp = _FusedMLP() if fused else _MLP()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mlp(self.norm(x))
-
-
-class _Model(nn.Module):
-    def __init__(self, fused: bool) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, HIDDEN)
-        self.layers = nn.ModuleList(_Layer(fused) for _ in range(LAYERS))
-        self.head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
-
-    def forward(self, input_ids: Tensor) -> SimpleNamespace:
-        x = self.embedding(input_ids)
-        for layer in self.layers:
-            x = layer(x)
-        return SimpleNamespace(logits=self.head(x))

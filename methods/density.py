@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-MLP_SHARE: Mapping[str, float] = {
-    "input": 2 / 3,
-    "intermediate": 1 / 3,
-    "neuron": 1.0,
-    "gate-neuron": 2 / 3,
-    "up-neuron": 2 / 3,
-    "up-input": 1 / 3,
-    "gate-input": 1 / 3,
+COVERS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "input": (("up", "gate"), "hidden"),
+    "intermediate": (("down",), "intermediate"),
+    "neuron": (("up", "gate", "down"), "intermediate"),
+    "gate-neuron": (("gate", "down"), "intermediate"),
+    "up-neuron": (("up", "down"), "intermediate"),
+    "up-input": (("up",), "hidden"),
+    "gate-input": (("gate",), "hidden"),
 }
+"""For each weight group the MLP matrices that it covers, and the size that its units run over: the
+hidden one (a column of W_up and W_gate) or the intermediate one (SEMANTICS 1)."""
+
+MLP_SHARE: Mapping[str, float] = {group: len(of) / 3 for group, (of, _) in COVERS.items()}
 """Share of the MLP's weights that lies in each group (up, gate and down are equally large)."""
 
 

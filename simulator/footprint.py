@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from simulator.errors import SimulatorError, check_number, unknown
 from simulator.geometry import Geometry, Storage
 
-# Per weight group: the MLP matrices it covers, and whether its units run over the hidden size
-# (a column of W_up and W_gate) or over the intermediate size (SEMANTICS 1).
-_COVERS = {
+COVERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "input": (("up", "gate"), "hidden"),
     "intermediate": (("down",), "intermediate"),
     "neuron": (("up", "gate", "down"), "intermediate"),
@@ -20,7 +18,9 @@ _COVERS = {
     "up-input": (("up",), "hidden"),
     "gate-input": (("gate",), "hidden"),
 }
-GROUPS = tuple(_COVERS)
+"""For each weight group the MLP matrices that it covers, and the size that its units run over: the
+hidden one (a column of W_up and W_gate) or the intermediate one (SEMANTICS 1)."""
+GROUPS = tuple(COVERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def footprint(
     check_number("footprint", "overhead_bytes", overhead_bytes, 0, strict=False)
     storage, groups = storage or Storage(), list(groups)
     sizes = {group: _group_size(geometry, group, storage) for group in groups}
-    covered = [matrix for group in groups for matrix in _COVERS[group][0]]
+    covered = [matrix for group in groups for matrix in COVERS[group][0]]
     if len(covered) != len(set(covered)):
         raise SimulatorError(f"groups {', '.join(groups)} prune the same matrix twice")
     dense_mlp = storage.mlp_share * (3 - len(covered)) * geometry.hidden * geometry.intermediate
@@ -93,9 +93,9 @@ def footprint(
 
 
 def _group_size(geometry: Geometry, group: str, storage: Storage) -> GroupSize:
-    if group not in _COVERS:
-        raise unknown("weight group", group, _COVERS)
-    matrices, runs_over = _COVERS[group]
+    if group not in COVERS:
+        raise unknown("weight group", group, COVERS)
+    matrices, runs_over = COVERS[group]
     units = getattr(geometry, runs_over)
     across = geometry.intermediate if runs_over == "hidden" else geometry.hidden
     return GroupSize(units, len(matrices) * across * storage.bytes_per_weight, geometry.layers)
