@@ -14,9 +14,11 @@ from rich.text import Text
 from sweep.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from methods.contract import Verdict as MethodVerdict
     from reports.findings.decisions import Decision
+    from simulator.verdicts import Verdict as PolicyVerdict
     from sweep.traces import HitRate
 
 
@@ -69,23 +71,29 @@ def _known(figure: str) -> str:
 
 
 def method_checks(file: Path) -> tuple[Table, bool]:
-    """Each rule of the contract for each method of a plug-in, and whether all are kept."""
+    """Each rule of its contract for each method and policy of a plug-in, and whether all hold."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    kept = True
+    for name, verdict in _verdicts(file):
+        kept = kept and verdict.passed
+        mark = Text("pass", "green") if verdict.passed else Text("FAIL", "red")
+        rule = f"{verdict.rule}: {verdict.reason}" if verdict.reason else verdict.rule
+        table.add_row(Text(name), mark, Text(rule))
+    return table, kept
+
+
+def _verdicts(file: Path) -> Iterator[tuple[str, MethodVerdict | PolicyVerdict]]:
     from sweep import plugins
 
     loaded = plugins.load(file)
-    if not loaded.methods:
-        raise InputError(f"plug-in {file} registers no method")
-    from methods.contract import check  # imports torch
+    if loaded.methods:
+        from methods.contract import check as check_method  # imports torch
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    kept = True
-    for name in loaded.methods:
-        for verdict in check(name):
-            kept = kept and verdict.passed
-            mark = Text("pass", "green") if verdict.passed else Text("FAIL", "red")
-            rule = f"{verdict.rule}: {verdict.reason}" if verdict.reason else verdict.rule
-            table.add_row(Text(name), mark, Text(rule))
-    return table, kept
+        yield from ((name, verdict) for name in loaded.methods for verdict in check_method(name))
+    if loaded.policies:
+        from simulator.contract import check as check_policy  # imports numba
+
+        yield from ((name, verdict) for name in loaded.policies for verdict in check_policy(name))
 
 
 def listing(kind: str, file: Path) -> Table:
@@ -109,9 +117,13 @@ def _methods(file: Path) -> list[tuple[str, str]]:
     return rows + [(n, f"{m} with gamma {gamma:g}") for n, (m, gamma) in ALIASES.items()]
 
 
-def _policies(_file: Path) -> list[tuple[str, str]]:
+def _policies(file: Path) -> list[tuple[str, str]]:
+    """Built-in policies and those of the file's plug-ins."""
     from simulator.policies import POLICIES, policy_summary
+    from sweep.spec.file import load
 
+    with contextlib.suppress(InputError):  # a file with faults hides no built-in policy
+        load(file)
     return [(name, policy_summary(name)) for name in POLICIES]
 
 

@@ -60,9 +60,9 @@ def validate(
 
 @tools.command("check-method")
 def check_method(
-    file: Annotated[Path, typer.Argument(help="A file of your own that registers methods.")],
+    file: Annotated[Path, typer.Argument(help="A file of your own with methods or policies.")],
 ) -> None:
-    """Try every rule that a method must keep on the methods of a plug-in."""
+    """Try every rule that a method or a policy must keep on those of a plug-in."""
     from sweep.cli.tables import method_checks
 
     table, kept = method_checks(file)

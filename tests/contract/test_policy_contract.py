@@ -1,14 +1,15 @@
-"""What every cache policy keeps when whole traces go through it."""
+"""What every cache policy keeps: the rules of `simulator.contract`, and whole traces."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulator import POLICIES, Trace, policies, simulate_trace
+from simulator import POLICIES, Policy, Trace, contract, policies, register, simulate_trace
 from simulator.errors import SimulatorError
 
 UNITS = {"input": 20, "intermediate": 70}
@@ -17,6 +18,114 @@ LAYERS = 2
 SLOTS = ({"input": 0, "intermediate": 0}, {"input": 7, "intermediate": 30}, dict(UNITS))
 
 Masks = dict[tuple[str, int, int], NDArray[np.bool_]]
+
+
+@pytest.mark.parametrize("rule", contract.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_keeps_every_rule(policy: str, rule: contract.Rule) -> None:
+    rule(policy)
+
+
+class Oldest(Policy):
+    """Evicts what was admitted first: a policy that keeps the rules."""
+
+    name = "oldest"
+
+    def __init__(self, units: int, start: Sequence[int] | None) -> None:
+        super().__init__(units, start)
+        self.admitted = [-1] * units
+
+    def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
+        kept = super().retain(cached, used, capacity)
+        for unit in sorted(kept - cached):
+            self.admitted[unit] = max(self.admitted) + 1
+        return kept
+
+    def worth(self, unit: int) -> tuple[int, int]:
+        return self.admitted[unit], -unit
+
+
+class Quiet(Oldest):
+    __doc__ = None
+
+
+class Greedy(Oldest):
+    """Keeps more units than fit."""
+
+    def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
+        return cached | used
+
+
+class Foreign(Oldest):
+    """Caches units that nobody asked for."""
+
+    def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
+        return set(range(capacity))
+
+
+class Forgetful(Oldest):
+    """Evicts everything but what it had not."""
+
+    def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
+        return set(sorted(used - cached)[:capacity])
+
+
+class Tied(Oldest):
+    """Leaves ties to chance."""
+
+    def worth(self, unit: int) -> tuple[int, int]:
+        return self.admitted[unit], 0
+
+
+class Shared(Oldest):
+    """Has one memory for all caches."""
+
+    memory: ClassVar[list[int]] = [0] * contract.UNITS
+
+    def observe(self, token: int, used: Sequence[int]) -> None:
+        for unit in used:
+            self.memory[unit] = token
+
+    def worth(self, unit: int) -> tuple[int, int]:
+        return self.memory[unit], -unit
+
+
+class Prophet(policies.Belady):
+    """Knows the future and does not say so."""
+
+    offline = False
+
+
+class Needless(Oldest):
+    """Says that it works without a start."""
+
+    def __init__(self, units: int, start: Sequence[int] | None) -> None:
+        if start is None:
+            raise SimulatorError("it needs a start")
+        super().__init__(units, start)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules"),
+    [
+        (Oldest, []),
+        (Quiet, [contract.it_says_what_it_evicts]),
+        (Greedy, [contract.it_keeps_within_its_slots]),
+        (Foreign, [contract.it_keeps_only_what_was_there, contract.a_first_use_is_a_miss]),
+        (Forgetful, [contract.it_evicts_nothing_in_use]),
+        (Tied, [contract.no_two_units_are_worth_the_same]),
+        (Shared, [contract.it_starts_afresh, contract.caches_do_not_meet]),
+        (Needless, [contract.it_needs_a_start_or_works_without]),
+        (Prophet, [contract.it_is_simulated_as_it_is_written]),
+    ],
+)
+def test_a_policy_that_breaks_a_rule_is_caught(
+    kind: type[Policy], rules: list[contract.Rule]
+) -> None:
+    register(type(kind.__name__, (kind,), {"name": "tried", "__doc__": kind.__doc__}))
+    broken = {verdict.rule for verdict in contract.check("tried") if not verdict.passed}
+    assert {(rule.__doc__ or "").rstrip(".") for rule in rules} <= broken
+    assert rules or not broken
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +232,6 @@ def test_a_window_does_not_depend_on_the_others(
         for group, counts in simulate_trace(alone, policy, SLOTS[1], start=start).items():
             hits[group] += int(counts.hits_by_layer.sum())
     assert {group: counts.phases.hits_total for group, counts in together.items()} == hits
-
-
-def test_no_policy_beats_the_optimum(trace: Trace, start: dict[str, NDArray[np.int64]]) -> None:
-    found = {p: simulate_trace(trace, p, SLOTS[1], start=start) for p in POLICIES}
-    for group in UNITS:
-        hits = {policy: counts[group].phases.hits_total for policy, counts in found.items()}
-        assert hits["min"] == max(hits.values())
-        assert hits["none"] == 0
 
 
 def test_slots_and_starts_must_fit_the_trace(trace: Trace) -> None:

@@ -84,6 +84,43 @@ def test_a_kernel_policy_written_as_a_plugin_gives_the_same(registry: None) -> N
     np.testing.assert_array_equal(plain, simulator.simulate(masks, 20, "lfu"))
 
 
+PATIENT = """
+import simulator
+from simulator.policies import Belady
+
+
+@simulator.register
+class Patient(Belady):
+    '''Evicts the nearest next use, which is the worst there is.'''
+
+    name = "patient"
+
+    def worth(self, unit):
+        return self.next_use[unit], -unit
+"""
+
+
+def test_one_that_knows_the_future_is_offline_from_then_on(registry: None, tmp_path: Path) -> None:
+    assert set(simulator.OFFLINE) == {"belady", "min"}
+    path = tmp_path / "patient.py"
+    path.write_text(PATIENT, encoding="utf-8")
+    simulator.load_policies(path)
+    assert set(simulator.OFFLINE) == {"belady", "min", "patient"} == policies.offline_policies()
+    assert policies.policy_summary("patient") == POLICIES["patient"]
+    assert POLICIES["patient"].startswith("Evicts the nearest next use")
+    with pytest.raises(SimulatorError, match="'patient' knows the future"):
+        simulator.new_state(9, 3, "patient")
+    with pytest.raises(SimulatorError, match="policy for cache-aware selection 'patient'"):
+        simulator.cache_aware(np.ones((2, 9), np.float32), 3, 3, 0.5, "patient")
+
+
+def test_a_line_about_each_policy_that_is_no_code() -> None:
+    for name in POLICIES:
+        kind = policies.policy_class(name)
+        assert kind.description == ""
+        assert (kind.__doc__ or "").startswith(policies.policy_summary(name))
+
+
 def test_names_cannot_be_taken_twice(registry: None) -> None:
     class Other(Policy):
         name = "lru"

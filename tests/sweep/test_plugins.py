@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 
 import methods
 from methods import contract, registry
+from simulator import contract as policy_contract
 from sweep import plugins
 from sweep.errors import InputError
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
 from sweep.plan.planner import plan
+from sweep.search.series import is_bound
 from sweep.spec import file as spec
 from sweep.tasks import run as tasks
 
@@ -49,6 +51,16 @@ class Youngest(simulator.policies.NoCache):
     """Keeps nothing, under another name."""
     name = "youngest"
     description = "nothing at all"
+'''
+SEER = '''
+import simulator
+from simulator.policies import Min
+
+@simulator.register
+class Seer(Min):
+    """Keeps what is used next, knowing all masks."""
+    name = "seer"
+    offline = True
 '''
 
 
@@ -130,6 +142,20 @@ def test_the_command_says_pass_or_fail(folder: Path) -> None:
     assert bad.stdout.count("FAIL") == 2
 
 
+def test_the_command_tries_policies_too(tmp_path: Path) -> None:
+    from sweep.cli.app import app
+
+    path = tmp_path / "my_policy.py"
+    path.write_text(SEER, encoding="utf-8")
+    good = CliRunner().invoke(app, ["check-method", str(path)])
+    assert good.exit_code == 0, good.stdout
+    assert good.stdout.count("pass") == len(policy_contract.RULES)
+    path.write_text(SEER.replace("offline = True", "offline = False"), encoding="utf-8")
+    bad = CliRunner().invoke(app, ["check-method", str(path)])
+    assert bad.exit_code == 1
+    assert "FAIL" in bad.stdout
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -168,6 +194,19 @@ def test_a_policy_is_one_too() -> None:
     assert plugins.install("youngest.py", POLICY).policies == ("youngest",)
     assert plugins.where("youngest", "policies")["plugin_source"] == POLICY
     assert plugins.where("youngest") == {}
+
+
+def test_a_policy_that_knows_the_future_is_a_bound(
+    folder: Path, tiny_llama: Path, tiny_text_file: Path
+) -> None:
+    """So that a search never names one as what to run."""
+    (folder / "seer.py").write_text(SEER, encoding="utf-8")
+    path = sweep_file(folder, tiny_llama, tiny_text_file)
+    text = path.read_text(encoding="utf-8").replace("[my_method.py]", "[my_method.py, seer.py]")
+    path.write_text(text.replace("gamma: 0.5", "policies: [seer, lru]"), encoding="utf-8")
+    points, _ = points_of(path)
+    bound = {(point.policy, is_bound(point)) for point in points}
+    assert {("seer", True), ("lru", False)} <= bound
 
 
 def points_of(path: Path) -> tuple[Any, Materials]:
