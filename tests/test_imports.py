@@ -65,6 +65,9 @@ HOMES = {
 }
 """Libraries that only these folders and files import."""
 
+PASSED_ON = ("footprint", "throughput")
+"""Names of functions that hide the modules of that name."""
+
 LIGHT = ("sweep.spec.file", "sweep.plan.grid", "sweep.errors", "sweep.keys", "methods", "simulator")
 HEAVY = ("torch", "ray", "transformers", "numba", "pandas", "pyarrow", "optuna", "lm_eval")
 
@@ -144,6 +147,24 @@ def test_planning_needs_nothing_heavy(module):
     )
     assert done.stderr == ""
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("folder", ["methods", "simulator"])
+def test_what_computes_imports_the_modules_that_it_uses(folder):
+    """Not through the package: its door passes on names, and what is behind them is not seen."""
+    through_the_door = [
+        (path.relative_to(ROOT).as_posix(), alias.name)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.name == folder
+        or (
+            getattr(node, "module", "") == folder
+            and (alias.name in PASSED_ON or not (ROOT / folder / f"{alias.name}.py").is_file())
+        )
+    ]
+    assert through_the_door == []
 
 
 # -- rooms of reports ------------------------------------------------------------------------
