@@ -371,7 +371,7 @@ def test_a_plan_says_points_tasks_and_reasons(call: Call, tmp_path: Path) -> Non
     ("kind", "parts"),
     [
         ("methods", ("dense", "dip-ca", "Dynamic Input Pruning")),
-        ("policies", ("belady", "static", "evicts")),
+        ("policies", ("belady", "static", "Evicts")),
         ("devices", ("apple-a18", "Flash 1 GB/s")),
         ("models", ("phi-3-medium", "7.40 GB at 4 bit")),
         ("sweeps", ("s",)),
