@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -112,6 +114,51 @@ def test_files_that_pages_name_exist() -> None:
     ]
     assert len(named) > 10
     assert [(page, path) for page, path in named if not (ROOT / path).exists()] == []
+
+
+def rows_of(path: Path) -> Iterator[list[str]]:
+    """The cells of every row of a page's tables, as text."""
+    cells: list[str] = []
+    for token, inline in pairwise(tokens(path)):
+        if token.type == "tr_open":
+            cells = []
+        elif token.type == "td_open":
+            cells.append(inline.content)
+        elif token.type == "tr_close" and cells:
+            yield cells
+
+
+def defined_in(path: Path) -> set[str]:
+    """Names that a file defines, those inside a class as `Class.name`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    inside = {f"{c.name}.{name}" for c in classes for name in _bound_by(c.body)}
+    return set(_bound_by(tree.body)) | inside
+
+
+def _bound_by(body: Sequence[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_what_the_architecture_names_is_in_its_file() -> None:
+    """`Driver._again` of a row, and `load` in `sweep/spec/file.py` of a sentence, are there."""
+    page = ROOT / "docs" / "architecture.md"
+    named = [
+        (file.strip("`"), name)
+        for _, file, *names in (row for row in rows_of(page) if len(row) == 3)
+        for name in re.findall(r"`([^`]+)`", names[0])
+    ]
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    told = re.findall(r"`([\w.]+)` (?:in |\()`([\w/]+\.py)`", text)
+    named += [(file, name) for name, file in told]
+    assert len(named) > 50
+    known = {file: defined_in(ROOT / file) for file, _ in named if (ROOT / file).exists()}
+    assert [(f, name) for f, name in named if name not in known.get(f, ())] == []
 
 
 def citations() -> Iterator[tuple[str, str]]:
