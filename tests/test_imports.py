@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ HOMES = {
         "sweep/downstream/requests.py",
         "sweep/tasks/run.py",
         "sweep/downstream/harness.py",
+        "sweep/contracts/selectors.py",
     ),
     "peft": ("methods/",),
     "numba": ("simulator/",),
@@ -137,6 +139,19 @@ def test_a_library_of_one_file(library, home):
 def test_a_library_of_few_places(library, homes):
     users = [file for file, name in all_imports() if name == library]
     assert [file for file in users if not file.startswith(homes)] == []
+
+
+def test_contracts_stand_at_the_roof():
+    """They may import every room, so only the command line may import them."""
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for path in files()
+        if re.search(
+            r"(from|import) sweep\.contracts|from sweep import .*\bcontracts\b", path.read_text()
+        )
+    ]
+    assert users
+    assert [f for f in users if not f.startswith(("sweep/contracts/", "sweep/cli/"))] == []
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -148,7 +148,7 @@ import numpy as np
 from sweep.files import atomic as safefile
 from sweep.store import gc as tidy
 from sweep.store.store import Store
-from tests.contract.test_store_contract import record
+from sweep.contracts.store_trial import example as record
 
 def die(self, target):
     os.kill(os.getpid(), signal.SIGKILL)

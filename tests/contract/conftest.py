@@ -1,4 +1,4 @@
-"""One small Ray cluster for the contract suites, whose workers do the tasks of `tasks.py`."""
+"""One small Ray cluster for the contract suites, whose workers do `sweep.contracts.deeds`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ray_of_two() -> Iterator[None]:
         patch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
         import ray
 
-        hook = {"worker_process_setup_hook": "tests.contract.tasks.install"}
+        hook = {"worker_process_setup_hook": "sweep.contracts.deeds.install"}
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         ray.init(address="local", num_cpus=2, runtime_env=hook, **quiet)
         try:

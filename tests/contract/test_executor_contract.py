@@ -1,163 +1,178 @@
-"""What every executor keeps: each task once, failures as records, hand-overs by handle."""
+"""Every executor keeps the rules of `sweep.contracts.executors`; and workers that are lost."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
 import pytest
 
-from sweep.execution.executor import Executor, InProcessExecutor, Outcome
-from sweep.execution.ray_executor import RETRIES, RayExecutor
+from sweep.contracts import executors
+from sweep.contracts.executors import Trial, trial
+from sweep.contracts.rules import ContractError, Rule
+from sweep.execution.executor import RETRIES, Executor, Handle, InProcessExecutor, Outcome
+from sweep.execution.ray_executor import RayExecutor
 from sweep.execution.resources import Resources
-from sweep.tasks import run as sweep_tasks
+from sweep.tasks import run as tasks
 from sweep.tasks.run import Task
-from tests.contract import tasks
 
-ONE = Resources(cpus=1)
+EXECUTORS = {"in process": InProcessExecutor, "ray": RayExecutor}
 
 
-@pytest.fixture(params=["in process", "ray"])
-def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
-    monkeypatch.setattr(sweep_tasks, "_function", sweep_tasks._function)
-    tasks.install()
-    if request.param == "ray":
+@pytest.mark.parametrize("rule", executors.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("where", EXECUTORS)
+def test_every_executor_keeps_every_rule(
+    where: str, rule: Rule[executors.Factory], request: pytest.FixtureRequest
+) -> None:
+    if where == "ray":
         request.getfixturevalue("ray_of_two")
-    made = RayExecutor() if request.param == "ray" else InProcessExecutor()
-    yield made
-    made.close()
+    rule(EXECUTORS[where])
+
+
+# -- rules tell ------------------------------------------------------------------------------
+
+
+class Blind(InProcessExecutor):
+    """Has no CPU that it knows of."""
+
+    def resources(self) -> Resources:
+        return Resources(cpus=0)
+
+
+class Eager(InProcessExecutor):
+    """Runs a task when it is submitted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: deque[Outcome] = deque()
+
+    def submit(self, task: Task, needs: Resources, inputs: tuple[Handle, ...]) -> None:
+        self.ended.append(Outcome(*tasks.run(task, inputs, needs.device)))
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        return [self.ended.popleft()] if self.ended else []
+
+
+class Twice(InProcessExecutor):
+    """Brings each task back twice."""
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        return super().wait(timeout) * 2
+
+
+class Stubborn(InProcessExecutor):
+    """Tries a task that failed again."""
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        first = self._waiting[0] if self._waiting else None
+        outcomes = super().wait(timeout)
+        if first and outcomes[0].record.status == "failed":
+            self._waiting.appendleft(first)
+            return super().wait(timeout)
+        return outcomes
+
+
+class Raising(InProcessExecutor):
+    """Raises what a task raised."""
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        outcomes = super().wait(timeout)
+        for outcome in outcomes:
+            if outcome.record.error:
+                raise RuntimeError(outcome.record.error)
+        return outcomes
+
+
+class Sorting(InProcessExecutor):
+    """Gives inputs in another order."""
+
+    def submit(self, task: Task, needs: Resources, inputs: tuple[Handle, ...]) -> None:
+        super().submit(task, needs, inputs[::-1])
+
+
+class Losing(InProcessExecutor):
+    """Keeps nothing of what a task hands over."""
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        return [Outcome(outcome.record, None) for outcome in super().wait(timeout)]
+
+
+class Lingering(InProcessExecutor):
+    """Goes on after it was closed."""
+
+    def close(self) -> None:
+        pass
+
+
+BROKEN = {
+    Blind: (executors.it_says_where_and_what_it_has, "it has 0 CPUs"),
+    Eager: (executors.submit_does_not_wait, "waited in vain"),
+    Twice: (executors.each_task_comes_back_once, "came back"),
+    Stubborn: (executors.a_failure_is_a_record, r"is \[2\], not \[1\]"),
+    Raising: (executors.a_failure_is_a_record, "RuntimeError: ValueError: this task fails"),
+    Sorting: (executors.inputs_keep_their_order, "'weights': 3"),
+    Losing: (executors.hand_overs_go_by_handle, "second failed: TypeError"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
+def test_an_executor_that_breaks_a_rule_is_told(
+    kind: Callable[[], Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.contracts.deeds.MEETING_SECONDS", 0.2)
+    rule, how = BROKEN[kind]
+    with pytest.raises(ContractError, match=how) as caught:
+        rule(kind)
+    assert str(caught.value).startswith(str(rule.__doc__).strip().rstrip("."))
+
+
+def test_an_executor_that_goes_on_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(ContractError, match=r"After `close`.*: what comes back is"):
+        executors.close_drops_what_has_not_ended(Lingering)
+
+
+# -- workers that are lost, and time -----------------------------------------------------------
 
 
 @pytest.fixture
-def on_ray(ray_of_two: None) -> Iterator[RayExecutor]:
-    made = RayExecutor()
-    yield made
-    made.close()
+def on_ray(ray_of_two: None) -> Iterator[Trial]:
+    with trial(RayExecutor) as on:
+        yield on
 
 
-def ended(executor: Executor, count: int, seconds: float = 60) -> list[Outcome]:
-    """The next outcomes, waited for."""
-    until, found = time.monotonic() + seconds, []
-    while len(found) < count and time.monotonic() < until:
-        found += executor.wait(0.5)
-    return found
+def test_the_timeout_of_wait_is_kept(on_ray: Trial) -> None:
+    on_ray.submit(on_ray.task("slow", seconds=3.0))
+    assert on_ray.executor.wait(0.05) == []
+    assert len(on_ray.ended(1)) == 1
 
 
-def done(executor: Executor, task: Task, *inputs: object) -> Outcome:
-    executor.submit(task, ONE, inputs)
-    (outcome,) = ended(executor, 1)
-    return outcome
-
-
-def test_there_is_a_cpu(executor: Executor) -> None:
-    assert executor.resources().cpus >= 1
-    assert executor.where
-
-
-def test_nothing_submitted_is_nothing_to_wait_for(executor: Executor) -> None:
-    assert executor.wait(5.0) == []
-
-
-def test_a_task_comes_back_with_its_result(executor: Executor, tmp_path: Path) -> None:
-    task = tasks.make("one", tmp_path, number=7)
-    record = done(executor, task).record
-    assert (record.key, record.kind, record.label) == (task.key, "evaluate", "one")
-    assert (record.status, record.error, record.infrastructure) == ("done", "", False)
-    assert record.payload == task.payload
-    assert record.result == {"total": 7, "device": "cpu", "roles": []}
-    assert record.seconds > 0
-    assert record.worker
-
-
-def test_each_task_comes_back_once(executor: Executor, tmp_path: Path) -> None:
-    every = [tasks.make(f"task {n}", tmp_path, number=n) for n in range(9)]
-    for task in every:
-        executor.submit(task, ONE, ())
-    outcomes = ended(executor, len(every))
-    assert sorted(o.record.key for o in outcomes) == sorted(task.key for task in every)
-    assert {o.record.result["total"] for o in outcomes} == set(range(9))
-    assert executor.wait(0.1) == []
-    assert [tasks.begun(task.label, tmp_path) for task in every] == [1] * 9
-
-
-def test_a_failure_is_a_record_and_is_not_tried_again(executor: Executor, tmp_path: Path) -> None:
-    outcome = done(executor, tasks.make("bad", tmp_path, do="raise"))
-    assert outcome.record.status == "failed"
-    assert outcome.record.error == "ValueError: this task fails by itself"
-    assert "Traceback" in outcome.record.log
-    assert not outcome.record.infrastructure
-    assert outcome.record.result == {}
-    assert tasks.begun("bad", tmp_path) == 1
-    assert done(executor, tasks.make("good", tmp_path)).record.status == "done"
-
-
-def test_a_lack_of_memory_is_the_machines_fault(executor: Executor, tmp_path: Path) -> None:
-    record = done(executor, tasks.make("big", tmp_path, do="exhaust")).record
-    assert record.status == "failed"
-    assert record.infrastructure
-
-
-def test_what_a_task_prints_is_in_its_log(executor: Executor, tmp_path: Path) -> None:
-    record = done(executor, tasks.make("talker", tmp_path, do="print")).record
-    assert record.log == "a line of its own\n"
-    assert done(executor, tasks.make("quiet", tmp_path)).record.log == ""
-
-
-def test_hand_overs_go_from_task_to_task_by_handle(executor: Executor, tmp_path: Path) -> None:
-    first = tasks.make("first", tmp_path, number=3)
-    given = done(executor, first)
-    second = tasks.make("second", tmp_path, number=1, inputs={"trace": first.key})
-    outcome = done(executor, second, given.handle)
-    assert outcome.record.result == {"total": 4, "device": "cpu", "roles": ["trace"]}
-    assert executor.get(outcome.handle)["numbers"].tolist() == [4]
-
-
-def test_a_value_can_be_put_in(executor: Executor, tmp_path: Path) -> None:
-    handle = executor.put({"numbers": np.array([5, 6])})
-    assert executor.get(handle)["numbers"].tolist() == [5, 6]
-    taker = tasks.make("taker", tmp_path, inputs={"start": "elsewhere"})
-    assert done(executor, taker, handle).record.result["total"] == 11
-
-
-def test_inputs_must_be_those_of_the_roles(executor: Executor, tmp_path: Path) -> None:
-    taker = tasks.make("taker", tmp_path, inputs={"start": "elsewhere"})
-    assert done(executor, taker).record.status == "failed"
-
-
-def test_the_timeout_of_wait_is_kept(on_ray: RayExecutor, tmp_path: Path) -> None:
-    on_ray.submit(tasks.make("slow", tmp_path, seconds=3.0), ONE, ())
-    assert on_ray.wait(0.05) == []
-    assert len(ended(on_ray, 1)) == 1
-
-
-def test_tasks_run_side_by_side(on_ray: RayExecutor, tmp_path: Path) -> None:
+def test_tasks_run_side_by_side(on_ray: Trial) -> None:
     """Each waits until the other has begun, which one worker alone could never do."""
     names = ("left", "right")
     for name in names:
-        on_ray.submit(tasks.make(name, tmp_path, do="meet", others=list(names)), ONE, ())
-    assert [o.record.status for o in ended(on_ray, 2)] == ["done", "done"]
+        on_ray.submit(on_ray.task(name, "meet", others=list(names)))
+    assert [o.record.status for o in on_ray.ended(2)] == ["done", "done"]
 
 
-def test_a_lost_worker_is_replaced_twice(on_ray: RayExecutor, tmp_path: Path) -> None:
-    unlucky = tasks.make("unlucky", tmp_path, do="die once", number=2)
-    deadly = tasks.make("deadly", tmp_path, do="die")
-    for task in (unlucky, deadly):
-        on_ray.submit(task, ONE, ())
-    found = {outcome.record.label: outcome.record for outcome in ended(on_ray, 2)}
-    assert (found["unlucky"].status, found["unlucky"].result["total"]) == ("done", 2)
-    assert tasks.begun("unlucky", tmp_path) == 2
-    assert (found["deadly"].status, found["deadly"].infrastructure) == ("failed", True)
-    assert "WorkerCrashed" in found["deadly"].error
-    assert tasks.begun("deadly", tmp_path) == 1 + RETRIES
+def test_a_lost_worker_is_replaced_twice(on_ray: Trial) -> None:
+    for task in (on_ray.task("unlucky", "die once", number=2), on_ray.task("deadly", "die")):
+        on_ray.submit(task)
+    records = {outcome.record.label: outcome.record for outcome in on_ray.ended(2)}
+    assert (records["unlucky"].status, records["unlucky"].result["total"]) == ("done", 2)
+    assert (records["deadly"].status, records["deadly"].infrastructure) == ("failed", True)
+    assert "WorkerCrashed" in records["deadly"].error
+    assert on_ray.begun("unlucky", "deadly") == [2, 1 + RETRIES]
 
 
-def test_who_is_to_blame_is_known(on_ray: RayExecutor, tmp_path: Path) -> None:
+def test_who_is_to_blame_is_known(on_ray: Trial) -> None:
     """A lost input is raised on the worker, as the task's own errors are."""
     from ray import exceptions
 
-    task = tasks.make("one", tmp_path)
+    task, executor = on_ray.task("one"), on_ray.executor
+    assert isinstance(executor, RayExecutor)
 
     def raised(cause: Exception) -> Exception:
         return exceptions.RayTaskError("f", "the trace", cause).as_instanceof_cause()
@@ -169,21 +184,13 @@ def test_who_is_to_blame_is_known(on_ray: RayExecutor, tmp_path: Path) -> None:
         exceptions.WorkerCrashedError(),
         exceptions.OutOfMemoryError("m"),
     ]
-    records = [on_ray._failed(task, error) for error in machine]
+    records = [executor._failed(task, error) for error in machine]
     assert all(record.infrastructure for record in records)
     assert records[1].error.startswith("ObjectReconstructionFailedError: ")
     assert all(record.log for record in records)
-    own = on_ray._failed(task, raised(ValueError("no")))
+    own = executor._failed(task, raised(ValueError("no")))
     assert (own.status, own.infrastructure) == ("failed", False)
     assert own.error.startswith("ValueError: ")
-
-
-def test_close_drops_what_has_not_ended(executor: Executor, tmp_path: Path) -> None:
-    for n in range(6):
-        executor.submit(tasks.make(f"long {n}", tmp_path, seconds=30.0), ONE, ())
-    executor.close()
-    assert executor.wait(0.1) == []
-    assert sum(tasks.begun(f"long {n}", tmp_path) for n in range(6)) < 6
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +198,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 
     from sweep.errors import ResourceError
 
-    def refuse(**_: object) -> None:
+    def refuse(**_: Any) -> None:
         raise ConnectionError("could not connect\nand more")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)

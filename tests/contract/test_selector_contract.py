@@ -1,9 +1,10 @@
-"""What every selector keeps: k units a token, windows that do not meet, counts that are true."""
+"""Every selector keeps the rules of `sweep.contracts.selectors`; masks are the reference's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,15 @@ from torch import Tensor
 
 from methods import kept_units
 from methods.select import topk_mask
-from simulator import policies, simulate, top_k, unpack
-from sweep.selectors import CacheAwareSelector, Selector, TopKSelector
+from methods.thresholds import SELECTORS as THRESHOLDS
+from methods.thresholds import Histogram, Quantiles, ThresholdSelect
+from simulator import policies, top_k
+from sweep.contracts import selectors
+from sweep.contracts.rules import ContractError, Rule
+from sweep.contracts.selectors import DENSITY, LAYERS, UNITS, WINDOWS, Place, asked, scores
+from sweep.selectors import CacheAwareSelector, Reads, Selector, ThresholdSelector, TopKSelector
 
-UNITS = {"input": 24, "intermediate": 80}
 SLOTS = {"input": 9, "intermediate": 30}
-DENSITY = {"input": 0.5, "intermediate": 0.3}
-LAYERS = 2
-LENGTHS = (12, 1, 7)
 
 Starts = dict[str, NDArray[np.int64]]
 
@@ -55,6 +57,22 @@ def _aware(policy: str, gamma: float, scope: str, hot: bool) -> Case:
     return Case(make, gamma, policy, scope, hot)
 
 
+def _thresholds(name: str) -> Callable[[], Selector]:
+    """A selector whose thresholds were calibrated on other scores."""
+
+    def make() -> Selector:
+        arrays: dict[str, NDArray[Any]] = {}
+        for group in UNITS:
+            histogram = Histogram()
+            for place, drawn in scores(seed=7).items():
+                if place.group == group:
+                    histogram.add(place.layer, drawn)
+            arrays |= histogram.arrays(group)
+        return ThresholdSelector(ThresholdSelect(Quantiles.of(arrays), name))
+
+    return make
+
+
 AWARE = [
     _aware(policy, gamma, scope, hot)
     for policy in ("lfu", "lru")
@@ -63,162 +81,181 @@ AWARE = [
     for hot in (False, True)
 ]
 CASES = [Case(TopKSelector), *AWARE]
+FACTORIES = {case.label: case.make for case in CASES} | {n: _thresholds(n) for n in THRESHOLDS}
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 each_aware = pytest.mark.parametrize("case", AWARE, ids=lambda case: case.label)
 
 
-def scores(dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[tuple[int, str, int], Tensor]:
-    """abs of normal scores [1, tokens, units] by (window, group, layer), with many ties."""
-    rng = np.random.default_rng(seed)
-    made = {}
-    for window, tokens in enumerate(LENGTHS):
-        for group, units in UNITS.items():
-            for layer in range(LAYERS):
-                drawn = np.abs(rng.normal(size=(1, tokens, units))).round(1).astype(np.float32)
-                made[window, group, layer] = torch.from_numpy(drawn).to(dtype)
-    return made
+@pytest.mark.parametrize("rule", selectors.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_selector_keeps_every_rule(name: str, rule: Rule[selectors.Factory]) -> None:
+    rule(FACTORIES[name])
 
 
-def masks_of(
-    selector: Selector, given_scores: dict[tuple[int, str, int], Tensor], windows: tuple[int, ...]
-) -> dict[tuple[int, str, int], Tensor]:
-    """Masks as a model's forward passes would ask for them."""
-    found = {}
-    for window in windows:
-        selector.begin_window(LENGTHS[window])
-        for layer in range(LAYERS):
-            for group in UNITS:
-                wanted = given_scores[window, group, layer]
-                found[window, group, layer] = selector(layer, group, wanted, DENSITY[group])
-    return found
+# -- rules tell ------------------------------------------------------------------------------
 
 
-@each
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_a_mask_keeps_k_units_of_each_token(case: Case, dtype: torch.dtype) -> None:
-    every, selector = scores(dtype), case.make()
-    for (_, group, _), mask in masks_of(selector, every, (0, 1, 2)).items():
-        assert mask.dtype == dtype
-        assert mask.shape[0] == 1
-        assert mask.shape[2] == UNITS[group]
-        assert set(mask.unique().tolist()) <= {0.0, 1.0}
-        k = kept_units(DENSITY[group], UNITS[group])
-        assert (mask.float().sum(-1) == k).all()
+class Changed(TopKSelector):
+    """A selector whose masks `change` spoils."""
+
+    def _answer(
+        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+    ) -> Tensor:
+        answer = super()._answer(layer, group, values, density, prune)
+        return self.change(answer, values, prune)
+
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        raise NotImplementedError
+
+
+class Half(Changed):
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        return answer / 2
+
+
+class Generous(Changed):
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        return torch.ones_like(answer)
+
+
+class Careless(Changed):
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        values += 1
+        return answer
+
+
+class Positive(Changed):
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        return answer.abs()
+
+
+class Drawn(Changed):
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        return torch.rand_like(answer).round()
+
+
+class Other(Changed):
+    """Uses as many units as it says, but others."""
+
+    def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:
+        return answer.flip(-1)
+
+
+class Counting(TopKSelector):
+    """Counts beside its trace."""
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        return {"input": {}}
+
+
+class Remembering(TopKSelector):
+    def drain(self) -> dict[str, Reads]:
+        used = dict(self._used)
+        reads = super().drain()
+        self._used.update(used)
+        return reads
+
+
+class Warm(CacheAwareSelector):
+    """Carries its caches from window to window and calls that `window`."""
+
+    def __init__(self) -> None:
+        super().__init__(SLOTS, 0.2, "lfu", "window")
+
+    def begin_window(self, tokens: int) -> None:
+        self.scope = "carry"
+        super().begin_window(tokens)
+        self.scope = "window"
+
+
+BROKEN: dict[type[Selector], tuple[list[Rule[selectors.Factory]], str]] = {
+    Half: ([selectors.a_mask_is_of_zeros_and_ones], "has other values"),
+    Generous: (
+        [selectors.each_token_keeps_its_share, selectors.its_density_is_that_of_its_masks],
+        "keeps 24 to 24, not 12|its masks 1.0",
+    ),
+    Careless: ([selectors.scores_are_left_alone], "what it was given"),
+    Positive: ([selectors.pruned_values_are_the_masked_values], "pruned, inference False"),
+    Drawn: ([selectors.the_same_scores_give_the_same_masks], "asked again"),
+    Other: ([selectors.its_trace_or_its_counts_are_those_of_its_masks], "another in the trace"),
+    Counting: ([selectors.its_trace_or_its_counts_are_those_of_its_masks], "beside a trace"),
+    Remembering: ([selectors.what_is_drained_is_forgotten], "the second time"),
+    Warm: (
+        [selectors.windows_do_not_meet, selectors.hits_are_those_of_its_masks],
+        "a window alone|hits of input by layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
+def test_a_selector_that_breaks_a_rule_is_told(kind: type[Selector]) -> None:
+    rules, how = BROKEN[kind]
+    for rule in rules:
+        with pytest.raises(ContractError, match=how):
+            rule(kind)
+
+
+# -- the plain reference ---------------------------------------------------------------------
 
 
 @each
 def test_masks_are_those_of_the_plain_reference(case: Case) -> None:
     every, selector = scores(), case.make()
-    found = masks_of(selector, every, (0, 1, 2))
+    masks = asked(selector, every)
     order = starts() if case.hot else None
     for group, units in UNITS.items():
         k = kept_units(DENSITY[group], units)
         for layer in range(LAYERS):
             first = None if order is None else order[group][layer].tolist()
             cache = None
-            for window in range(len(LENGTHS)):
-                values = every[window, group, layer][0].numpy()
+            for window in WINDOWS:
+                drawn = every[Place(window, group, layer)][0].numpy()
                 if case.policy and (cache is None or case.scope == "window"):
                     cache = policies.Cache(case.policy, units, SLOTS[group], first)
                 expected = (
-                    policies.cache_aware(values, k, SLOTS[group], case.gamma, cache=cache)[0]
+                    policies.cache_aware(drawn, k, SLOTS[group], case.gamma, cache=cache)[0]
                     if case.policy
-                    else policies.top_k(values, k)
+                    else policies.top_k(drawn, k)
                 )
-                assert (found[window, group, layer][0].bool().numpy() == expected).all()
-
-
-@each
-def test_counts_are_those_of_the_masks(case: Case) -> None:
-    selector = case.make()
-    found = masks_of(selector, scores(), (0, 1, 2))
-    used = {g: kept_units(DENSITY[g], n) / n for g, n in UNITS.items()}
-    expected = (2 * used["input"] + used["intermediate"]) / 3
-    assert selector.mlp_density() == pytest.approx(expected, abs=1e-12)
-    trace = selector.trace()
-    if trace is None:
-        assert set(selector.groups()) == set(UNITS)
-        return
-    assert selector.groups() == {}
-    for (window, group, layer), mask in found.items():
-        kept = unpack(trace.masks(group, layer, window), UNITS[group])
-        assert (kept == mask[0].bool().numpy()).all()
-
-
-@each_aware
-def test_hits_are_those_of_the_masks_replayed(case: Case) -> None:
-    """A cache-aware mask is a mask: the cache that it steered hits what any cache would."""
-    selector = case.make()
-    found = masks_of(selector, scores(), (0, 1, 2))
-    counts, order = selector.groups(), starts() if case.hot else None
-    for group in UNITS:
-        for layer in range(LAYERS):
-            first = None if order is None else order[group][layer]
-            windows = [found[w, group, layer][0].bool().numpy() for w in range(len(LENGTHS))]
-            sessions = [np.concatenate(windows)] if case.scope == "carry" else windows
-            hits = sum(simulate(s, SLOTS[group], case.policy, first).sum() for s in sessions)
-            assert counts[group]["hits_by_layer"][layer] == hits
-            assert counts[group]["used_by_layer"][layer] == sum(w.sum() for w in windows)
-        phases = counts[group]["phases"]
-        missed = np.dot(phases["missed"], phases["count"])
-        used, hit = sum(counts[group]["used_by_layer"]), sum(counts[group]["hits_by_layer"])
-        assert used - hit == missed
-        assert sum(phases["count"]) == LAYERS * sum(LENGTHS)
-
-
-@each
-def test_a_window_does_not_depend_on_the_windows_before(case: Case) -> None:
-    every = scores()
-    together = masks_of(case.make(), every, (0, 1, 2))
-    alone = masks_of(case.make(), every, (2,))
-    same = all(torch.equal(together[key], mask) for key, mask in alone.items())
-    cached = case.policy and case.gamma < 1
-    assert same == (not cached or case.scope == "window")
+                mask = masks[Place(window, group, layer)]
+                assert (mask[0].bool().numpy() == expected).all()
 
 
 @each_aware
 def test_gamma_one_is_topk_bit_for_bit(case: Case) -> None:
     every = scores(seed=4)
-    plain, aware = (masks_of(s, every, (0, 1, 2)) for s in (TopKSelector(), case.make()))
-    same = all(torch.equal(plain[key], aware[key]) for key in plain)
+    plain, aware = (asked(selector, every) for selector in (TopKSelector(), case.make()))
+    same = all(torch.equal(plain[place], aware[place]) for place in plain)
     assert same == (case.gamma == 1)
+
+
+@each_aware
+def test_a_cache_that_is_carried_changes_later_windows(case: Case) -> None:
+    every = scores()
+    together, alone = asked(case.make(), every), asked(case.make(), every, [WINDOWS[-1]])
+    same = all(torch.equal(together[place], mask) for place, mask in alone.items())
+    assert same == (case.gamma == 1 or case.scope == "window")
 
 
 def test_a_lower_gamma_hits_more() -> None:
     def hits(gamma: float) -> int:
         selector = CacheAwareSelector(SLOTS, gamma, "lfu")
-        masks_of(selector, scores(), (0, 1, 2))
+        asked(selector, scores())
         return sum(sum(c["hits_by_layer"]) for c in selector.groups().values())
 
     assert hits(0.05) > hits(0.5) > hits(1.0)
 
 
 @each
-def test_two_sequences_at_once_are_refused(case: Case) -> None:
-    selector = case.make()
-    selector.begin_window(3)
-    with pytest.raises(ValueError, match="one sequence at a time is evaluated, not 2"):
-        selector(0, "input", torch.ones(2, 3, 24), 0.5)
-
-
-@each
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_score_that_is_no_number_is_an_error(case: Case, value: float) -> None:
+def test_a_score_that_is_no_number_is_named(case: Case, value: float) -> None:
     selector = case.make()
     selector.begin_window(3)
-    given_scores = torch.ones(1, 3, 24)
-    given_scores[0, 1, 5] = value
+    drawn = torch.ones(1, 3, 24)
+    drawn[0, 1, 5] = value
     with pytest.raises(ValueError, match=r"unit 5 of token 1 .* must be finite"):
-        selector(0, "input", given_scores, 0.5)
-
-
-@each
-def test_scores_are_left_alone(case: Case) -> None:
-    every = scores()
-    before = {key: value.clone() for key, value in every.items()}
-    masks_of(case.make(), every, (0,))
-    assert all(torch.equal(every[key], before[key]) for key in every)
+        selector(0, "input", drawn, 0.5)
 
 
 @given(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.contracts import deeds as tasks
 from sweep.execution.driver import Driver
 from sweep.execution.executor import (
     RETRIES,
@@ -26,7 +27,6 @@ from sweep.plan.planner import KINDS, Plan
 from sweep.store.store import Store
 from sweep.tasks import run as sweep_tasks
 from sweep.tasks.run import Record, Task
-from tests.contract import tasks
 
 NEEDS: dict[str, Resources] = {kind: Resources(cpus=1) for kind in KINDS}
 
@@ -137,7 +137,7 @@ def test_what_is_needed_comes_first_and_is_handed_over(work: Work) -> None:
     assert store.records[last.key].result == {
         "total": 4,  # 1 of its own, 1 of the order, 2 of the trace
         "device": "cpu",
-        "roles": ["start", "trace"],
+        "given": {"trace": 2, "start": 1},
     }
 
 

@@ -1,0 +1,1 @@
+"""What every executor, store and selector keeps, as rules to run on one of your own."""

@@ -1,0 +1,106 @@
+"""Tasks without a model, for trials of executors and drivers: what they do is their payload.
+
+`install` is to be called in every process that runs them: a worker of an executor calls it once,
+as in Ray's `worker_process_setup_hook`. Tasks of a sweep go on as ever in such a process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep.keys import digest
+from sweep.tasks import run as tasks
+from sweep.tasks.run import Task
+
+DEED = "deed"
+"""In a payload: what to do. Nothing in particular (`add`), `print`, `raise`, `exhaust` memory,
+`meet` the others, or, where a worker may be lost, `die` or `die once`."""
+MEETING_SECONDS = 30
+
+
+def make(name: str, place: Path, do: str = "add", kind: str = "evaluate", **payload: Any) -> Task:
+    """A task of this name that leaves a file in `place` each time it is begun."""
+    body = {"name": name, DEED: do, "place": str(place), **payload}
+    return Task(kind, digest([kind, body]), body, name)
+
+
+def begun(name: str, place: Path) -> int:
+    """How often the task has been begun."""
+    folder = place / name
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def begin(name: str, place: Path) -> None:
+    """Note that the task, or whoever is met under this name, has begun once more."""
+    folder = place / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{time.time_ns()}-{os.getpid()}").touch()
+
+
+def install() -> None:
+    """From now on, tasks in this process that were made here act as their payload says."""
+    of_the_sweep = tasks._function
+
+    def function(kind: str) -> tasks.Function:
+        def acting_or_not(
+            payload: dict[str, Any], inputs: dict[str, Any], device: str
+        ) -> tuple[dict[str, Any], Any]:
+            acts = DEED in payload
+            return (_act if acts else of_the_sweep(kind))(payload, inputs, device)
+
+        return acting_or_not
+
+    tasks._function = function
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """`install` for a while."""
+    before = tasks._function
+    install()
+    try:
+        yield
+    finally:
+        tasks._function = before
+
+
+def _act(
+    payload: dict[str, Any], inputs: dict[str, Any], device: str
+) -> tuple[dict[str, Any], Any]:
+    """Count this attempt, do the deed, and hand over the number plus all that was given."""
+    place = Path(payload["place"])
+    begin(payload["name"], place)
+    match payload[DEED]:
+        case "raise":
+            raise ValueError("this task fails by itself")
+        case "exhaust":
+            raise MemoryError("no room")
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "die once" if begun(payload["name"], place) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "print":
+            print("a line of its own")
+        case "meet":
+            _meet(payload["others"], place)
+    time.sleep(payload.get("seconds", 0.0))
+    given = {role: int(value["numbers"].sum()) for role, value in inputs.items()}
+    total = payload.get("number", 0) + sum(given.values())
+    return {"total": total, "device": device, "given": given}, {"numbers": np.array([total])}
+
+
+def _meet(others: list[str], place: Path) -> None:
+    """Return when all others have begun."""
+    until = time.monotonic() + MEETING_SECONDS
+    while not all(begun(name, place) for name in others):
+        if time.monotonic() > until:
+            raise TimeoutError("the others never came")
+        time.sleep(0.02)
