@@ -64,6 +64,11 @@ def install(file: str, source: str) -> Plugin:
     return _loaded[file]
 
 
+def loaded() -> tuple[Plugin, ...]:
+    """The plug-ins of this process."""
+    return tuple(_loaded.values())
+
+
 def _forget(plugin: Plugin) -> None:
     for name in plugin.methods:
         registry.forget(name)

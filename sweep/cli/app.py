@@ -201,6 +201,9 @@ def gc(
     ] = [],  # noqa: B006
     file: File = DEFAULT_FILE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over what release 0.1.0 has finished; no more.")
+    ] = False,
 ) -> None:
     """Remove leftovers and unneeded artefacts of a store, and compact its journal."""
     from sweep import api
@@ -209,6 +212,9 @@ def gc(
 
     if not store.is_dir():
         raise InputError(f"{store} is no folder")
+    if adopt:
+        _adopt(store, file)
+        return
     needed: set[str] = set()
     for name in keep:
         planned = api.plan_sweep(sweep_of(name, file, []))
@@ -221,6 +227,20 @@ def gc(
         done = tidy(opened, keys, dry_run)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{done.records} records, {done.files} files, {done.freed_bytes:,} bytes {verb}")
+
+
+def _adopt(store: Path, file: Path) -> None:
+    """Take over what release 0.1.0 has finished; of plug-ins, those that the sweep file names."""
+    from sweep.spec.file import load
+    from sweep.store.adopt import adopt
+    from sweep.store.store import Store
+
+    if file.is_file():
+        load(file)
+    with Store(store) as opened:
+        adopted = adopt(opened)
+    left = f", {adopted.left} left: their code is another" if adopted.left else ""
+    typer.echo(f"{adopted.tasks} tasks of release 0.1.0 adopted{left}")
 
 
 @app.command()

@@ -145,7 +145,7 @@ def _parts(tree: ast.Module) -> Parts:
     bindings = {binding for node in ours for binding in _bindings(node, tree)}
     behind = {Binding("", door) for b in bindings for door in _doors(b.module)}
     _Cleaned({id(node) for node in ours}).visit(tree)
-    return Parts(ast.dump(tree), tuple(sorted(bindings | behind)))
+    return Parts(_as_text(tree), tuple(sorted(bindings | behind)))
 
 
 def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -262,6 +262,18 @@ def _folder(package: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {package}")
     return Path(spec.origin).parent
+
+
+def _as_text(value: object) -> str:
+    """A tree as text, in which what is empty or absent is left out: `ast.dump` writes these in
+    some versions of Python and not in others."""
+    if isinstance(value, ast.AST):
+        fields = [(name, getattr(value, name, None)) for name in value._fields]
+        inside = ", ".join(f"{n}={_as_text(v)}" for n, v in fields if v is not None and v != [])
+        return f"{type(value).__name__}({inside})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_text, value))}]"
+    return repr(value)
 
 
 # -- what does not count ---------------------------------------------------------------------
