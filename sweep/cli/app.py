@@ -27,6 +27,7 @@ from sweep.cli.arguments import (
     options_of,
     sweep_of,
 )
+from sweep.cli.search import searches
 from sweep.cli.tools import tools
 from sweep.errors import InputError, SweepError
 from sweep.files.atomic import FULL, write_error
@@ -271,74 +272,7 @@ def logs(
 cli_report.add_to(app)
 
 
-@app.command()
-def best(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of a run, such as runs/demo; with --search a sweep.")
-    ],
-    budget: Annotated[
-        list[str], typer.Option("--budget", "-b", help="0.2 (perplexity) or 5% (repeatable).")
-    ] = [],  # noqa: B006
-    search: Annotated[
-        bool, typer.Option("--search", help="Find it by bisection over density, without a grid.")
-    ] = False,
-    screen: Annotated[
-        str | None, typer.Option(help="With --search: dtype to look around in, as bfloat16.")
-    ] = None,
-    file: File = DEFAULT_FILE,
-    set_: Set = [],  # noqa: B006
-    out: Out = None,
-    store: StoreDir = None,
-    address: Address = None,
-    workers: Workers = None,
-    retry_failed: RetryFailed = False,
-) -> None:
-    """Print the fastest configuration within each perplexity budget."""
-    if not search:
-        from sweep.cli.tables import decisions
-
-        console_on(stderr=False).print(decisions(folder, budget))
-        return
-    from sweep import api
-    from sweep.search import best as searching
-
-    name = str(folder)
-    given = options_of(name, out, store)
-    options = api.Options(given.out, given.store, address, workers, retry_failed)
-    sweep = sweep_of(name, file, set_)
-    with kept_at(out):
-        answer = searching.search(sweep, options, console_on(), budget, screen)
-    console_on(stderr=False).print(searching.tables(answer))
-
-
-@app.command()
-def tune(
-    name: Annotated[str, typer.Argument(help="Name of a study in the sweep file.")],
-    file: File = DEFAULT_FILE,
-    set_: Set = [],  # noqa: B006
-    out: Out = None,
-    store: StoreDir = None,
-    address: Address = None,
-    workers: Workers = None,
-    retry_failed: RetryFailed = False,
-    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
-) -> None:
-    """Search γ, densities and allocations with Optuna, and measure what wins on unseen text."""
-    from sweep import api
-    from sweep.search import study
-    from sweep.search.tune import tune as run_study
-    from sweep.spec.file import load
-
-    found = study.load(load(file, set_), name)
-    folder = options_of(name, out, store)
-    options = api.Options(
-        folder.out, folder.store, address, workers, retry_failed, fail_fast=False, report=report
-    )
-    with kept_at(out):
-        done = run_study(found, options, console_on())
-    typer.echo((done.out / "study.md").read_text(encoding="utf-8"))
-    typer.echo(f"trials: {done.out / 'trials.csv'}; optuna-dashboard {done.out / 'study.journal'}")
-    raise typer.Exit(done.exit_code)
+app.add_typer(searches)
 
 
 def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> None:
