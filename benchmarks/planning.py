@@ -145,9 +145,9 @@ def _run(executor: Any, seconds: float, count: int) -> None:
     from sweep.execution.driver import Driver
     from sweep.execution.progress import Progress, Tally
     from sweep.execution.resources import Resources
-    from sweep.plan.planner import KINDS, Plan
+    from sweep.plan.planner import Plan
     from sweep.store.store import Store
-    from sweep.tasks.run import Task
+    from sweep.tasks.task import KINDS, Task
 
     made = [
         Task("evaluate", f"{i}", {"seconds": seconds, "n": i}, f"task {i}") for i in range(count)

@@ -18,7 +18,7 @@ import numpy as np
 
 from sweep.keys import digest
 from sweep.tasks import run as tasks
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 
 DEED = "deed"
 """In a payload: what to do. Nothing in particular (`add`), `print`, `raise`, `exhaust` memory,

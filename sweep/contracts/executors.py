@@ -24,7 +24,7 @@ from sweep.contracts import deeds
 from sweep.contracts.rules import Rule, equal, need, rule
 from sweep.execution.executor import Executor, Handle, Outcome
 from sweep.execution.resources import Resources
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 
 Factory: TypeAlias = Callable[[], Executor]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simulator import Trace
 from sweep.contracts.rules import equal, need
 from sweep.store.store import Store
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 Factory: TypeAlias = Callable[[Path], Store]
 

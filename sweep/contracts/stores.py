@@ -18,7 +18,7 @@ from sweep.contracts.rules import Rule, equal, need, refused, rule
 from sweep.contracts.store_trial import HANDED_OVER, Factory, example, same, saved, trial
 from sweep.errors import InputError, StoreLockedError
 from sweep.store.store import DamagedError
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 STRANGE_FILES = (b"\x00" * 50, b"{}\n", b'{"key": "a"}\n', b"[1]\n", b"null\n", b"\xff\xfe\n")
 """What may stand in a journal and is no record."""

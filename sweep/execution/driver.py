@@ -26,7 +26,7 @@ from sweep.execution.resources import Resources
 from sweep.execution.schedule import Rank
 from sweep.plan.planner import Plan
 from sweep.store.store import Store
-from sweep.tasks.run import PERSISTED, Record, Task
+from sweep.tasks.task import PERSISTED, Record, Task
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 60.0

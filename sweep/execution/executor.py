@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sweep.errors import SweepError
 from sweep.execution.resources import Resources, local_resources
 from sweep.tasks import run as tasks
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import Record, Task
 
 Handle = Any
 """A value that an executor keeps: an object in this process, or a reference to one elsewhere."""

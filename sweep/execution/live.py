@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweep.execution.progress import Progress, duration
 from sweep.files.atomic import WriteError, write_json
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import Record, Task
 
 LIVE_SECONDS = 2.0
 TABLE_SECONDS = 30.0

@@ -6,7 +6,7 @@ from functools import cache
 
 from sweep.plan.planner import Plan
 from sweep.store.store import Store
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 
 
 def missing(plan: Plan, store: Store, retry_failed: bool = False) -> dict[str, str]:

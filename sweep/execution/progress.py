@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import Record, Task
 
 PLAIN_SECONDS = 10.0
 """How often a line is written where there is no terminal."""

@@ -14,7 +14,7 @@ from sweep.execution.ray_head import HeadWatch
 from sweep.execution.ray_job import EXCLUDES, PACKAGES
 from sweep.execution.resources import Resources
 from sweep.tasks import run as tasks
-from sweep.tasks.run import Record, Task, lost_record
+from sweep.tasks.task import Record, Task, lost_record
 
 LOST: list[str] = []
 """Heads that were lost: Ray would wait a minute for one at exit, and choose the exit code."""

@@ -129,7 +129,7 @@ def needs_of(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
 
     Kinds that run the model ask for what `evaluate` does, but for what is given for them.
     """
-    from sweep.plan.planner import KINDS
+    from sweep.tasks.task import KINDS
 
     return {kind: _need(sweep.resources, kind, gpus) for kind in KINDS}
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sweep.plan.exclude import is_method
 from sweep.plan.planner import Plan, PlannedPoint
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 
 _WEIGHT = {"train": 100.0, "transform": 30.0}
 """Passes over the windows that a kind of task takes, roughly; 1 for the others."""

@@ -23,7 +23,7 @@ from sweep.plan.patterns import selected
 from sweep.plan.planner import Plan
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import Record, Task
 
 if TYPE_CHECKING:
     from rich.console import Console

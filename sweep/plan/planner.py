@@ -20,11 +20,9 @@ from sweep.keys import digest
 from sweep.plan.grid import Point, Quant
 from sweep.plan.materials import Materials
 from sweep.plan.sizes import overhead_bytes
-from sweep.plan.task_code import MODULES, code_of_method, code_of_policy, code_of_transform
+from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
 from sweep.plan.weight_steps import Step, is_static, steps
-from sweep.tasks.run import Task
-
-KINDS = tuple(MODULES)
+from sweep.tasks.task import KINDS, Task
 
 Scores = tuple[tuple[str, tuple[str, ...]], ...]
 """Of each downstream task by name, the keys of its shards."""

@@ -16,7 +16,7 @@ MODULES: Mapping[str, str] = {
     "score": "sweep.downstream.harness",
     "simulate": "sweep.tasks.simulate",
 }
-"""The module of each kind of task, in the order in which tasks need each other."""
+"""The module of each kind of task, in the order of `KINDS`."""
 
 
 def code_of_method(kind: str, method: str) -> str:

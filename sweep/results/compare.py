@@ -19,7 +19,7 @@ from sweep.errors import InputError
 from sweep.keys import digest
 from sweep.results.perplexity import Losses, change_interval
 from sweep.store.store import Store
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 Windows = dict[int, tuple[float, float]]
 """Summed loss and predicted tokens of each window."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sweep.errors import InputError
 from sweep.execution import provenance
 from sweep.files.atomic import clear
-from sweep.plan.planner import KINDS
 from sweep.store.store import Store
-from sweep.tasks.run import NO_CUDA, Record
+from sweep.tasks.run import NO_CUDA
+from sweep.tasks.task import KINDS, Record
 
 if TYPE_CHECKING:
     from sweep.plan.sweep_plan import SweepPlan

@@ -29,7 +29,7 @@ from sweep.plan.weight_steps import is_static, quant_label
 from sweep.results import facts
 from sweep.results.perplexity import Losses, delta_interval
 from sweep.store.store import Store
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ from sweep.keys import digest
 from sweep.plan import code
 from sweep.plan.task_code import MODULES
 from sweep.store.store import Store
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 FILE = Path(__file__).with_name("release_0_1_0.json")
 

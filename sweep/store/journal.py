@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 _HEAD = '{"sum":"%s","record":'
 _HEAD_CHARS = len(_HEAD % ("0" * 8))

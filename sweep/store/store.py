@@ -13,7 +13,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import filelock
 
@@ -31,10 +31,7 @@ from sweep.files.atomic import (
     writing,
 )
 from sweep.store import artefacts, journal
-from sweep.tasks.run import Record
-
-if TYPE_CHECKING:
-    pass
+from sweep.tasks.task import Record
 
 
 class DamagedError(SweepError):

@@ -10,59 +10,14 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from sweep import plugins
 from sweep.files.atomic import FULL
-
-PERSISTED = frozenset({"calibrate", "transform", "train", "score"})
-"""Kinds whose hand-over is kept in the store, and whose record is written as soon as they end."""
-
+from sweep.tasks.task import Record, Task
 
 NO_CUDA = "a GPU was assigned, but torch sees none: this ran on the CPU"
 """In the log of a task whose GPU was only a number: a CPU build of torch, or a logical GPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One unit of work. `payload` is JSON and holds all that can change the result.
-
-    `payload["inputs"]` names, by role, the tasks whose hand-over this one takes.
-    """
-
-    kind: str
-    key: str
-    payload: dict[str, Any]
-    label: str
-    where: dict[str, str] = field(default_factory=dict)
-    """Where the worker finds what `payload` names by fingerprint; not part of the key."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of the tasks whose hand-over this one takes, in the order of their roles."""
-        return tuple(self.payload.get("inputs", {}).values())
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known of a task that has ended; a line of the journal."""
-
-    key: str
-    kind: str
-    label: str
-    status: str
-    """`done` or `failed`."""
-    payload: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-    infrastructure: bool = False
-    """The failure was the machine's, not the task's: worth trying again."""
-    seconds: float = 0.0
-    ended: float = 0.0
-    """When, in seconds since 1970."""
-    worker: str = ""
-    log: str = ""
 
 
 def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Record, Any]:
@@ -147,13 +102,6 @@ def _function(kind: str) -> Function:
         case _:
             raise ValueError(f"no kind of task is called {kind!r}")
     return function
-
-
-def lost_record(task: Task, error: str) -> Record:
-    """The record of a task whose worker, node or input was lost."""
-    return Record(
-        task.key, task.kind, task.label, "failed", task.payload, error=error, infrastructure=True
-    )
 
 
 Function = Callable[[dict[str, Any], dict[str, Any], str], tuple[dict[str, Any], Any]]

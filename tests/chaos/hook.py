@@ -44,7 +44,7 @@ def install() -> None:
 def _run(task: Any, inputs: tuple[Any, ...], device: str = "cpu") -> Any:
     import numpy as np
 
-    from sweep.tasks.run import Record
+    from sweep.tasks.task import Record
 
     _note("begun", task)
     time.sleep(float(os.environ[SECONDS]))

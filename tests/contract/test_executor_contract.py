@@ -16,7 +16,7 @@ from sweep.execution.executor import RETRIES, Executor, Handle, InProcessExecuto
 from sweep.execution.ray_executor import RayExecutor
 from sweep.execution.resources import Resources
 from sweep.tasks import run as tasks
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 
 EXECUTORS = {"in process": InProcessExecutor, "ray": RayExecutor}
 

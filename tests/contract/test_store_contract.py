@@ -22,7 +22,7 @@ from sweep.errors import StoreLockedError
 from sweep.files.atomic import WriteError
 from sweep.store import artefacts, journal
 from sweep.store.store import Store
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 
 
 @pytest.mark.parametrize("rule", stores.RULES, ids=lambda rule: rule.__name__)

@@ -21,6 +21,7 @@ from sweep.errors import InputError
 from sweep.inputs import models
 from sweep.selectors import CacheAwareSelector, Selector, ThresholdSelector, TopKSelector
 from sweep.tasks import run as tasks
+from sweep.tasks.task import Task
 from tests.sweep import tinysweep, tinytasks
 
 SLOTS = {"input": 20, "intermediate": 30}
@@ -220,7 +221,7 @@ def test_a_killed_run_goes_on_where_it_was(
     sweep = sweep_of(tiny_llama, tmp_path, tiny_text, entry)
     original, ran = tasks.run, []
 
-    def run(task: tasks.Task, *arguments: Any) -> Any:
+    def run(task: Task, *arguments: Any) -> Any:
         if task.kind == "score" and len(ran) == 4:
             raise KeyboardInterrupt
         ran.extend([task.key] if task.kind == "score" else [])
@@ -256,7 +257,7 @@ def test_trained_methods_and_changed_weights_are_scored_as_by_a_plain_loop(
     sweep = sweep_of(tiny_llama, tmp_path, tiny_text, entry, methods=["dense", *CHANGED])
     original, scored = tasks.run, []
 
-    def run(task: tasks.Task, inputs: tuple[Any, ...], *arguments: Any) -> Any:
+    def run(task: Task, inputs: tuple[Any, ...], *arguments: Any) -> Any:
         answer = original(task, inputs, *arguments)
         if task.kind == "score":
             given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))

@@ -23,10 +23,10 @@ from sweep.execution.executor import (
     Outcome,
 )
 from sweep.execution.resources import Resources
-from sweep.plan.planner import KINDS, Plan
+from sweep.plan.planner import Plan
 from sweep.store.store import Store
 from sweep.tasks import run as sweep_tasks
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import Record, Task
 
 NEEDS: dict[str, Resources] = {kind: Resources(cpus=1) for kind in KINDS}
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweep.execution import progress
 from sweep.execution.progress import Progress, Tally, duration, past_seconds
-from sweep.tasks.run import Record, Task, lost_record
+from sweep.tasks.task import Record, Task, lost_record
 
 TASK = Task("evaluate", "k", {}, "dip 0.5")
 

@@ -18,10 +18,10 @@ from sweep.inputs import model_ref as weights
 from sweep.inputs import models
 from sweep.keys import digest
 from sweep.plan.patterns import selected
-from sweep.plan.planner import KINDS, Plan
+from sweep.plan.planner import Plan
 from sweep.spec import file as spec
 from sweep.store.store import Store
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import KINDS, Record, Task
 from tests.sweep import made_up
 from tests.sweep.tinysweep import planned, run, sweep_of
 

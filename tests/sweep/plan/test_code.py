@@ -380,7 +380,7 @@ def test_the_door_of_a_facade_only_hands_on(facade: str) -> None:
 RUN_ALL = """
 import json, pickle, sys
 from sweep.tasks import run as tasks
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 given = json.load(open(sys.argv[1]))
 handed, loaded = {}, {}
 seen = set(sys.modules)

@@ -16,7 +16,7 @@ from sweep.execution.missing import missing
 from sweep.plan import code
 from sweep.plan.planner import Plan
 from sweep.store.store import Store
-from sweep.tasks.run import Record
+from sweep.tasks.task import Record
 from tests.sweep.tinysweep import planned, sweep_of
 
 DIP = {"method": "dip", "density": 0.5}

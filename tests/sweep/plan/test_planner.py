@@ -18,7 +18,7 @@ from sweep.plan.planner import Plan, PlannedPoint
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.spec import file as spec
 from sweep.store.store import Store
-from sweep.tasks.run import Record, Task
+from sweep.tasks.task import Record, Task
 
 DEVICE = {"device": "apple-a18", "dram_gb": 4, "flash_gbps": 1, "dram_gbps": 60}
 BASE: dict[str, Any] = {

@@ -19,6 +19,7 @@ from sweep.inputs.models import loaded
 from sweep.store.store import Store
 from sweep.tasks import run as tasks
 from sweep.tasks.calibrate import Statistics
+from sweep.tasks.task import Task
 from tests.sweep.tinysweep import planned, run, sweep_of
 
 
@@ -27,7 +28,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def of_kind(plan: Any, kind: str) -> list[tasks.Task]:
+def of_kind(plan: Any, kind: str) -> list[Task]:
     return [task for task in plan.tasks.values() if task.kind == kind]
 
 

@@ -18,6 +18,7 @@ import methods
 from sweep.files import cache as cachedir
 from sweep.store.store import Store
 from sweep.tasks import run as tasks
+from sweep.tasks.task import Task
 from sweep.tasks.train import FileCheckpoint
 from tests.sweep.tinysweep import SMALL_DEJAVU, SMALL_LORA, planned, run, sweep_of
 
@@ -27,7 +28,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def of_kind(plan: Any, kind: str) -> list[tasks.Task]:
+def of_kind(plan: Any, kind: str) -> list[Task]:
     return [task for task in plan.tasks.values() if task.kind == kind]
 
 

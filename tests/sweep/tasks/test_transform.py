@@ -19,7 +19,7 @@ from sweep.inputs import models
 from sweep.spec import file as spec
 from sweep.store.store import Store
 from sweep.tasks import run as tasks
-from sweep.tasks.run import Task
+from sweep.tasks.task import Task
 
 GPTQ = {"method": "gptq", "bits": 3, "group_size": 16, "calibration_windows": 4}
 
