@@ -55,6 +55,8 @@ class Method(ABC):
     """The selector that is the method's own; a sweep may ask for another."""
     trained: ClassVar[Literal["", "once", "each density"]] = ""
     """Whether `train` comes before use: never, once for all densities, or for each of them."""
+    oracle: ClassVar[bool] = False
+    """Whether it is told the future, so that no device can run it."""
     calibrated_as: ClassVar[str] = ""
     """The method whose calibration this one shares; empty if it has its own."""
 

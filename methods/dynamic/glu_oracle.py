@@ -23,6 +23,7 @@ class GLUOracle(Method):
 
     name: ClassVar[str] = "glu-oracle"
     groups: ClassVar[tuple[str, ...]] = ("neuron",)
+    oracle: ClassVar[bool] = True
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         glu = mlp.glu(x)  # [..., intermediate]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sweep.spec.entries import ALIASES, ExcludeRule
 
 if TYPE_CHECKING:
-    from sweep.plan.grid import Point
+    from sweep.plan.point import Point
 
 
 def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:

@@ -16,7 +16,7 @@ from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
 from sweep.inputs import model_sizes, ready, text_files, texts
 from sweep.keys import digest
-from sweep.plan.grid import Point
+from sweep.plan.point import Point
 from sweep.spec.entries import Sweep
 
 CALIBRATION_WINDOWS = 4

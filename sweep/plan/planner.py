@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from methods.registry import create, method_class, parameter_names
-from simulator import allocate, footprint
+from methods.registry import create
+from simulator import allocate
 from sweep import plugins
 from sweep.downstream.shards import place, shard_label, shards
 from sweep.errors import InputError
 from sweep.keys import digest
-from sweep.plan.grid import Point, Quant
 from sweep.plan.materials import Materials
-from sweep.plan.sizes import overhead_bytes
+from sweep.plan.point import Point, Quant
+from sweep.plan.sizes import footprint_of
 from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
-from sweep.plan.weight_steps import Step, is_static, steps
+from sweep.plan.weight_steps import Step, steps
 from sweep.tasks.task import KINDS, Task
 
 Scores = tuple[tuple[str, tuple[str, ...]], ...]
@@ -105,7 +105,7 @@ class _Builder:
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.method == "dense")
-        needs_trace = method_class(point.method).groups and point.selector != "cache-aware"
+        needs_trace = point.traits.groups and point.selector != "cache-aware"
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
             point,
@@ -146,7 +146,7 @@ class _Builder:
 
     def _evaluation(self, point: Point, dense: bool) -> dict[str, Any]:
         """Statically pruned weights are evaluated as a dense model is."""
-        pruned = not dense and is_static(point.method)
+        pruned = not dense and point.traits.static
         weights, dense = self._weights(point, pruned), dense or pruned
         method = "dense" if dense else point.method
         return {
@@ -249,9 +249,8 @@ class _Builder:
 
     def _calibrate(self, point: Point) -> str:
         """Order of units and quantiles of scores; the same for every density of a method."""
-        name = method_class(point.method).calibrated_as or point.method
-        known = set(parameter_names(name)) - {"layers"}  # scores are of dense runs
-        parameters = {k: v for k, v in point.parameters if k in known}
+        name, counting = point.traits.calibrated_as, point.traits.calibration_parameters
+        parameters = {k: v for k, v in point.parameters if k in counting}
         payload = {
             **self._measured(point),
             "text": self.materials.text(point, "calibration"),
@@ -269,7 +268,7 @@ class _Builder:
 
     def _trained(self, point: Point) -> dict[str, str]:
         """The training of the point's method, as the input `trained` of others; if it has one."""
-        if not method_class(point.method).trained:
+        if not point.traits.trained:
             return {}
         payload = self._training(point)
         where = self._where(point, "calibration")
@@ -282,7 +281,7 @@ class _Builder:
     def _training(self, point: Point) -> dict[str, Any]:
         """What is trained: for each density with its masks (top-k for a cache), or once."""
         method = create(point.method, point.density, **dict(point.parameters))
-        each = method.trained == "each density"
+        each = point.traits.trained == "each density"
         threshold = each and point.selector in _THRESHOLDS
         asked = method.training_windows(point.accuracy.window_tokens)
         return {
@@ -320,7 +319,7 @@ class _Builder:
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
-        if not method_class(point.method).groups:
+        if not point.traits.groups:
             return ()
         dram_gb = 0.0 if point.policy == "none" else point.device.dram_gb
         kv = (point.kv_bits, point.kv_tokens)
@@ -331,11 +330,9 @@ class _Builder:
         return self._all_slots[identity]
 
     def _allocated(self, point: Point, dram_gb: float) -> tuple[tuple[str, int], ...]:
-        groups = method_class(point.method).groups
         geometry = self.materials.geometry(point)
         _check_layers(point, geometry.layers)
-        extra = overhead_bytes(point, geometry)
-        sizes = footprint(geometry, groups, point.storage, extra)
+        sizes = footprint_of(point, geometry)
         if not dram_gb:
             return tuple((group, 0) for group in sizes.groups)
         return tuple(allocate(sizes, dram_gb * 1e9).slots.items())

@@ -1,11 +1,11 @@
-"""Bytes that a method needs beside the model: predictors and masks (SEMANTICS 2)."""
+"""Bytes of a point: of its model, and of what its method needs beside it (SEMANTICS 2)."""
 
 from __future__ import annotations
 
 import methods
 from methods.static.pruning import StaticPruning
-from simulator import Geometry
-from sweep.plan.grid import Point
+from simulator import Footprint, Geometry, footprint
+from sweep.plan.point import Point
 
 
 def overhead_bytes(point: Point, geometry: Geometry) -> float:
@@ -19,3 +19,9 @@ def overhead_bytes(point: Point, geometry: Geometry) -> float:
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
     return weights * point.storage.bytes_per_weight + mask
+
+
+def footprint_of(point: Point, geometry: Geometry) -> Footprint:
+    """Bytes of the point's model, its method's among them, as a device stores them."""
+    overhead = overhead_bytes(point, geometry)
+    return footprint(geometry, point.traits.groups, point.storage, overhead)

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from methods.registry import create, method_class
+from methods.registry import create
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
 from methods.static.quantiser import Quantiser
 
 if TYPE_CHECKING:
-    from sweep.plan.grid import Point, Quant
+    from sweep.plan.point import MethodTraits, Point, Quant
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +38,20 @@ class Step:
     label: str
 
 
-def is_static(method: str) -> bool:
-    """Whether the method prunes weights once."""
-    return issubclass(method_class(method), StaticPruning)
-
-
 def quantiser(quant: Quant) -> Quantiser | None:
     """The quantiser of a point; None for weights that stay as they are."""
     if quant.method == "none":
         return None
-    own = dict(quant.parameters)
-    return quantisers.create(quant.method, quant.bits, quant.group_size, own)
+    parameters = dict(quant.parameters)
+    return quantisers.create(quant.method, quant.bits, quant.group_size, parameters)
 
 
-def refusal(quant: Quant, method: str) -> str:
+def refusal(quant: Quant, method: MethodTraits) -> str:
     """Why a method cannot follow a quantisation; empty if it can."""
-    cls, by = method_class(method), quantiser(quant)
-    if by is None or not (issubclass(cls, StaticPruning) and cls.updates):
+    by = quantiser(quant)
+    if by is None or by.on_the_way or not method.updates:
         return ""
-    return (
-        "" if by.on_the_way else f"{method} changes kept weights, and only gptq rounds on the way"
-    )
+    return f"{method.name} changes kept weights, and only gptq rounds on the way"
 
 
 def steps(point: Point, pruned: bool) -> tuple[Step, ...]:

@@ -16,16 +16,15 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from methods.registry import method_class
 from reports.results import schema
-from simulator import Footprint, PhaseCounts, Throughput, allocate, footprint, throughput
+from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput
 from sweep.downstream.merge import merged
 from sweep.files.atomic import replace as write_whole
-from sweep.plan.grid import Point
 from sweep.plan.materials import Materials
 from sweep.plan.planner import Plan, PlannedPoint, Scores
-from sweep.plan.sizes import overhead_bytes
-from sweep.plan.weight_steps import is_static, quant_label
+from sweep.plan.point import MethodTraits, Point
+from sweep.plan.sizes import footprint_of, overhead_bytes
+from sweep.plan.weight_steps import quant_label
 from sweep.results import facts
 from sweep.results.perplexity import Losses, delta_interval
 from sweep.store.store import Store
@@ -86,8 +85,8 @@ class _Rows:
 
     def row(self, planned: PlannedPoint) -> Row:
         point = planned.point
-        named = (point.method, point.selector, point.policy)
-        row = _identity(planned) | self._once(("facts", *named), facts.columns, *named)
+        names = (point.method, point.selector, point.policy)
+        row = _identity(planned) | self._once(("facts", *names), facts.columns, point)
         failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
@@ -158,7 +157,7 @@ class _Rows:
 
     def _kept(self, planned: PlannedPoint) -> float | None:
         """MLP density of statically pruned weights; None where the masks decide it."""
-        if not is_static(planned.point.method):
+        if not planned.point.traits.static:
             return None
         return self._result(planned.weights)["mlp_density"]
 
@@ -173,11 +172,7 @@ class _Rows:
     def _cost(self, planned: PlannedPoint) -> Row:
         point = planned.point
         counted = planned.simulate or planned.evaluate
-        reads = (
-            self._once(("reads", counted), self._reads, counted)
-            if method_class(point.method).groups
-            else {}
-        )
+        reads = self._once(("reads", counted), self._reads, counted) if point.traits.groups else {}
         tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
         phases = {name: counts["phases"] for name, counts in reads.items()}
         stored = (point.model, point.geometry, point.quant, point.kv_bits, point.kv_tokens)
@@ -209,10 +204,7 @@ class _Rows:
     def _sizes(self, point: Point) -> tuple[Footprint, float]:
         """Bytes of the model and of what the method needs beside it."""
         geometry = self.materials.geometry(point)
-        overhead = overhead_bytes(point, geometry)
-        return footprint(geometry, method_class(point.method).groups, point.storage, overhead), (
-            overhead
-        )
+        return footprint_of(point, geometry), overhead_bytes(point, geometry)
 
     def _reads_text(
         self,
@@ -302,7 +294,8 @@ def _sum(lists: Iterable[list[int]]) -> list[int]:
 
 def _dense(point: Point) -> Point:
     """The dense model of the same weights on the same device."""
-    return replace(point, method="dense", density=1.0, parameters=())
+    traits = MethodTraits.of("dense")
+    return replace(point, method="dense", density=1.0, parameters=(), traits=traits)
 
 
 def _quant(point: Point) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reports.findings.budgets import Budget
-from sweep.plan.grid import Point
 from sweep.plan.planner import PlannedPoint
+from sweep.plan.point import Point
 from sweep.results.facts import is_bound
 
 Place = tuple[Any, ...]

@@ -19,7 +19,8 @@ from simulator.policies import CACHE_AWARE
 from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files
 from sweep.messages import nearest, show
-from sweep.plan.grid import Point, expand
+from sweep.plan.grid import expand
+from sweep.plan.point import Point
 from sweep.spec.entries import MethodEntry, Sweep
 from sweep.spec.file import SweepFile, select
 from sweep.spec.spaces import (

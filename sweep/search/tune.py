@@ -21,9 +21,10 @@ from sweep.files.atomic import replace as write_whole
 from sweep.files.atomic import write_json
 from sweep.options import Options
 from sweep.plan import planner as planning
-from sweep.plan.grid import Grid, Point
+from sweep.plan.grid import Grid
 from sweep.plan.materials import Materials
 from sweep.plan.planner import Plan
+from sweep.plan.point import Point
 from sweep.plan.sweep_plan import SweepPlan
 from sweep.results import table
 from sweep.results.folder import plan_summary, provenance_of

@@ -26,7 +26,7 @@ from sweep.execution.resources import Resources
 from sweep.plan.planner import Plan
 from sweep.store.store import Store
 from sweep.tasks import run as sweep_tasks
-from sweep.tasks.task import Record, Task
+from sweep.tasks.task import KINDS, Record, Task
 
 NEEDS: dict[str, Resources] = {kind: Resources(cpus=1) for kind in KINDS}
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from simulator.geometry import Geometry, Storage
 from sweep.errors import InputError
 from sweep.plan import grid
-from sweep.plan.grid import Grid, Point
+from sweep.plan.grid import Grid
+from sweep.plan.point import MethodTraits, Point, Quant
 from sweep.spec import file as spec
 
 BASE: dict[str, Any] = {
@@ -220,8 +222,8 @@ def test_storage_and_accuracy_of_a_point():
         windows="all",
         resources={"evaluate": {"cpu": 2}},
     ).points
-    assert described(points, "quant") == [(grid.Quant(),), (grid.Quant(bits=8),)]
-    assert points[0].storage == grid.Storage(kv_bits=16, kv_tokens=1024)
+    assert described(points, "quant") == [(Quant(),), (Quant(bits=8),)]
+    assert points[0].storage == Storage(kv_bits=16, kv_tokens=1024)
     assert points[0].accuracy.windows is None
     assert points[0].accuracy.threads == 2
 
@@ -242,9 +244,9 @@ def test_the_key_is_of_everything_but_the_sweeps_name_and_prose():
         {"cache_scope": "carry"},
         {"timing": "serial"},
         {"accuracy": dataclasses.replace(point.accuracy, seed=1)},
-        {"quant": grid.Quant(bits=8)},
+        {"quant": Quant(bits=8)},
         {"kv_bits": 16},
-        {"geometry": grid.Geometry.load("phi-3-mini")},
+        {"geometry": Geometry.load("phi-3-mini")},
     ]
     keys = {dataclasses.replace(point, **change).key for change in changes}
     assert len(keys | {point.key}) == len(changes) + 1
@@ -300,3 +302,26 @@ def test_thousands_of_points_expand_quickly_without_heavy_imports():
     )
     assert done.stderr == ""
     assert done.stdout == "4025 True []\n"
+
+
+def test_points_share_the_traits_of_their_method_and_do_not_count_them() -> None:
+    entries = ["dense", {"method": "dip", "density": [0.5, 0.7]}]
+    points = expand(methods=entries, devices=[{"device": "apple-a18"}], policies="lfu").points
+    dense, first, second = points
+    assert first.traits is second.traits
+    assert (dense.traits.groups, first.traits.groups) == ((), ("input", "intermediate"))
+    told = dataclasses.replace(first, traits=MethodTraits.of("glu-oracle"))
+    assert told.traits.oracle
+    assert (told, told.key, hash(told)) == (first, first.key, hash(first))
+
+
+def test_traits_say_what_a_method_is() -> None:
+    static, trained = MethodTraits.of("sparsegpt"), MethodTraits.of("cats+lora")
+    assert (static.static, static.updates, static.groups) == (True, True, ())
+    assert (trained.trained, trained.calibrated_as, trained.selector) == (
+        "each density",
+        "cats",
+        "layer-threshold",
+    )
+    assert not MethodTraits.of("dip").oracle
+    assert "layers" not in MethodTraits.of("dip").calibration_parameters

@@ -9,8 +9,9 @@ import pytest
 
 from sweep.errors import InputError
 from sweep.inputs import text_files, texts
-from sweep.plan.grid import Point, expand
+from sweep.plan.grid import expand
 from sweep.plan.materials import CALIBRATION_WINDOWS, Materials
+from sweep.plan.point import Point
 from sweep.spec import file as spec
 
 TOKENS = 32

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,9 +17,12 @@ from reports.results import with_facts
 from simulator import policies
 from sweep import plugins
 from sweep.cli import app as cli
+from sweep.plan.grid import expand
+from sweep.plan.point import MethodTraits
 from sweep.results import facts
+from sweep.spec.file import from_mapping
 from sweep.spec.names import SELECTORS
-from tests.sweep import tinysweep
+from tests.sweep import made_up, tinysweep
 
 LOOKAHEAD = '''
 import simulator
@@ -53,6 +58,14 @@ def forget() -> Iterator[None]:
         registered.pop("clairvoyant", None)
 
 
+def columns(method: str, selector: str, policy: str) -> dict[str, Any]:
+    """Facts of a point of these names."""
+    sweep = from_mapping(made_up.sweep_file()).sweeps["a"]
+    traits = MethodTraits.of(method)
+    named = {"method": method, "traits": traits, "selector": selector, "policy": policy}
+    return facts.columns(replace(expand(sweep).points[0], **named))
+
+
 def test_builtin_names_stand_for_what_older_tables_meant_by_them() -> None:
     ways = (*SELECTORS, "cache-aware")
     builtin = [
@@ -60,12 +73,12 @@ def test_builtin_names_stand_for_what_older_tables_meant_by_them() -> None:
     ]
     for method, selector, policy in product(methods.names(), ways, builtin):
         names = {"method": method, "selector": selector, "policy": policy}
-        assert [names | facts.columns(method, selector, policy)] == with_facts([names])
+        assert [names | columns(method, selector, policy)] == with_facts([names])
 
 
 def test_a_method_that_says_so_is_a_bound(forget: None) -> None:
     plugins.install("told.py", ORACLE)
-    assert facts.columns("told", "topk", "lru") == {
+    assert columns("told", "topk", "lru") == {
         "series": "told",
         "bound": True,
         "policy_offline": False,

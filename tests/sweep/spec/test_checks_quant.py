@@ -10,7 +10,7 @@ import yaml
 
 from sweep.errors import InputError
 from sweep.plan import grid
-from sweep.plan.grid import Point, Quant
+from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
 from sweep.spec import file as spec
 

@@ -16,7 +16,7 @@ from reports.paper.published import published
 from reports.paper.registry import EXHIBITS
 from reports.paper.write import STUDIES
 from sweep.plan import grid
-from sweep.plan.grid import Point
+from sweep.plan.point import Point
 from sweep.spec import describe, schema_page
 from sweep.spec import file as spec
 from sweep.spec.entries import MethodEntry, QuantEntry, SweepEntry

@@ -1,0 +1,148 @@
+"""A point: one configuration of a sweep, and what is known of the method that it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from methods.registry import method_class, parameter_names
+from methods.static.pruning import StaticPruning
+from simulator.device import Device
+from simulator.geometry import Geometry, Storage
+from sweep.keys import digest
+
+Parameters = tuple[tuple[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """What is done to the weights, and the bits that the simulator counts for them.
+
+    `parameters` holds all of the quantiser's own parameters, defaults included, sorted by name.
+    """
+
+    method: str = "none"
+    bits: float = 4
+    group_size: int = 128
+    embedding_bits: float = 4
+    parameters: Parameters = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """What perplexity is measured on and how. `windows` None is the whole text."""
+
+    text: str
+    calibration: str
+    windows: int | None
+    window_tokens: int
+    shard_windows: int
+    dtype: str
+    threads: int
+    seed: int
+
+    def to_mapping(self) -> dict[str, str | int | None]:
+        """The fields as a plain mapping."""
+        return {field: getattr(self, field) for field in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class MethodTraits:
+    """What planning and the table ask about a method. The points of a sweep share one for each."""
+
+    name: str
+    groups: tuple[str, ...]
+    """Groups that its masks prune; none of a dense or a statically pruned model."""
+    selector: str
+    """The selector that is its own."""
+    trained: Literal["", "once", "each density"]
+    """Whether it is trained before use: never, once for all densities, or for each of them."""
+    calibrated_as: str
+    """The method whose calibration it reads: its own name, or that of another."""
+    calibration_parameters: frozenset[str]
+    """Parameters that can change this calibration: scores are of dense runs, so not `layers`."""
+    static: bool
+    """Whether it prunes weights once, for every token."""
+    updates: bool
+    """Whether static pruning changes the weights that it keeps."""
+    oracle: bool
+    """Whether it knows the future, so that no device can run it."""
+
+    @classmethod
+    def of(cls, method: str) -> MethodTraits:
+        """The traits of a registered method. Raises MethodError for an unknown one."""
+        registered = method_class(method)
+        calibrated_as = registered.calibrated_as or method
+        static = issubclass(registered, StaticPruning)
+        return cls(
+            name=method,
+            groups=registered.groups,
+            selector=registered.selector,
+            trained=registered.trained,
+            calibrated_as=calibrated_as,
+            calibration_parameters=frozenset(parameter_names(calibrated_as)) - {"layers"},
+            static=static,
+            updates=static and registered.updates,
+            oracle=bool(registered.oracle),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One configuration whose perplexity and tokens per second the user asks for.
+
+    `parameters` holds all of the method's own parameters, defaults included, sorted by name.
+    A dense point, and one whose policy is `none`, has the start and scope of a cold cache.
+    """
+
+    sweep: str
+    model: str
+    quant: Quant
+    method: str
+    density: float
+    parameters: Parameters
+    selector: str
+    gamma: float
+    policy: str
+    device: Device
+    cache_start: str
+    cache_scope: str
+    timing: str
+    accuracy: Accuracy
+    traits: MethodTraits = field(compare=False, repr=False)
+    """What planning and the table ask about the method; told by its name, so no part of the key."""
+    kv_bits: float = 8
+    kv_tokens: int = 2048
+    geometry: Geometry | None = None
+    """Sizes given in the sweep file; None leaves them to the model."""
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits over everything but the sweep's name and the device's prose."""
+        device, quant = self.device, self.quant
+        speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
+        return digest(
+            {
+                "model": self.model,
+                "geometry": self.geometry and self.geometry.to_mapping(),
+                "quant": [getattr(quant, name) for name in quant.__slots__],
+                "method": [self.method, self.density, self.parameters],
+                "selector": [self.selector, self.gamma],
+                "cache": [self.policy, self.cache_start, self.cache_scope],
+                "device": [device.name, *speeds],
+                "accuracy": self.accuracy.to_mapping(),
+                "kv": [self.kv_bits, self.kv_tokens],
+            }
+        )
+
+    @property
+    def storage(self) -> Storage:
+        """How the simulator stores the weights and the KV cache of this point."""
+        return Storage(
+            bits=self.quant.bits,
+            group_size=self.quant.group_size,
+            embedding_bits=self.quant.embedding_bits,
+            kv_bits=self.kv_bits,
+            kv_tokens=self.kv_tokens,
+            mlp_share=self.density if self.traits.static else 1,
+        )
