@@ -9,6 +9,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 from benchmarks.results import machine, table
 
@@ -67,18 +68,18 @@ def _runs(threads: int) -> dict[str, Callable[[], object]]:
     cache = {"policy": "lfu", "slots": dict(allocate(sizes, DRAM_GB * 1e9).slots)}
     cache |= {"name": "cache-aware", "gamma": 0.2, "scope": "window"}
     shared = {
-        "model": "smollm2-135m",
-        "text_name": "embedded-wiki",
         "windows": [0],
         "window_tokens": WINDOW_TOKENS,
         "dtype": "float32",
         "threads": threads,
     }
 
+    where: Any = {"model": "smollm2-135m", "text_name": "embedded-wiki"}
+
     def run(method: str, selector: dict[str, object]) -> Callable[[], object]:
         density = 1.0 if method == "dense" else DENSITY
-        payload = shared | {"method": method, "density": density, "parameters": {}}
-        return lambda: evaluate(payload | {"selector": selector}, {}, "cpu")
+        payload: Any = shared | {"method": method, "density": density, "parameters": {}}
+        return lambda: evaluate(payload | {"selector": selector}, where, {}, "cpu")
 
     return {
         "dense": run("dense", {}),

@@ -97,6 +97,7 @@ def _runs(
     from sweep.downstream.cards import asked
     from sweep.inputs import models
     from sweep.spec import file as spec
+    from sweep.tasks.score import score
 
     body = {
         "models": ["smollm2-135m"],
@@ -107,22 +108,22 @@ def _runs(
     one = asked(spec.from_mapping({"sweeps": {"a": body}}).sweeps["a"])[0]
     known = harness.look(one)["leaves"][leaf]
     shared = {
-        "asked": json.dumps(one.to_json()),
         "task": leaf,
         "documents": [0, known["documents"]],
         "prompts": known["prompts"][0],
         "threads": THREADS,
         "dtype": "float32",
-        "model": "smollm2-135m",
         "parameters": {},
     }
+    where: Any = {"model": "smollm2-135m", "asked": json.dumps(one.to_json())}
     sizes = footprint(Geometry.load("smollm2-135m"), ("input", "intermediate"))
     cache = {"policy": "lfu", "slots": dict(allocate(sizes, DRAM_GB * 1e9).slots)}
     cache |= {"name": "cache-aware", "gamma": 0.2, "scope": "window"}
 
     def ours(method: str, selector: dict[str, Any], **more: Any) -> Callable[[], object]:
         own = {"method": method, "density": 1.0 if method == "dense" else DENSITY}
-        return lambda: harness.score({**shared, **own, "selector": selector, **more}, {}, "cpu")
+        payload: Any = {**shared, **own, "selector": selector, **more}
+        return lambda: score(payload, where, {}, "cpu")
 
     every = {
         "lm-eval, dense": _theirs(harness.requests(one, leaf), models),

@@ -22,7 +22,7 @@ def install_sleep() -> None:
     tasks._function = lambda kind: _sleep
 
 
-def _sleep(payload: dict[str, Any], inputs: Any, device: str) -> tuple[dict[str, Any], None]:
+def _sleep(payload: Any, where: Any, inputs: Any, device: str) -> tuple[dict[str, Any], None]:
     time.sleep(payload["seconds"])
     return {}, None
 
@@ -32,7 +32,7 @@ def install_counts() -> None:
     tasks._function = {"evaluate": _evaluate, "simulate": _simulate}.__getitem__
 
 
-def _evaluate(payload: dict[str, Any], inputs: Any, device: str) -> tuple[dict[str, Any], Any]:
+def _evaluate(payload: Any, where: Any, inputs: Any, device: str) -> tuple[dict[str, Any], Any]:
     windows, tokens = payload["windows"], payload["window_tokens"]
     result: dict[str, Any] = {
         "nll": [2.5 * (tokens - 1)] * len(windows),
@@ -48,7 +48,7 @@ def _evaluate(payload: dict[str, Any], inputs: Any, device: str) -> tuple[dict[s
     return result, payload
 
 
-def _simulate(payload: dict[str, Any], inputs: Any, device: str) -> tuple[dict[str, Any], None]:
+def _simulate(payload: Any, where: Any, inputs: Any, device: str) -> tuple[dict[str, Any], None]:
     return {"groups": _groups(inputs["trace"], payload["slots"])}, None
 
 

@@ -145,7 +145,7 @@ def _run(executor: Any, seconds: float, count: int) -> None:
     from sweep.execution.driver import Driver
     from sweep.execution.progress import Progress, Tally
     from sweep.execution.resources import Resources
-    from sweep.plan.planner import Plan
+    from sweep.plan.plan import Plan
     from sweep.store.store import Store
     from sweep.tasks.task import KINDS, Task
 

@@ -38,16 +38,15 @@ class Reads:
     hits: NDArray[np.int64] | None  # [layers, tokens]
 
 
-def selector(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
-    """The selector that an evaluation's payload describes, with what other tasks handed over."""
-    if spec["name"] == "topk":
+def make_selector(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
+    """The selector that `selector` of a payload describes, with what other tasks handed over."""
+    if payload["name"] == "topk":
         return TopKSelector()
-    if spec["name"] in THRESHOLDS:
-        known = Quantiles.of(inputs["calibration"])
-        return ThresholdSelector(ThresholdSelect(known, spec["name"]))
-    return CacheAwareSelector(
-        spec["slots"], spec["gamma"], spec["policy"], spec["scope"], inputs.get("start")
-    )
+    if payload["name"] in THRESHOLDS:
+        quantiles = Quantiles.of(inputs["calibration"])
+        return ThresholdSelector(ThresholdSelect(quantiles, payload["name"]))
+    cache = (payload["slots"], payload["gamma"], payload["policy"], payload["scope"])
+    return CacheAwareSelector(*cache, inputs.get("start"))
 
 
 class Selector:

@@ -38,7 +38,7 @@ HOMES = {
         "sweep/tasks/evaluate.py",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",
-        "sweep/tasks/train.py",
+        "sweep/tasks/sparse_model.py",
         "sweep/tasks/transform.py",
         "sweep/downstream/packed.py",
         "sweep/downstream/requests.py",

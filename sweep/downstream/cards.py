@@ -18,14 +18,14 @@ from typing import Any
 import yaml
 
 from sweep.downstream import data as taskdata
-from sweep.downstream.task import Asked, frozen
+from sweep.downstream.task import DownstreamTask, frozen
 from sweep.errors import InputError
 from sweep.files.cache import cache_dir, staged
 from sweep.keys import digest
 from sweep.spec.entries import Sweep, TaskEntry
 
 
-def asked(sweep: Sweep) -> tuple[Asked, ...]:
+def asked(sweep: Sweep) -> tuple[DownstreamTask, ...]:
     """The tasks of a sweep. Raises InputError for a path to nothing, or a name used twice."""
     found = [_asked(sweep, i, entry) for i, entry in enumerate(sweep.tasks)]
     names = [one.name for one in found]
@@ -37,7 +37,7 @@ def asked(sweep: Sweep) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def _asked(sweep: Sweep, index: int, entry: TaskEntry) -> Asked:
+def _asked(sweep: Sweep, index: int, entry: TaskEntry) -> DownstreamTask:
     place = f"{sweep.source}: sweeps.{sweep.name}.tasks[{index}]"
     folder, wanted, source = "", entry.task, "local"
     if _is_path(entry.task):
@@ -50,7 +50,7 @@ def _asked(sweep: Sweep, index: int, entry: TaskEntry) -> Asked:
         if not path.is_dir():
             raise InputError(f"{place}.data: {entry.data} is not a folder")
         data = str(path)
-    return Asked(
+    return DownstreamTask(
         name=entry.name or wanted,
         task=entry.task,
         wanted=wanted,
@@ -131,7 +131,7 @@ def version() -> str:
     return metadata.version("lm_eval")
 
 
-def card(one: Asked) -> dict[str, Any] | None:
+def card(one: DownstreamTask) -> dict[str, Any] | None:
     """What is remembered of a task; None if it was not looked at, or its files have changed."""
     try:
         found = json.loads(_card_file(one).read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def card(one: Asked) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def look(one: Asked) -> dict[str, Any]:
+def look(one: DownstreamTask) -> dict[str, Any]:
     """Ask lm-eval about a task, and remember it. A task of one's own files is asked each time."""
     from sweep.downstream import harness
 
@@ -152,18 +152,18 @@ def look(one: Asked) -> dict[str, Any]:
     return found
 
 
-def _card_file(one: Asked) -> Path:
+def _card_file(one: DownstreamTask) -> Path:
     own = {**one.identity, "task": one.task, "folder": one.folder, "data": one.data}
     known = digest([own, version(), _files(one), taskdata.WHEEL.sha256, taskdata.LAYOUT])
     return cache_dir() / "tasks" / f"{known}.json"
 
 
-def own_code(one: Asked) -> str:
+def own_code(one: DownstreamTask) -> str:
     """Hash of the task files of the user's own; empty for tasks of lm-eval's."""
     return digest(_files(one)) if one.folder else ""
 
 
-def _files(one: Asked) -> list[list[str]]:
+def _files(one: DownstreamTask) -> list[list[str]]:
     """Hashes of the task files of one's own."""
     if not one.folder:
         return []
@@ -171,7 +171,7 @@ def _files(one: Asked) -> list[list[str]]:
     return [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in sorted(files)]
 
 
-def ensure(tasks: Iterable[Asked], notify: Callable[[str], None]) -> list[dict[str, Any]]:
+def ensure(tasks: Iterable[DownstreamTask], notify: Callable[[str], None]) -> list[dict[str, Any]]:
     """Make the data of tasks present, where it can be fetched, and look at each of them.
 
     Raises InputError or ResourceError.
@@ -185,7 +185,7 @@ def ensure(tasks: Iterable[Asked], notify: Callable[[str], None]) -> list[dict[s
     return found
 
 
-def need(one: Asked) -> tuple[str, str]:
+def need(one: DownstreamTask) -> tuple[str, str]:
     """State (ok, missing or note) of what a task needs, and what it is, for `sweep doctor`."""
     if one.source == "file":
         return "ok", f"task {one.name}: files in {one.folder}, and the data that they name"

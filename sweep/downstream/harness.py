@@ -1,22 +1,20 @@
 """lm-evaluation-harness: its tasks, prompts, filters and metrics, on sparse models.
 
 The only file that imports lm_eval. A task is looked at once before a sweep (`look`), and scored in
-shards of documents (`score`); `sweep.downstream.merge` puts the shards together.
+shards of documents (`sweep.tasks.score`); `sweep.downstream.merge` puts the shards together.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-import numpy as np
 import torch
 from lm_eval.api.registry import get_aggregation
 from lm_eval.models.huggingface import HFLM
@@ -28,18 +26,13 @@ from lm_eval.models.utils import (
 from lm_eval.tasks import TaskManager
 from torch import Tensor
 
-from methods.apply import applied, weights_replaced
-from methods.registry import create
-from methods.training import fitted
 from sweep.downstream import data as taskdata
 from sweep.downstream.local_datasets import local_data
-from sweep.downstream.requests import Prompt, Sessions
-from sweep.downstream.task import FEWSHOT_SEED, Asked, shards_of
+from sweep.downstream.requests import Prompt, RequestRunner
+from sweep.downstream.task import FEWSHOT_SEED, DownstreamTask, shards_of
 from sweep.errors import InputError
-from sweep.inputs import models
 from sweep.keys import digest
 from sweep.messages import nearest
-from sweep.selectors import selector
 
 STOCK = Path(lm_eval.__file__).parent / "tasks"
 _GREEDY = {"until", "max_gen_toks", "do_sample", "temperature"}
@@ -49,28 +42,28 @@ _GREEDY = {"until", "max_gen_toks", "do_sample", "temperature"}
 # -- a task before it is run -----------------------------------------------------------------
 
 
-def look(asked: Asked) -> dict[str, Any]:
+def look(entry: DownstreamTask) -> dict[str, Any]:
     """What a plan must know of a task: its leaves, their documents, prompts and metrics, as JSON.
 
     Raises InputError if there is no such task, or its data is not here and cannot be had.
     """
     with redirect_stderr(io.StringIO()):  # bars, and advice for authors of tasks
-        return _looked(asked)
+        return _looked(entry)
 
 
-def _looked(asked: Asked) -> dict[str, Any]:
-    loaded = _load(asked)
+def _looked(entry: DownstreamTask) -> dict[str, Any]:
+    loaded = load(entry)
     leaves = {}
     for name, task in loaded["tasks"].items():
-        documents = _documents(task, asked.limit)
-        by_document = _built(asked, name)
+        documents = _documents(task, entry.limit)
+        by_document = built(entry, name)
         leaves[name] = {
             "documents": documents,
             "prompts": [
-                digest([_arguments(by_document[i]) for i in range(*shard)])
-                for shard in shards_of(documents, asked.shard)
+                digest([arguments(by_document[i]) for i in range(*shard)])
+                for shard in shards_of(documents, entry.shard)
             ],
-            "metrics": _metrics(task),
+            "metrics": metrics(task),
             "output": task.OUTPUT_TYPE,
             "shots": task.get_config("num_fewshot") or 0,
             "settings": digest(_settings(task)),
@@ -85,21 +78,21 @@ def _looked(asked: Asked) -> dict[str, Any]:
         }
         for name, group in loaded.get("groups", {}).items()
     }
-    return {"leaves": leaves, "groups": groups, "top": _top(asked, leaves, groups)}
+    return {"leaves": leaves, "groups": groups, "top": _top(entry, leaves, groups)}
 
 
-def _top(asked: Asked, leaves: Mapping[str, Any], groups: Mapping[str, Any]) -> str:
+def _top(entry: DownstreamTask, leaves: Mapping[str, Any], groups: Mapping[str, Any]) -> str:
     """The task or group whose score is the entry's; empty for a tag, which is a mere list."""
     inside = {leaf for group in groups.values() for leaf in group["leaves"]}
-    if asked.wanted in groups or asked.wanted in leaves:
-        return asked.wanted
+    if entry.wanted in groups or entry.wanted in leaves:
+        return entry.wanted
     if len(groups) + len(leaves) == 1:
         return next(iter(leaves))
     outer = [name for name in groups if set(groups[name]["leaves"]) == inside == set(leaves)]
     return outer[-1] if outer else ""
 
 
-def _metrics(task: Any) -> dict[str, str]:
+def metrics(task: Any) -> dict[str, str]:
     """Names of the means that the task reports."""
     mean = get_aggregation("mean")
     return {n: "mean" for n, aggregation in task.aggregation().items() if aggregation is mean}
@@ -127,30 +120,30 @@ def _plain(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _load(asked: Asked) -> Any:
+def load(entry: DownstreamTask) -> Any:
     """lm-eval's tasks and groups of an entry, with its settings; the last ones are kept."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    with _explained(asked), local_data(asked.data or None):
-        manager = _manager(asked)
-        if asked.wanted not in manager.all_tasks:
+    with _explained(entry), local_data(entry.data or None):
+        manager = _manager(entry)
+        if entry.wanted not in manager.all_tasks:
             known = manager.all_tasks
             raise InputError(
-                f"{asked.place}: no task {asked.wanted!r}{nearest(asked.wanted, known)}"
+                f"{entry.place}: no task {entry.wanted!r}{nearest(entry.wanted, known)}"
             )
-        loaded = manager.load([asked.wanted])
+        loaded = manager.load([entry.wanted])
     for name, task in loaded["tasks"].items():
-        if task.OUTPUT_TYPE == "loglikelihood_rolling" or not _metrics(task):
-            raise InputError(f"{asked.place}: {name} has no accuracy; `text:` measures perplexity")
-        _configure(asked, name, task)
+        if task.OUTPUT_TYPE == "loglikelihood_rolling" or not metrics(task):
+            raise InputError(f"{entry.place}: {name} has no accuracy; `text:` measures perplexity")
+        _configure(entry, name, task)
     return loaded
 
 
-def _manager(asked: Asked) -> TaskManager:
+def _manager(entry: DownstreamTask) -> TaskManager:
     """Looks only where the task is, so that lm-eval does not read its thousands of files."""
-    if asked.source == "file":
-        return TaskManager(include_path=asked.folder, include_defaults=False)
-    if asked.task in taskdata.KNOWN:
-        folder = STOCK / taskdata.KNOWN[asked.task].folder
+    if entry.source == "file":
+        return TaskManager(include_path=entry.folder, include_defaults=False)
+    if entry.task in taskdata.KNOWN:
+        folder = STOCK / taskdata.KNOWN[entry.task].folder
         return TaskManager(include_path=str(folder), include_defaults=False)
     return _every_task()
 
@@ -160,26 +153,26 @@ def _every_task() -> TaskManager:
     return TaskManager()
 
 
-def _configure(asked: Asked, name: str, task: Any) -> None:
+def _configure(entry: DownstreamTask, name: str, task: Any) -> None:
     """Shots, generation settings and seed, as lm-eval's own command would set them."""
     default = task.get_config("num_fewshot")
-    if asked.shots is not None and default != 0:
-        task.set_config(key="num_fewshot", value=asked.shots)
+    if entry.shots is not None and default != 0:
+        task.set_config(key="num_fewshot", value=entry.shots)
     elif default is None:
         task.set_config(key="num_fewshot", value=0)
-    if asked.generation and task.OUTPUT_TYPE == "generate_until":
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.generation}
+    if entry.generation and task.OUTPUT_TYPE == "generate_until":
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in entry.generation}
         task.set_config(key="generation_kwargs", value=settings, update=True)
-    task.set_fewshot_seed(seed=FEWSHOT_SEED + asked.seed)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED + entry.seed)
     if task.get_config("num_fewshot") and not len(task.sampler.df):
         raise InputError(
-            f"{asked.place}: the data that is here has no examples to show before a question of "
+            f"{entry.place}: the data that is here has no examples to show before a question of "
             f"{name}; ask for shots: 0, or give data with them (data:)"
         )
 
 
 @contextmanager
-def _explained(asked: Asked) -> Iterator[None]:
+def _explained(entry: DownstreamTask) -> Iterator[None]:
     """What lm-eval and the hub raise where a task cannot be had, as one sentence."""
     try:
         yield
@@ -188,26 +181,26 @@ def _explained(asked: Asked) -> Iterator[None]:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        known = "" if asked.source == "file" else taskdata.advice(asked.task)
+        known = "" if entry.source == "file" else taskdata.advice(entry.task)
         raise InputError(
-            f"{asked.place}: task {asked.task} cannot be loaded: {reason}{known}"
+            f"{entry.place}: task {entry.task} cannot be loaded: {reason}{known}"
         ) from (error)
 
 
 # -- requests --------------------------------------------------------------------------------
 
 
-def requests(asked: Asked, leaf: str) -> list[Any]:
+def requests(entry: DownstreamTask, leaf: str) -> list[Any]:
     """lm-eval's requests of one task of an entry, document after document."""
-    return [instance for own in _built(asked, leaf).values() for instance in own]
+    return [instance for own in built(entry, leaf).values() for instance in own]
 
 
 @lru_cache(maxsize=2)
-def _built(asked: Asked, leaf: str) -> dict[int, list[Any]]:
+def built(entry: DownstreamTask, leaf: str) -> dict[int, list[Any]]:
     """lm-eval's requests of a task, by document; few-shot examples are drawn in their order."""
-    task = _load(asked)["tasks"][leaf]
-    task.set_fewshot_seed(seed=FEWSHOT_SEED + asked.seed)
-    task.build_all_requests(limit=asked.limit, rank=0, world_size=1)
+    task = load(entry)["tasks"][leaf]
+    task.set_fewshot_seed(seed=FEWSHOT_SEED + entry.seed)
+    task.build_all_requests(limit=entry.limit, rank=0, world_size=1)
     found: dict[int, list[Any]] = {}
     for instance in task.instances:
         found.setdefault(instance.doc_id, []).append(instance)
@@ -219,112 +212,23 @@ def _documents(task: Any, limit: int | None) -> int:
     return have if limit is None else min(have, limit)
 
 
-def _arguments(instances: Sequence[Any]) -> list[Any]:
+def arguments(instances: Sequence[Any]) -> list[Any]:
     return [_plain(list(instance.args)) for instance in instances]
 
 
-# -- scoring ---------------------------------------------------------------------------------
-
-
-def score(
-    payload: dict[str, Any], inputs: dict[str, Any], device: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics of each document of a shard, and what was read; hands over what each request got.
-
-    The input `weights` takes the place of the model's own, `trained` is what the training made.
-    """
-    torch.set_num_threads(payload["threads"])
-    asked, leaf = Asked.from_json(json.loads(payload["asked"])), payload["task"]
-    task, documents = _load(asked)["tasks"][leaf], _built(asked, leaf)
-    begin, end = payload["documents"]
-    instances = [instance for i in range(begin, end) for instance in documents[i]]
-    if digest([_arguments(documents[i]) for i in range(begin, end)]) != payload["prompts"]:
-        raise InputError(f"the data of {leaf} is not what it was when the sweep was planned")
-    model = models.loaded(payload["model"], payload["dtype"], device)
-    untrained = create(payload["method"], payload["density"], **payload["parameters"])
-    chosen = selector(payload["selector"], inputs) if untrained.groups else None
-    with (
-        weights_replaced(model, inputs.get("weights", {})),
-        fitted(model, untrained, inputs.get("trained")) as method,
-        torch.inference_mode(),
-        applied(model, method, chosen) if chosen else nullcontext(),
-        Sessions(model, chosen, share=payload.get("share", True)).open() as sessions,
-    ):
-        lm = SparseLM(model, models.tokenizer(payload["model"]), sessions, asked.max_length)
-        _answer(lm, instances)
-    values = _values(task, instances)
-    prefill, decode = sessions.prefill, sessions.decode
-    result = {
-        "values": values,
-        "documents": end - begin,
-        "prefill": prefill.to_json() | {"mlp_density": prefill.mlp_density()},
-        "decode": decode.to_json() | {"mlp_density": decode.mlp_density()},
-        "device": device,
-    }
-    return result, _handover(instances)
-
-
-def _answer(lm: SparseLM, instances: Sequence[Any]) -> None:
-    """Let the model answer all requests, repeated ones as often as is asked."""
-    kinds = dict.fromkeys(instance.request_type for instance in instances)
-    for kind in kinds:
-        own = [i for i in instances if i.request_type == kind]
-        requests = [instance for instance in own for _ in range(instance.repeats or 1)]
-        for instance in own:
-            instance.resps, instance.filtered_resps = [], {}
-        for instance, answer in zip(requests, getattr(lm, kind)(requests), strict=True):
-            instance.resps.append(answer)
-
-
-def _values(task: Any, instances: Sequence[Any]) -> dict[str, list[float]]:
-    """Per-document values of the task's means, as `metric,filter`, in the order of documents."""
-    task._instances = list(instances)
-    task.apply_filters()
-    documents: dict[int, list[Any]] = {}
-    for instance in instances:
-        documents.setdefault(instance.doc_id, []).append(instance)
-    means = _metrics(task)
-    values: dict[str, list[float]] = {}
-    for name in instances[0].filtered_resps:
-        for own in documents.values():
-            own.sort(key=lambda instance: instance.idx)
-            answers = [instance.filtered_resps[name] for instance in own]
-            for metric, value in task.process_results(own[0].doc, answers).items():
-                if metric in means:
-                    values.setdefault(f"{metric},{name}", []).append(_number(value))
-    return values
-
-
-def _number(value: Any) -> float | int:
-    """As lm-eval has it, so that sums are the same: a whole number stays one."""
-    return value if type(value) in (int, float) else np.asarray(value).item()
-
-
-def _handover(instances: Sequence[Any]) -> dict[str, Any]:
-    """What each request got: log-likelihood and whether it is greedy, or the text."""
-    arrays: dict[str, Any] = {
-        "document": np.array([i.doc_id for i in instances], np.int64),
-        "request": np.array([i.idx for i in instances], np.int64),
-    }
-    first = [instance.resps[0] for instance in instances]
-    if isinstance(first[0], str):
-        return arrays | {"text": np.array(first, np.str_)}
-    arrays["loglikelihood"] = np.array([answer[0] for answer in first], np.float64)
-    arrays["greedy"] = np.array([answer[1] for answer in first], np.bool_)
-    return arrays
-
+# -- the model ------------------------------------------------------------------------------
 
 _Adapter: Any = HFLM  # its registration hides its type
 
 
 class SparseLM(_Adapter):
-    """lm-eval's own adapter, for its tokens and truncation, with every pass made by `Sessions`."""
+    """lm-eval's own adapter, for its tokens and truncation, each pass made by `RequestRunner`."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, sessions: Sessions, max_length: int | None = None
+        self, model: Any, tokenizer: Any, runner: RequestRunner, max_length: int | None = None
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, max_length=max_length)
-        self.sessions = sessions
+        self.runner = runner
 
     def _loglikelihood_tokens(
         self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
@@ -353,7 +257,7 @@ class SparseLM(_Adapter):
                 total = rows.gather(1, wanted[:, None])[:, 0].sum()
                 answers[i] = float(total), bool((greedy[-len(wanted) :] == wanted).all())
 
-        self.sessions.score(prompts, take)
+        self.runner.score(prompts, take)
         return answers
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
@@ -384,7 +288,7 @@ class SparseLM(_Adapter):
             text = self.tok_decode(tokens)
             answers[place] = postprocess_generated_text(text, stops[place], None)
 
-        self.sessions.generate(prompts, most, ended, take)
+        self.runner.generate(prompts, most, ended, take)
         return answers
 
 

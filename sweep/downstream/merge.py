@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from methods.density import mlp_density
-from sweep.downstream.task import Asked
+from sweep.downstream.task import DownstreamTask
 
 FILE = "accuracy.json"
 PREFERRED = ("acc", "exact_match")
@@ -20,7 +20,9 @@ PREFERRED = ("acc", "exact_match")
 Result = Mapping[str, Any]
 
 
-def merged(one: Asked, card: Mapping[str, Any], shards: Iterable[tuple[str, Result]]) -> Result:
+def merged(
+    entry: DownstreamTask, card: Mapping[str, Any], shards: Iterable[tuple[str, Result]]
+) -> Result:
     """Score, standard error and detail of a task from the results of all its shards by leaf.
 
     `score` and `stderr` are of `metric`; `leaves` and `groups` have all means of all tasks.
@@ -30,13 +32,13 @@ def merged(one: Asked, card: Mapping[str, Any], shards: Iterable[tuple[str, Resu
         by_leaf.setdefault(leaf, []).append(result)
     leaves = {leaf: _leaf(results) for leaf, results in by_leaf.items()}
     groups = {name: _group(group, leaves) for name, group in card["groups"].items()}
-    top = card["top"] or one.name
+    top = card["top"] or entry.name
     scored = leaves | groups
     if top not in scored:  # a tag: lm-eval lists its tasks, and a size-weighted mean stands for it
         every = [{"metric": m, "weight_by_size": True, "filters": None} for m in _metrics(leaves)]
         groups[top] = _group({"leaves": list(leaves), "metrics": every}, leaves)
         scored[top] = groups[top]
-    metric = _chosen(one, scored[top])
+    metric = _chosen(entry, scored[top])
     own = scored[top].get(metric, {})
     every_result = [result for results in by_leaf.values() for result in results]
     return {
@@ -119,9 +121,9 @@ def _metrics(leaves: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _chosen(one: Asked, scores: Mapping[str, Any]) -> str:
+def _chosen(entry: DownstreamTask, scores: Mapping[str, Any]) -> str:
     """The `metric,filter` that the column shows: the one asked for, with or without its filter."""
-    for wanted in (one.metric,) if one.metric else (*PREFERRED, *_metrics({"": scores})):
+    for wanted in (entry.metric,) if entry.metric else (*PREFERRED, *_metrics({"": scores})):
         for name in scores:
             if wanted in (name, name.partition(",")[0]):
                 return name

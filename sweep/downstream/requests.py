@@ -65,13 +65,13 @@ class Prompt:
     times: int = 1
 
 
-class Sessions:
+class RequestRunner:
     """A model with a method applied, and the selector of that method (None for a dense one)."""
 
-    def __init__(self, model: Any, chosen: Selector | None, share: bool = True) -> None:
+    def __init__(self, model: Any, selector: Selector | None, share: bool = True) -> None:
         self.model = model
-        self.chosen = chosen
-        self.alone = isinstance(chosen, CacheAwareSelector)
+        self.selector = selector
+        self.alone = isinstance(selector, CacheAwareSelector)
         """Whether the selector has a state, so that no two requests may share anything."""
         self.share = share and not self.alone
         self.prefill = Counts()
@@ -79,7 +79,7 @@ class Sessions:
         self._packed = PackedModel(model) if models.packable(model) else None
 
     @contextmanager
-    def open(self) -> Iterator[Sessions]:
+    def open(self) -> Iterator[RequestRunner]:
         """Takes the place of the model's attention, where it can be."""
         with self._packed or nullcontext():
             yield self
@@ -123,14 +123,14 @@ class Sessions:
         """A pass of segments of a stateless selector: their logits, and what each of them read."""
         assert self._packed is not None
         lengths = [len(segment.tokens) for segment in segments]
-        if self.chosen:
-            self.chosen.begin_window(sum(lengths))
+        if self.selector:
+            self.selector.begin_window(sum(lengths))
         logits = self._packed.forward(segments, head_rows)
         return logits, self._drained(lengths)
 
     def _scored_alone(self, prompt: Prompt) -> Tensor:
-        if self.chosen:
-            self.chosen.begin_window(len(prompt.tokens))
+        if self.selector:
+            self.selector.begin_window(len(prompt.tokens))
         if self._packed is not None:
             segment = Segment(prompt.tokens, outputs=prompt.outputs)
             (logits,) = self._packed.forward([segment])
@@ -194,8 +194,8 @@ class Sessions:
         ended: Callable[[int, list[int]], bool],
     ) -> list[int]:
         """With the model's own attention and cache."""
-        if self.chosen:
-            self.chosen.begin_window(len(prompt.tokens))
+        if self.selector:
+            self.selector.begin_window(len(prompt.tokens))
         answer = self.model(input_ids=self._ids(prompt.tokens), use_cache=True)
         self.prefill.add(self._drained([len(prompt.tokens)])[0])
         made: list[int] = []
@@ -219,7 +219,7 @@ class Sessions:
 
     def _drained(self, lengths: Sequence[int]) -> list[Counts]:
         """What the segments of the last pass, or passes, have read."""
-        reads = self.chosen.drain() if self.chosen else {}
+        reads = self.selector.drain() if self.selector else {}
         found, begin = [], 0
         for length in lengths:
             found.append(self._counts(reads, begin, begin + length))
@@ -229,9 +229,9 @@ class Sessions:
     def _counts(self, reads: Mapping[str, Reads], begin: int, end: int) -> Counts:
         counts = Counts(end - begin)
         for group, read in reads.items():
-            assert self.chosen is not None
+            assert self.selector is not None
             used = read.used[:, begin:end]
-            counts.places[group] = used.size * self.chosen.units[group]
+            counts.places[group] = used.size * self.selector.units[group]
             counts.used[group] = int(used.sum())
             if read.hits is not None:
                 counts.hits[group] = int(read.hits[:, begin:end].sum())
@@ -246,9 +246,12 @@ class _Batch:
     """Leaves that wait until they fill a pass."""
 
     def __init__(
-        self, sessions: Sessions, prompts: Sequence[Prompt], take: Callable[[int, Tensor], None]
+        self,
+        runner: RequestRunner,
+        prompts: Sequence[Prompt],
+        take: Callable[[int, Tensor], None],
     ) -> None:
-        self.sessions, self.prompts, self.take = sessions, prompts, take
+        self.runner, self.prompts, self.take = runner, prompts, take
         self._waiting: list[tuple[Item, Past, Counts]] = []
         self._rows = 0
 
@@ -271,9 +274,9 @@ class _Batch:
             Segment(item.tokens[past.tokens :], past, outputs=self.prompts[item.index].outputs)
             for item, past, _ in batch
         ]
-        logits, read = self.sessions.run(segments)
+        logits, read = self.runner.run(segments)
         for (item, _, before), own, values in zip(batch, read, logits, strict=True):
             times = self.prompts[item.index].times
-            self.sessions.prefill.add(before, times)
-            self.sessions.prefill.add(own, times)
+            self.runner.prefill.add(before, times)
+            self.runner.prefill.add(own, times)
             self.take(item.index, values)

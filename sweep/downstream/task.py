@@ -13,7 +13,7 @@ Settings = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DownstreamTask:
     """An entry of `tasks:`, resolved. Equal ones give equal prompts, where the data is equal."""
 
     name: str
@@ -38,7 +38,7 @@ class Asked:
     """Where the entry is written, for messages."""
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Asked:
+    def from_json(cls, value: Mapping[str, Any]) -> DownstreamTask:
         generation = dict(value["generation"])
         return cls(**{**value, "generation": frozen(generation)})
 

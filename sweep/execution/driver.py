@@ -24,7 +24,7 @@ from sweep.execution.executor import (
 )
 from sweep.execution.resources import Resources
 from sweep.execution.schedule import Rank
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.store.store import Store
 from sweep.tasks.task import PERSISTED, Record, Task
 

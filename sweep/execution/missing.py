@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.store.store import Store
 from sweep.tasks.task import Task
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sweep.plan.exclude import is_method
-from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.plan import Plan, PlannedPoint
 from sweep.tasks.task import Task
 
 _WEIGHT = {"train": 100.0, "transform": 30.0}

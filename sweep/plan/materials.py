@@ -11,7 +11,7 @@ from typing import Any
 
 from simulator import Geometry
 from sweep.downstream.cards import asked, card, ensure
-from sweep.downstream.task import Asked
+from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
 from sweep.inputs import model_sizes, ready, text_files, texts
@@ -129,11 +129,11 @@ class Materials:
 
     # -- downstream tasks --------------------------------------------------------------------
 
-    def tasks(self) -> list[tuple[Asked, dict[str, Any]]]:
+    def tasks(self) -> list[tuple[DownstreamTask, dict[str, Any]]]:
         """The tasks of the sweep with what is known of them; without those not looked at yet."""
         return self._once(("tasks",), self._tasks)
 
-    def _tasks(self) -> list[tuple[Asked, dict[str, Any]]]:
+    def _tasks(self) -> list[tuple[DownstreamTask, dict[str, Any]]]:
         found = []
         for one in self.asked:
             known = card(one)

@@ -6,96 +6,60 @@ one that does, the number of slots and the policy enter, never the device. No ba
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
-from methods.registry import create
 from simulator import allocate
 from sweep import plugins
 from sweep.downstream.shards import place, shard_label, shards
+from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.keys import digest
+from sweep.plan import payloads
+from sweep.plan.labels import (
+    THRESHOLD_SELECTORS,
+    parameters_label,
+    run_label,
+    slots_label,
+    windows_label,
+)
 from sweep.plan.materials import Materials
+from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, Quant
 from sweep.plan.sizes import footprint_of
-from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
 from sweep.plan.weight_steps import Step, steps
-from sweep.tasks.task import KINDS, Task
+from sweep.tasks.payloads import (
+    Calibrate,
+    Evaluate,
+    Score,
+    SelectorPayload,
+    Simulate,
+    Train,
+    Transform,
+)
+from sweep.tasks.task import Task
 
-Scores = tuple[tuple[str, tuple[str, ...]], ...]
-"""Of each downstream task by name, the keys of its shards."""
+Payload = Evaluate | Score | Calibrate | Train | Transform | Simulate
 
-_THRESHOLDS = ("layer-threshold", "global-threshold")
 _AS_IT_IS = Quant()
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPoint:
-    """A point and the keys of the tasks that answer it, a shard each."""
-
-    point: Point
-    evaluate: tuple[str, ...]
-    dense: tuple[str, ...]
-    simulate: tuple[str, ...]
-    """Empty where no group is pruned and where the selector counts its hits itself."""
-    full: tuple[str, ...] = ()
-    """The dense model with its weights as they were."""
-    prepare: tuple[str, ...] = ()
-    """What these evaluations work with: calibration, changed weights, training."""
-    weights: str = ""
-    """The task that made the weights which `evaluate` runs on; empty for the model's own."""
-    scores: Scores = ()
-    dense_scores: Scores = ()
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        scored = [key for _, keys in (*self.dense_scores, *self.scores) for key in keys]
-        return tuple(dict.fromkeys((*self.measured, *scored)))
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """Keys of what perplexity and speed come from."""
-        answers = (*self.full, *self.dense, *self.evaluate, *self.simulate)
-        return tuple(dict.fromkeys((*self.prepare, *answers)))
-
-
-@dataclass(slots=True)
-class Plan:
-    """Planned points and all their tasks, needed ones before those that need them."""
-
-    points: list[PlannedPoint] = field(default_factory=list)
-    tasks: dict[str, Task] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def uses_calibration(self) -> bool:
-        """Whether a task reads the calibration text."""
-        without = ("evaluate", "score", "simulate")
-        return any(task.kind not in without for task in self.tasks.values())
-
-    def counts(self) -> dict[str, int]:
-        """Tasks by kind."""
-        found = Counter(task.kind for task in self.tasks.values())
-        return {kind: found.get(kind, 0) for kind in KINDS}
-
-
-def plan(points: Iterable[Point], materials: Materials) -> Plan:
+def plan_points(points: Iterable[Point], materials: Materials) -> Plan:
     """The fewest tasks for these points; equal content is planned once."""
-    made = Plan()
-    builder = _Builder(made, materials)
+    plan = Plan()
+    builder = _Builder(plan, materials)
     for point in points:
-        made.points.append(builder.add(point))
-    made.notes = materials.notes
-    return made
+        plan.points.append(builder.add(point))
+    plan.notes = materials.notes
+    return plan
 
 
 class _Builder:
     """Adds the tasks of one point after another; what points share is worked out once."""
 
-    def __init__(self, made: Plan, materials: Materials) -> None:
-        self.tasks = made.tasks
+    def __init__(self, plan: Plan, materials: Materials) -> None:
+        self.tasks = plan.tasks
         self.materials = materials
         self._evaluations: dict[Any, Any] = {}
         self._simulations: dict[Any, tuple[str, ...]] = {}
@@ -121,91 +85,75 @@ class _Builder:
 
     def _prepared(self, keys: Iterable[str]) -> tuple[str, ...]:
         """All tasks that these need, and that those need, earlier ones first."""
-        found: dict[str, None] = {}
+        prepared: dict[str, None] = {}
         for key in keys:
             for needed in self.tasks[key].needs:
-                found.update(dict.fromkeys((*self._prepared([needed]), needed)))
-        return tuple(found)
+                prepared.update(dict.fromkeys((*self._prepared([needed]), needed)))
+        return tuple(prepared)
 
     # -- accuracy ----------------------------------------------------------------------------
 
     def _evaluate(self, point: Point, dense: bool) -> tuple[str, ...]:
         identity = _evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
-            base, where = self._evaluation(point, dense), self._where(point, "text")
+            evaluation, where = self._evaluation(point, dense), self._where(point, "text")
+            label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
             self._evaluations[identity] = tuple(
                 self._task(
                     "evaluate",
-                    base | {"windows": list(shard)},
-                    f"{_label(base, self._weights_label(point, base))} {_windows(shard)}",
+                    {**evaluation, "windows": list(shard)},
+                    f"{label} {windows_label(shard)}",
                     where,
                 )
                 for shard in self.materials.shards(point)
             )
         return self._evaluations[identity]
 
-    def _evaluation(self, point: Point, dense: bool) -> dict[str, Any]:
+    def _evaluation(self, point: Point, dense: bool) -> Evaluate:
         """Statically pruned weights are evaluated as a dense model is."""
         pruned = not dense and point.traits.static
-        weights, dense = self._weights(point, pruned), dense or pruned
-        method = "dense" if dense else point.method
-        return {
-            **self._measured(point),
-            "text": self.materials.text(point, "text"),
-            "method": method,
-            "density": 1.0 if dense else point.density,
-            "parameters": {} if dense else dict(point.parameters),
-            "selector": {} if dense else self._selector(point),
-            "inputs": weights
-            | ({} if dense else self._selector_inputs(point) | self._trained(point)),
-            "code": code_of_method("evaluate", method),
-        }
+        weights = self._weights(point, pruned)
+        if dense or pruned:
+            return payloads.evaluate(point, self.materials, {}, weights)
+        inputs = weights | self._selector_inputs(point) | self._trained(point)
+        return payloads.evaluate(point, self.materials, self._selector(point), inputs)
 
     def _scores(self, point: Point, dense: bool) -> Scores:
-        """Shards of the downstream tasks; of a cache-aware selector, each request is a session."""
+        """Shards of the downstream tasks."""
         tasks = self.materials.tasks()
         identity = ("scores", _evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
-            base, where = self._evaluation(point, dense), self._where(point, "text")
-            base["code"] = code_of_method("score", base["method"])
-            label = _label(base, self._weights_label(point, base))
+            evaluation, where = self._evaluation(point, dense), self._where(point, "text")
+            label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
             self._evaluations[identity] = tuple(
-                (one.name, self._scored(shards(base, one, card), label, where | place(one)))
-                for one, card in tasks
+                (entry.name, self._scored(evaluation, entry, card, label, where))
+                for entry, card in tasks
             )
         return self._evaluations[identity] if tasks else ()
 
     def _scored(
-        self, payloads: Iterable[dict[str, Any]], label: str, where: dict[str, str]
+        self,
+        evaluation: Evaluate,
+        entry: DownstreamTask,
+        card: Mapping[str, Any],
+        label: str,
+        where: dict[str, str],
     ) -> tuple[str, ...]:
         return tuple(
-            self._task("score", payload, f"{shard_label(payload)} {label}", where)
-            for payload in payloads
+            self._task(
+                "score",
+                payloads.score(evaluation, shard),
+                f"{shard_label(shard)} {label}",
+                where | place(entry),
+            )
+            for shard in shards(entry, card)
         )
 
-    def _measured(self, point: Point) -> dict[str, Any]:
-        """What every run of the model depends on."""
-        accuracy = point.accuracy
-        return {
-            "weights": self.materials.weights(point.model),
-            "window_tokens": accuracy.window_tokens,
-            "dtype": accuracy.dtype,
-            "threads": accuracy.threads,
-        }
-
-    def _selector(self, point: Point) -> dict[str, Any]:
-        if point.selector != "cache-aware":
-            return {"name": point.selector}
-        return {
-            "name": "cache-aware",
-            "gamma": point.gamma,
-            "policy": point.policy,
-            "slots": dict(self._slots(point)),
-            "scope": point.cache_scope,
-        }
+    def _selector(self, point: Point) -> SelectorPayload:
+        return payloads.selector(point, dict(self._slots(point)))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
-        if point.selector in _THRESHOLDS:
+        if point.selector in THRESHOLD_SELECTORS:
             return {"calibration": self._calibrate(point)}
         hot = point.selector == "cache-aware" and point.cache_start == "hot"
         return {"start": self._calibrate(point)} if hot else {}
@@ -220,48 +168,25 @@ class _Builder:
         return before
 
     def _transform(self, point: Point, step: Step, before: dict[str, str]) -> str:
-        accuracy = point.accuracy
-        payload: dict[str, Any] = {
-            "weights": self.materials.weights(point.model),
-            "dtype": accuracy.dtype,
-            "threads": accuracy.threads,
-            "recipe": step.recipe,
-            "windows": [],
-            "inputs": before,
-            "code": code_of_transform(point.method, step.modules),
-        }
-        if step.random:
-            payload["seed"] = accuracy.seed
-        if step.windows:
-            payload["text"] = self.materials.text(point, "calibration")
-            payload["window_tokens"] = accuracy.window_tokens
-            payload["windows"] = list(range(self.materials.training_windows(point, step.windows)))
+        payload = payloads.transform(point, self.materials, step, before)
         after = f" after {self.tasks[before['weights']].label}" if before else f" {point.model}"
         where = self._where(point, "calibration")
         return self._task("transform", payload, f"{step.label}{after}", where)
 
-    def _weights_label(self, point: Point, payload: dict[str, Any]) -> str:
+    def _weights_label(self, point: Point, inputs: Mapping[str, str]) -> str:
         """The model, and what was done to its weights."""
-        key = payload["inputs"].get("weights")
+        key = inputs.get("weights")
         return self.tasks[key].label if key else point.model
 
     # -- calibration -------------------------------------------------------------------------
 
     def _calibrate(self, point: Point) -> str:
         """Order of units and quantiles of scores; the same for every density of a method."""
-        name, counting = point.traits.calibrated_as, point.traits.calibration_parameters
-        parameters = {k: v for k, v in point.parameters if k in counting}
-        payload = {
-            **self._measured(point),
-            "text": self.materials.text(point, "calibration"),
-            "windows": list(range(self.materials.calibration_windows(point))),
-            "method": name,
-            "parameters": parameters,
-            "inputs": self._weights(point) | (self._trained(point) if name == point.method else {}),
-            "code": code_of_method("calibrate", name),
-        }
+        name = point.traits.calibrated_as
+        inputs = self._weights(point) | (self._trained(point) if name == point.method else {})
+        payload = payloads.calibrate(point, self.materials, inputs)
         where = self._where(point, "calibration")
-        label = f"calibrate {name} {self._weights_label(point, payload)}"
+        label = f"calibrate {name} {self._weights_label(point, inputs)}"
         return self._task("calibrate", payload, label, where)
 
     # -- training ----------------------------------------------------------------------------
@@ -274,28 +199,18 @@ class _Builder:
         where = self._where(point, "calibration")
         where["checkpoint"] = digest(["train", payload])
         density = "" if payload["density"] == 1 else f" {payload['density']:g}"
-        own = shown(payload["parameters"])
-        label = f"train {point.method}{density}{own} {self._weights_label(point, payload)}"
+        run = f"{point.method}{density}{parameters_label(payload['parameters'])}"
+        label = f"train {run} {self._weights_label(point, payload['inputs'])}"
         return {"trained": self._task("train", payload, label, where)}
 
-    def _training(self, point: Point) -> dict[str, Any]:
+    def _training(self, point: Point) -> Train:
         """What is trained: for each density with its masks (top-k for a cache), or once."""
-        method = create(point.method, point.density, **dict(point.parameters))
         each = point.traits.trained == "each density"
-        threshold = each and point.selector in _THRESHOLDS
-        asked = method.training_windows(point.accuracy.window_tokens)
-        return {
-            **self._measured(point),
-            "text": self.materials.text(point, "calibration"),
-            "windows": self.materials.training_windows(point, asked),
-            "method": point.method,
-            "density": point.density if each else 1.0,
-            "parameters": dict(point.parameters),
-            "selector": self._selector(point) if threshold else {"name": "topk"},
-            "inputs": self._weights(point) | (self._selector_inputs(point) if threshold else {}),
-            "seed": point.accuracy.seed,
-            "code": code_of_method("train", point.method),
-        }
+        weights = self._weights(point)
+        if not each or point.selector not in THRESHOLD_SELECTORS:
+            return payloads.train(point, self.materials, {"name": "topk"}, weights)
+        inputs = weights | self._selector_inputs(point)
+        return payloads.train(point, self.materials, self._selector(point), inputs)
 
     # -- simulation --------------------------------------------------------------------------
 
@@ -307,14 +222,10 @@ class _Builder:
 
     def _simulation(self, point: Point, trace: str) -> str:
         ordered = point.policy == "static" or point.cache_start == "hot"
-        payload = {
-            "policy": point.policy,
-            "slots": dict(self._slots(point)),
-            "scope": point.cache_scope,
-            "inputs": {"trace": trace} | ({"start": self._calibrate(point)} if ordered else {}),
-            "code": code_of_policy(point.policy),
-        }
-        label = f"{point.policy} {_slots_text(payload)} on {self.tasks[trace].label}"
+        inputs = {"trace": trace} | ({"start": self._calibrate(point)} if ordered else {})
+        payload = payloads.simulate(point, dict(self._slots(point)), inputs)
+        slots = slots_label(payload["slots"])
+        label = f"{point.policy} {slots} on {self.tasks[trace].label}"
         return self._task("simulate", payload, label, plugins.where(point.policy, "policies"))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
@@ -323,8 +234,8 @@ class _Builder:
             return ()
         dram_gb = 0.0 if point.policy == "none" else point.device.dram_gb
         kv = (point.kv_bits, point.kv_tokens)
-        own = (point.method, point.parameters)
-        identity = (point.model, point.geometry, own, point.quant, kv, dram_gb)
+        method = (point.method, point.parameters)
+        identity = (point.model, point.geometry, method, point.quant, kv, dram_gb)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point, dram_gb)
         return self._all_slots[identity]
@@ -342,12 +253,13 @@ class _Builder:
     def _task(
         self,
         kind: str,
-        payload: dict[str, Any],
+        payload: Payload,
         label: str,
         where: dict[str, str],
     ) -> str:
-        key = digest([kind, payload])
-        self.tasks.setdefault(key, Task(kind, key, payload, label, where))
+        content = cast("dict[str, Any]", payload)
+        key = digest([kind, content])
+        self.tasks.setdefault(key, Task(kind, key, content, label, where))
         return key
 
     def _where(self, point: Point, role: str) -> dict[str, str]:
@@ -361,43 +273,14 @@ def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int]
     shared = (point.model, None if quant.method == "none" else changed, point.accuracy)
     if dense:
         return shared
-    own = (*shared, point.method, point.density, point.parameters)
+    masked = (*shared, point.method, point.density, point.parameters)
     if point.selector != "cache-aware":
-        return (*own, point.selector)
-    return (*own, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
-
-
-def _label(payload: dict[str, Any], model: str) -> str:
-    density = "" if payload["method"] == "dense" else f" {payload['density']:g}"
-    parameters = shown(payload["parameters"])
-    selector = payload["selector"]
-    gamma = (
-        f" γ={selector['gamma']:g} {selector['policy']} {_slots_text(selector)}"
-        if "gamma" in selector
-        else ""
-    )
-    if selector.get("name") in _THRESHOLDS:
-        gamma = f" {selector['name']}"
-    return f"{payload['method']}{density}{parameters}{gamma} {model}"
-
-
-def _windows(shard: tuple[int, ...]) -> str:
-    return f"window {shard[0]}" if len(shard) == 1 else f"window {shard[0]}-{shard[-1]}"
-
-
-def shown(parameters: Mapping[str, Any]) -> str:
-    """Values of parameters for a label, each after a space; densities by layer as a digest."""
-    given = {k: v for k, v in parameters.items() if v != ""}
-    texts = (f"by-layer-{digest(v)[:6]}" if k == "layers" else str(v) for k, v in given.items())
-    return "".join(f" {text}" for text in texts)
+        return (*masked, point.selector)
+    return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
 
 
 def _check_layers(point: Point, count: int) -> None:
     """Raise InputError where densities by layer are not those of the model's layers."""
-    given = len(str(dict(point.parameters).get("layers", "")).split())
-    if given not in (0, count):
-        raise InputError(f"layers: {given} densities for the {count} layers of {point.model}")
-
-
-def _slots_text(payload: dict[str, Any]) -> str:
-    return "/".join(str(n) for n in payload["slots"].values())
+    densities = len(str(dict(point.parameters).get("layers", "")).split())
+    if densities not in (0, count):
+        raise InputError(f"layers: {densities} densities for the {count} layers of {point.model}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sweep.plan import planner as planning
 from sweep.plan.grid import Grid, expand, only
 from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
+from sweep.plan.planner import plan_points
 from sweep.spec.entries import Sweep
 
 
@@ -35,9 +35,9 @@ def plan_sweep(
     """
     grid = only(expand(sweep), points)
     materials = Materials(sweep, downstream=True)
-    made = planning.plan(grid.points, materials)
+    plan = plan_points(grid.points, materials)
     if fetch:
-        materials.fetch(grid.points, made.uses_calibration, notify)
+        materials.fetch(grid.points, plan.uses_calibration, notify)
         if not materials.complete:
             materials = Materials(sweep, downstream=True)
             made = planning.plan(grid.points, materials)

@@ -13,7 +13,7 @@ MODULES: Mapping[str, str] = {
     "transform": "sweep.tasks.transform",
     "train": "sweep.tasks.train",
     "evaluate": "sweep.tasks.evaluate",
-    "score": "sweep.downstream.harness",
+    "score": "sweep.tasks.score",
     "simulate": "sweep.tasks.simulate",
 }
 """The module of each kind of task, in the order of `KINDS`."""

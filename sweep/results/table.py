@@ -21,7 +21,7 @@ from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput
 from sweep.downstream.merge import merged
 from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan, PlannedPoint, Scores
+from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
 from sweep.plan.weight_steps import quant_label

@@ -124,7 +124,7 @@ class Batches:
         """What makes it another study: another search, other weights, text or code."""
         study, entry = self.study, self.study.entry
         points = [study.point(dense.point, given) for given in study.complete_first()]
-        keys = [p.keys for p in planning.plan(points, self.materials).points]
+        keys = [p.keys for p in planning.plan_points(points, self.materials).points]
         asked = entry.model_dump(mode="json", exclude={"trials", "description", "fit"})
         return digest([asked, study.tuning.seed, dense.keys, keys])[:8]
 
@@ -136,7 +136,7 @@ class Batches:
         if not running:
             return False
         points = [r.planned.point for r in running if r.planned]
-        plan = planning.plan(points, self.materials)
+        plan = planning.plan_points(points, self.materials)
         noises = {setting.name: setting.noise() for setting in self.settings}
         for step in range(max(len(r.steps()) for r in running)):
             live = [r for r in running if r.told is None and step < len(r.steps())]
@@ -154,7 +154,7 @@ class Batches:
         except ImpossibleError as error:
             told = Told(constraints={"possible": 1.0}, notes={"stopped": str(error)})
             return _Running(setting, asked, None, told)
-        return _Running(setting, asked, planning.plan([point], self.materials).points[0])
+        return _Running(setting, asked, planning.plan_points([point], self.materials).points[0])
 
     def _part(self, trial: _Running, step: int) -> PlannedPoint:
         assert trial.planned is not None  # only a trial without a point is told before it runs

@@ -96,7 +96,7 @@ def _screening(planned: SweepPlan, dtype: str | None) -> Plan | None:
     if dtype not in DTYPES:
         raise InputError(f"--screen {dtype}: unknown dtype{nearest(dtype, DTYPES)}")
     points = [replace(p, accuracy=replace(p.accuracy, dtype=dtype)) for p in planned.grid.points]
-    return planning.plan(points, planned.materials)
+    return planning.plan_points(points, planned.materials)
 
 
 def _cost(looking: Adaptive, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
@@ -195,7 +195,7 @@ def _table(title: str) -> Table:
 def _cells(found: Found) -> list[str]:
     point, row = found.series.point, found.row
     gamma = f" γ {point.gamma:g}" if point.gamma < 1 else ""
-    own = planning.shown(dict(point.parameters))
+    own = labels.parameters_label(dict(point.parameters))
     series = f"{point.method}{own}{gamma} {point.policy}"
     if found.planned is None:
         return [found.budget.label, "", series, "-", "-", "-", "no density is within", ""]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reports.findings.budgets import Budget
-from sweep.plan.planner import PlannedPoint
+from sweep.plan.plan import PlannedPoint
 from sweep.plan.point import Point
 from sweep.results.facts import is_bound
 

@@ -23,7 +23,7 @@ from sweep.options import Options
 from sweep.plan import planner as planning
 from sweep.plan.grid import Grid
 from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.plan.point import Point
 from sweep.plan.sweep_plan import SweepPlan
 from sweep.results import table
@@ -58,7 +58,7 @@ def tune(study: Study, options: Options, console: Console) -> Tuned:
     reported = _materials(study.reported, study, True, console.print)
     with Session(study.tuning, options, console) as session:
         options.out.mkdir(parents=True, exist_ok=True)
-        _write_plan(study.tuning, planning.plan(study.settings, tuning), session, tuning)
+        _write_plan(study.tuning, planning.plan_points(study.settings, tuning), session, tuning)
         batches = Batches(study, session, tuning, options.out / JOURNAL)
         begun = sum(len(setting.search.trials()) for setting in batches.settings)
         first = time.monotonic()
@@ -124,7 +124,7 @@ def _measure(
     won = [(s, trial) for s in settings for trial in s.search.best()]
     points = [study.point(s.dense.point, t.parameters, reported=True) for s, t in won]
     others = [p for s in settings for p in _compared(study, s, done.fit)]
-    plan = planning.plan(dict.fromkeys([*points, *others]), materials)
+    plan = planning.plan_points(dict.fromkeys([*points, *others]), materials)
     plan.notes = [*plan.notes, _note(study)]
     session.run_all(plan)
     rows = {row["point_key"]: row for row in rows_of(plan.points, session.store, materials)}

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.apply import applied, weights_replaced
 from methods.registry import create
 from methods.thresholds import Histogram, Quantiles
-from methods.training import fitted
-from sweep.inputs import models, texts
+from sweep.inputs import texts
+from sweep.tasks.sparse_model import sparse_model
+
+if TYPE_CHECKING:
+    from sweep.tasks.payloads import Calibrate, Where
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def calibrate(
-    payload: dict[str, Any], inputs: dict[str, Any], device: str
+    payload: Calibrate, where: Where, inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Arrays]:
     """Hands over, by group, the units [layers, units] in order of falling mean score, and counts of
     the scores from which `Quantiles.of` reads thresholds.
@@ -27,20 +29,13 @@ def calibrate(
     The scores are those of the method with nothing pruned: activations of the dense model. Ties go
     to the lower unit. Memory does not grow with the text.
     """
-    torch.set_num_threads(payload["threads"])
-    model = models.loaded(payload["model"], payload["dtype"], device)
     every = texts.windows(
-        payload["text_name"], payload["model"], payload["window_tokens"], calibration=True
+        where["text_name"], where["model"], payload["window_tokens"], calibration=True
     )
     windows = every[payload["windows"]]
     seen = Statistics()
-    untrained = create(payload["method"], 1.0, **payload["parameters"])
-    with (
-        weights_replaced(model, inputs.get("weights", {})),
-        fitted(model, untrained, inputs.get("trained")) as method,
-        torch.inference_mode(),
-        applied(model, method, seen),
-    ):
+    method = create(payload["method"], 1.0, **payload["parameters"])
+    with sparse_model(payload, where, inputs, device, method, seen) as model:
         for window in windows:
             model(input_ids=torch.from_numpy(window)[None].to(device))
     return {"tokens": int(windows.size), "groups": seen.ranges()}, seen.arrays()
@@ -53,7 +48,7 @@ class Statistics:
         self._sums: dict[tuple[str, int], Tensor] = {}
         self._histograms: dict[str, Histogram] = {}
 
-    def __call__(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
+    def __call__(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
         total = scores.double().reshape(-1, scores.shape[-1]).sum(0)
         earlier = self._sums.get((group, layer))
         self._sums[group, layer] = total if earlier is None else earlier + total
@@ -62,18 +57,18 @@ class Statistics:
 
     def arrays(self) -> Arrays:
         """Orders of units and counted scores of every group."""
-        found: Arrays = {group: _order(layers) for group, layers in self._by_group().items()}
+        arrays: Arrays = {group: _order(layers) for group, layers in self._by_group().items()}
         for group, histogram in self._histograms.items():
-            found |= histogram.arrays(group)
-        return found
+            arrays |= histogram.arrays(group)
+        return arrays
 
     def ranges(self) -> dict[str, dict[str, list[float]]]:
         """Median of the scores by layer and of all layers: how much layers differ (Figure 4)."""
-        known = Quantiles.of(self.arrays())
+        quantiles = Quantiles.of(self.arrays())
         return {
             group: {
-                "median_by_layer": known.thresholds("layer-threshold", group, 0.5),
-                "median": known.thresholds("global-threshold", group, 0.5)[:1],
+                "median_by_layer": quantiles.thresholds("layer-threshold", group, 0.5),
+                "median": quantiles.thresholds("global-threshold", group, 0.5)[:1],
             }
             for group in self._histograms
         }

@@ -7,63 +7,57 @@ so the last digit, depends neither on the batch nor on the number of workers.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from methods.apply import applied, weights_replaced
 from methods.registry import create
-from methods.training import fitted
-from sweep.inputs import models, texts
-from sweep.selectors import Selector, selector
+from sweep.inputs import texts
+from sweep.selectors import Selector, make_selector
+from sweep.tasks.sparse_model import sparse_model
+
+if TYPE_CHECKING:
+    from sweep.tasks.payloads import Evaluate, Where
 
 LOGITS_ROWS = 256
 """Positions whose logits are turned into losses at a time; bounds memory, not the result."""
 
 
 def evaluate(
-    payload: dict[str, Any], inputs: dict[str, Any], device: str
+    payload: Evaluate, where: Where, inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Any]:
     """Losses and reads of a shard of windows; hands over the trace of a selector without state.
 
     The input `weights`, if there is one, takes the place of the model's own for this task, and
     `trained` is what the training of the method made.
     """
-    torch.set_num_threads(payload["threads"])
-    model = models.loaded(payload["model"], payload["dtype"], device)
-    every = texts.windows(payload["text_name"], payload["model"], payload["window_tokens"])
+    every = texts.windows(where["text_name"], where["model"], payload["window_tokens"])
     windows = every[payload["windows"]]
-    untrained = create(payload["method"], payload["density"], **payload["parameters"])
-    chosen = selector(payload["selector"], inputs) if untrained.groups else None
-    with (
-        weights_replaced(model, inputs.get("weights", {})),
-        fitted(model, untrained, inputs.get("trained")) as method,
-        torch.inference_mode(),
-        applied(model, method, chosen) if chosen else nullcontext(),
-    ):
-        nll = [_window_nll(model, window, chosen) for window in windows]
+    method = create(payload["method"], payload["density"], **payload["parameters"])
+    selector = make_selector(payload["selector"], inputs) if method.groups else None
+    with sparse_model(payload, where, inputs, device, method, selector) as model:
+        nll = [_window_nll(model, window, selector) for window in windows]
     result: dict[str, Any] = {
         "nll": nll,
         "predicted": [len(window) - 1 for window in windows],
         "tokens": int(windows.size),
-        "mlp_density": chosen.mlp_density() if chosen else 1.0,
-        "groups": chosen.groups() if chosen else {},
+        "mlp_density": selector.mlp_density() if selector else 1.0,
+        "groups": selector.groups() if selector else {},
         "device": device,
     }
-    if chosen and (spread := chosen.spread()):
+    if selector and (spread := selector.spread()):
         result["spread"] = spread
-    return result, chosen.trace() if chosen else None
+    return result, selector.trace() if selector else None
 
 
-def _window_nll(model: nn.Module, window: NDArray[np.int64], chosen: Selector | None) -> float:
+def _window_nll(model: nn.Module, window: NDArray[np.int64], selector: Selector | None) -> float:
     """Summed negative log-likelihood of a window's tokens but the first, in float32."""
     tokens = torch.from_numpy(window)[None].to(next(model.parameters()).device)  # [1, tokens]
-    if chosen:
-        chosen.begin_window(len(window))
+    if selector:
+        selector.begin_window(len(window))
     logits = model(input_ids=tokens).logits[0, :-1]  # [tokens - 1, vocabulary]
     targets = tokens[0, 1:]
     losses = [

@@ -34,8 +34,9 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
         try:
             plugins.ensure(task.where)
             device = _usable(device)
-            given = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
-            result, handover = _function(task.kind)(task.payload | task.where, given, device)
+            by_role = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
+            function = _function(task.kind)
+            result, handover = function(task.payload, task.where, by_role, device)
             status, error = "done", ""
         except Exception as failure:
             traceback.print_exc()
@@ -92,7 +93,7 @@ def _function(kind: str) -> Function:
         case "evaluate":
             from sweep.tasks.evaluate import evaluate as function
         case "score":
-            from sweep.downstream.harness import score as function
+            from sweep.tasks.score import score as function
         case "simulate":
             from sweep.tasks.simulate import simulate as function
         case "train":
@@ -104,8 +105,10 @@ def _function(kind: str) -> Function:
     return function
 
 
-Function = Callable[[dict[str, Any], dict[str, Any], str], tuple[dict[str, Any], Any]]
-"""function(payload and where, inputs by role, device) -> (result as JSON, hand-over or None)."""
+Function = Callable[[Any, Any, dict[str, Any], str], tuple[dict[str, Any], Any]]
+"""function(payload, where, inputs by role, device) -> (result as JSON, hand-over or None).
+
+`payload` and `where` are those of the kind (`sweep.tasks.payloads`)."""
 
 
 @contextlib.contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from simulator.simulation import simulate_trace, trace_curve
 
+if TYPE_CHECKING:
+    from sweep.tasks.payloads import Simulate
+
 
 def simulate(
-    payload: dict[str, Any], inputs: dict[str, Any], device: str
+    payload: Simulate, where: Mapping[str, str], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], None]:
     """Used, hit and missed units of each group for the trace in `inputs` (and an order)."""
     counts = simulate_trace(

@@ -10,31 +10,31 @@ import contextlib
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from methods.apply import weights_replaced
 from methods.registry import create
 from methods.select import topk
 from methods.thresholds import SELECTORS, Quantiles, ThresholdSelect
 from methods.training import Arrays, Lesson
 from sweep.files.cache import staged, training_dir
-from sweep.inputs import models, texts
+from sweep.inputs import texts
+from sweep.tasks.sparse_model import changed_model
+
+if TYPE_CHECKING:
+    from sweep.tasks.payloads import SelectorPayload, Train, TrainWhere
 
 
 def train(
-    payload: dict[str, Any], inputs: dict[str, Any], device: str
+    payload: Train, where: TrainWhere, inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Arrays]:
     """What the training found out, and hands over the arrays that it made."""
-    torch.set_num_threads(payload["threads"])
-    model = models.loaded(payload["model"], payload["dtype"], device)
     every = texts.windows(
-        payload["text_name"], payload["model"], payload["window_tokens"], calibration=True
+        where["text_name"], where["model"], payload["window_tokens"], calibration=True
     )
     method = create(payload["method"], payload["density"], **payload["parameters"])
-    checkpoint = FileCheckpoint(training_dir() / f"{payload['checkpoint']}.npz")
+    checkpoint = FileCheckpoint(training_dir() / f"{where['checkpoint']}.npz")
     lesson = Lesson(
         windows=every[: payload["windows"]],
         seed=payload["seed"],
@@ -42,15 +42,16 @@ def train(
         checkpoint=checkpoint,
         log=checkpoint.say,
     )
-    with weights_replaced(model, inputs.get("weights", {})):
+    with changed_model(payload, where, inputs, device) as model:
         result, arrays = method.train(model, lesson)
     checkpoint.drop()
     return result | {"trained_tokens": int(lesson.windows.size)}, arrays
 
 
-def _select(spec: dict[str, Any], inputs: dict[str, Any]) -> Any:
-    if spec["name"] in SELECTORS:
-        return ThresholdSelect(Quantiles.of(inputs["calibration"]), spec["name"])
+def _select(payload: SelectorPayload, inputs: dict[str, Any]) -> Any:
+    name = payload.get("name", "")
+    if name in SELECTORS:
+        return ThresholdSelect(Quantiles.of(inputs["calibration"]), name)
     return topk
 
 

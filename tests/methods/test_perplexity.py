@@ -21,6 +21,7 @@ from tests.methods.reference import (
     whole_windows,
     window_nll,
 )
+from tests.sweep.task_call import apart
 
 TOKENS = 40
 WINDOWS = (0, 1)
@@ -56,7 +57,7 @@ def measured(
         "parameters": parameters,
         "selector": {"name": "topk"},
     }
-    result, _ = evaluate(payload, {}, "cpu")
+    result, _ = evaluate(*apart(payload), {}, "cpu")
     return math.exp(sum(result["nll"]) / sum(result["predicted"]))
 
 

@@ -27,7 +27,7 @@ DENSE_LOSS = 2.7
 def install(monkeypatch: pytest.MonkeyPatch, noise: float = 0.15, steepness: float = 8.0) -> None:
     """From now on tasks follow the formula, and models and texts count as present."""
 
-    def evaluate(payload: dict[str, Any], inputs: Any, device: str) -> tuple[dict[str, Any], Any]:
+    def evaluate(payload: Any, where: Any, inputs: Any, device: str) -> tuple[dict[str, Any], Any]:
         return _evaluate(payload, noise, steepness)
 
     own = {"evaluate": evaluate, "simulate": _simulate}
@@ -56,7 +56,7 @@ def _evaluate(
     return result, None if dense or counted else payload
 
 
-def _simulate(payload: dict[str, Any], inputs: dict[str, Any], device: str) -> Any:
+def _simulate(payload: Any, where: Any, inputs: dict[str, Any], device: str) -> Any:
     return {"groups": _groups(inputs["trace"], payload["slots"])}, None
 
 

@@ -24,6 +24,7 @@ from sweep.store.store import Store
 from sweep.tasks import calibrate as calibrating
 from sweep.tasks.calibrate import calibrate
 from sweep.tasks.evaluate import evaluate
+from tests.sweep.task_call import apart
 
 WINDOWS, TOKENS = 4, 24
 STORAGE = Storage(kv_tokens=32)
@@ -120,9 +121,9 @@ def test_a_row_is_what_its_parts_say(
     base: dict[str, Any], geometry: Geometry, tmp_path: Path, cache: dict[str, Any]
 ) -> None:
     dense, row = rows(base, tmp_path / "run", shard_windows=WINDOWS, **cache)
-    result, trace = evaluate(payload(base), {}, "cpu")
+    result, trace = evaluate(*apart(payload(base)), {}, "cpu")
     plain, _ = evaluate(
-        payload(base, method="dense", density=1.0, parameters={}, selector={}), {}, "cpu"
+        *apart(payload(base, method="dense", density=1.0, parameters={}, selector={})), {}, "cpu"
     )
     assert row["ppl"] == pytest.approx(perplexity(result), rel=1e-12)
     assert row["ppl_dense"] == dense["ppl"] == pytest.approx(perplexity(plain), rel=1e-12)
@@ -134,7 +135,7 @@ def test_a_row_is_what_its_parts_say(
     how = cache.get("cache", {})
     ordered = cache["policies"] == "static" or how.get("start") == "hot"
     asked = payload(base, text_name=base["calibration"], windows=[0, 1, 2, 3])
-    orders = calibrate(asked, {}, "cpu")[1] if ordered else None
+    orders = calibrate(*apart(asked), {}, "cpu")[1] if ordered else None
     start = None if orders is None else {group: orders[group] for group in GROUPS}
     scope, slots = how.get("scope", "window"), slots_of(row)
     counts = simulate_trace(trace, cache["policies"], slots, scope, start)
@@ -160,7 +161,7 @@ def test_a_cache_aware_row_is_what_its_evaluation_says(
     (row,) = rows(base, tmp_path / "run", methods=[{"method": "dip-ca", "density": 0.5}])
     selector = {"name": "cache-aware", "gamma": 0.2, "policy": "lru", "scope": "window"}
     slots = {"input": 24, "intermediate": 48}
-    result, _ = evaluate(payload(base, selector={**selector, "slots": slots}), {}, "cpu")
+    result, _ = evaluate(*apart(payload(base, selector={**selector, "slots": slots})), {}, "cpu")
     hits = sum(sum(group["hits_by_layer"]) for group in result["groups"].values())
     used = sum(sum(group["used_by_layer"]) for group in result["groups"].values())
     assert row["ppl"] == pytest.approx(perplexity(result), rel=1e-12)

@@ -218,7 +218,7 @@ def test_a_sweep_runs_it_where_only_the_source_is_known(
     folder: Path, tiny_llama: Path, tiny_text_file: Path
 ) -> None:
     """As on a worker of another machine: nothing is loaded, the task brings what it needs."""
-    made = plan(*points_of(sweep_file(folder, tiny_llama, tiny_text_file)))
+    made = plan_points(*points_of(sweep_file(folder, tiny_llama, tiny_text_file)))
     own = [task for task in made.tasks.values() if task.payload.get("method") == "weighed-glu"]
     assert len(own) == 3
     for plugin in list(plugins._loaded.values()):
@@ -237,7 +237,7 @@ def test_its_code_is_in_the_keys_and_its_comments_are_not(
     path, file = sweep_file(folder, tiny_llama, tiny_text_file), folder / "my_method.py"
 
     def keys() -> dict[str, str]:
-        made = plan(*points_of(path))
+        made = plan_points(*points_of(path))
         return {t.label: k for k, t in made.tasks.items() if t.kind == "evaluate"}
 
     first = keys()

@@ -12,7 +12,8 @@ from rich.console import Console
 from sweep import api
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan, plan
+from sweep.plan.plan import Plan
+from sweep.plan.planner import plan_points
 from sweep.spec import file as spec
 from sweep.spec.entries import Sweep
 
@@ -44,7 +45,7 @@ def sweep_of(model: Path, folder: Path, text: str, *methods: Any, **settings: An
 
 
 def planned(sweep: Sweep) -> Plan:
-    return plan(expand(sweep).points, Materials(sweep))
+    return plan_points(expand(sweep).points, Materials(sweep))
 
 
 def run(sweep: Sweep, out: Path) -> tuple[api.Finished, pd.DataFrame]:

@@ -18,6 +18,7 @@ from sweep.inputs import model_ref as weights
 from sweep.inputs import models
 from sweep.tasks.evaluate import evaluate
 from sweep.tasks.transform import transform
+from tests.sweep.task_call import apart
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -40,10 +41,10 @@ def perplexity(shared_data: Path) -> Perplexity:
             own = {"pattern": pattern}
             recipe["prune"] = {"method": method, "density": 0.5, "parameters": own}
         learn = {"text_name": "embedded-c4", "windows": list(range(CALIBRATION))}
-        _, weights = transform({**shared, **learn, "recipe": recipe}, {}, "cpu")
+        _, weights = transform(*apart({**shared, **learn, "recipe": recipe}), {}, "cpu")
         dense = {"method": "dense", "density": 1.0, "parameters": {}}
         on = {"text_name": text, "windows": [0, 1, 2, 3]}
-        result, _ = evaluate({**shared, **on, **dense}, {"weights": weights}, "cpu")
+        result, _ = evaluate(*apart({**shared, **on, **dense}), {"weights": weights}, "cpu")
         return math.exp(sum(result["nll"]) / sum(result["predicted"]))
 
     return measure

@@ -15,8 +15,8 @@ import torch
 from methods.apply import applied, weights_replaced
 from methods.registry import create
 from methods.training import fitted
-from sweep.downstream.requests import Prompt, Sessions
-from sweep.downstream.task import Asked
+from sweep.downstream.requests import Prompt, RequestRunner
+from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import models
 from sweep.selectors import CacheAwareSelector, Selector, ThresholdSelector, TopKSelector
@@ -89,7 +89,7 @@ def test_a_request_gets_what_it_gets_alone(name: str, tiny_llama: Path):
         with in_use(model, single):
             expected = [alone(model, single, prompt) for prompt in asked]
         found: dict[int, torch.Tensor] = {}
-        with in_use(model, chosen), Sessions(model, chosen).open() as sessions:
+        with in_use(model, chosen), RequestRunner(model, chosen).open() as sessions:
             sessions.score(asked, found.__setitem__)
     assert model.config._attn_implementation == "sdpa"
     for i, logits in enumerate(expected):
@@ -115,7 +115,7 @@ def test_neither_order_nor_company_matters(name: str, tiny_phi3: Path):
         with (
             torch.inference_mode(),
             in_use(model, chosen),
-            Sessions(model, chosen).open() as sessions,
+            RequestRunner(model, chosen).open() as sessions,
         ):
             sessions.score([asked[i] for i in order], found.__setitem__)
         runs.append(found[order.index(6)])
@@ -130,7 +130,7 @@ def test_generation_token_by_token_is_that_of_the_whole_sequence(name: str, tiny
     chosen, single = SELECTORS[name](), SELECTORS[name]()
     made: dict[int, list[int]] = {}
     with torch.inference_mode():
-        with in_use(model, chosen), Sessions(model, chosen).open() as sessions:
+        with in_use(model, chosen), RequestRunner(model, chosen).open() as sessions:
             sessions.generate(asked, [6] * 4, lambda *_: False, made.__setitem__)
         with in_use(model, single):
             for i, prompt in enumerate(asked):
@@ -153,7 +153,7 @@ def test_a_model_that_cannot_be_packed_runs_one_request_after_another(
         with (
             torch.inference_mode(),
             in_use(model, chosen),
-            Sessions(model, chosen).open() as sessions,
+            RequestRunner(model, chosen).open() as sessions,
         ):
             sessions.generate(asked, [5, 5], lambda *_: False, found.__setitem__)
         made.append(found)
@@ -288,7 +288,9 @@ def plainly(payload: dict[str, Any], inputs: dict[str, Any]) -> list[float]:
     adapter: Any = HFLM
     model = models.loaded(payload["model"])
     lm = adapter(pretrained=model, tokenizer=models.tokenizer(payload["model"]))
-    instances = harness.requests(Asked.from_json(json.loads(payload["asked"])), payload["task"])
+    instances = harness.requests(
+        DownstreamTask.from_json(json.loads(payload["asked"])), payload["task"]
+    )
     untrained = create(payload["method"], payload["density"], **payload["parameters"])
     found = []
     with (
@@ -321,7 +323,7 @@ def test_more_documents_take_up_the_shards_that_are_done(
     assert table.acc_even.notna().all()
 
 
-def asked_of(sweep: Any) -> tuple[Asked, ...]:
+def asked_of(sweep: Any) -> tuple[DownstreamTask, ...]:
     from sweep.downstream.cards import asked
 
     return asked(sweep)

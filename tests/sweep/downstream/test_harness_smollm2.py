@@ -16,10 +16,12 @@ from methods.registry import create
 from simulator import Geometry, allocate, footprint
 from sweep.downstream.cards import asked
 from sweep.downstream.merge import merged
-from sweep.downstream.task import Asked
+from sweep.downstream.task import DownstreamTask
 from sweep.inputs import models
-from sweep.selectors import selector
+from sweep.selectors import make_selector
 from sweep.spec import file as spec
+from sweep.tasks.score import score
+from tests.sweep.task_call import apart
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MODEL = "smollm2-135m"
@@ -35,7 +37,7 @@ def _ready():
     torch.set_num_threads(before)
 
 
-def entry(task: str, **settings: Any) -> Asked:
+def entry(task: str, **settings: Any) -> DownstreamTask:
     body = {
         "models": [MODEL],
         "methods": ["dense"],
@@ -59,7 +61,7 @@ SELECTORS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def scored(one: Asked, leaf: str, name: str) -> tuple[dict[str, Any], dict[str, Any], Any]:
+def scored(one: DownstreamTask, leaf: str, name: str) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Result and hand-over of all shards of a task, put together, and lm-eval's requests."""
     from sweep.downstream import harness
 
@@ -81,7 +83,7 @@ def scored(one: Asked, leaf: str, name: str) -> tuple[dict[str, Any], dict[str, 
             "parameters": {},
             "selector": SELECTORS[name](),
         }
-        result, handover = harness.score(payload, {}, "cpu")
+        result, handover = score(*apart(payload), {}, "cpu")
         results.append((leaf, result))
         arrays.append(handover)
     found = {n: np.concatenate([a[n] for a in arrays]) for n in arrays[0]}
@@ -142,7 +144,7 @@ def test_each_request_gets_what_a_plain_loop_gives(
     one = entry(str(shared_data / "lm_eval_tasks" / task), **settings)
     _, found, instances = scored(one, leaf, name)
     lm, model = their_adapter(), models.loaded(MODEL)
-    chosen = selector(SELECTORS[name](), {})
+    chosen = make_selector(SELECTORS[name](), {})
     with torch.inference_mode(), applied(model, create("dip", 0.5), chosen):
         for own, instance in zip(found["loglikelihood"], instances, strict=True):
             context, continuation = lm._encode_pair(*instance.args)
@@ -178,6 +180,6 @@ def test_data_of_the_wheel_gives_the_prompts_of_the_reference_data(shared_data: 
     assert ours == theirs
 
 
-def prompts(harness: Any, one: Asked, leaf: str) -> list[Any]:
+def prompts(harness: Any, one: DownstreamTask, leaf: str) -> list[Any]:
     built = harness.requests(one, leaf)
     return [instance.args for instance in built]

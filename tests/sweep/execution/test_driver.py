@@ -23,7 +23,7 @@ from sweep.execution.executor import (
     Outcome,
 )
 from sweep.execution.resources import Resources
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.store.store import Store
 from sweep.tasks import run as sweep_tasks
 from sweep.tasks.task import KINDS, Record, Task

@@ -18,7 +18,7 @@ from sweep.inputs import model_ref as weights
 from sweep.inputs import models
 from sweep.keys import digest
 from sweep.plan.patterns import selected
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.spec import file as spec
 from sweep.store.store import Store
 from sweep.tasks.task import KINDS, Record, Task

@@ -17,7 +17,7 @@ from sweep.plan import code
 from sweep.plan.code import FACADES, NEUTRAL, closure, code_fingerprint
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
-from sweep.plan.planner import plan
+from sweep.plan.planner import plan_points
 from sweep.plan.task_code import MODULES, code_of_method, code_of_policy
 from tests.sweep import tinysweep, tinytasks
 
@@ -420,7 +420,7 @@ def test_no_code_that_runs_is_left_out(tiny_llama: Path, tiny_text: str, tmp_pat
     materials = Materials(sweep, downstream=True)
     points = expand(sweep).points
     materials.fetch(points, True, lambda _: None)
-    made = plan(points, Materials(sweep, downstream=True))
+    made = plan_points(points, Materials(sweep, downstream=True))
     assert set(made.counts()) == set(MODULES)
     assert all(made.counts().values())
     given = [

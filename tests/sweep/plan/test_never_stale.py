@@ -14,7 +14,7 @@ import pytest
 
 from sweep.execution.missing import missing
 from sweep.plan import code
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.store.store import Store
 from sweep.tasks.task import Record
 from tests.sweep.tinysweep import planned, sweep_of

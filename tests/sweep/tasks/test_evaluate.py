@@ -19,6 +19,7 @@ from sweep.tasks import evaluate as evaluation
 from sweep.tasks.calibrate import calibrate
 from sweep.tasks.evaluate import evaluate
 from tests.methods.reference import PlainMLP, dip_densities, dip_with, kept, largest, replaced
+from tests.sweep.task_call import apart
 
 TOKENS = 24
 SLOTS = {"input": 20, "intermediate": 33}
@@ -47,12 +48,12 @@ def payload(tiny_llama: Path, tiny_text_file: Path) -> dict[str, Any]:
 
 
 def run(payload: dict[str, Any], inputs: dict[str, Any] | None = None, **changes: Any) -> Any:
-    return evaluate({**payload, **changes}, inputs or {}, "cpu")
+    return evaluate(*apart({**payload, **changes}), inputs or {}, "cpu")
 
 
 def order_of(payload: dict[str, Any]) -> dict[str, Any]:
     """The hot start of the payload's method, from the first window of the text."""
-    return calibrate({**payload, "windows": [0]}, {}, "cpu")[1]
+    return calibrate(*apart({**payload, "windows": [0]}), {}, "cpu")[1]
 
 
 # -- shards ----------------------------------------------------------------------------------
@@ -279,7 +280,7 @@ def test_cache_aware_hits_are_those_of_algorithm_1(payload: dict[str, Any], poli
 
 
 def test_the_hot_order_is_by_mean_score(payload: dict[str, Any]) -> None:
-    result, orders = calibrate({**payload, "windows": [0, 1]}, {}, "cpu")
+    result, orders = calibrate(*apart({**payload, "windows": [0, 1]}), {}, "cpu")
     assert result["tokens"] == 2 * TOKENS
     assert (orders["input"].shape, orders["intermediate"].shape) == ((2, 48), (2, 96))
     sums = np.zeros((2, 96))
@@ -310,7 +311,7 @@ def test_an_lru_simulation_gives_the_hits_of_every_cache_size() -> None:
         masks = generator.random((trace.lengths[window], units)) < 0.3
         trace.add(layer, "input", masks, window)
     payload = {"policy": "lru", "slots": {"input": 10}, "scope": "window"}
-    result, _ = simulate(payload, {"trace": trace}, "cpu")
+    result, _ = simulate(*apart(payload), {"trace": trace}, "cpu")
     curve = result["groups"]["input"]["hits_by_percent"]
     assert len(curve) == 101
     assert curve[0] == 0

@@ -1,0 +1,43 @@
+"""Labels of tasks: what a person reads of them in progress, logs and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.keys import digest
+from sweep.tasks.payloads import MethodRun, SelectorPayload
+
+THRESHOLD_SELECTORS = ("layer-threshold", "global-threshold")
+
+
+def run_label(payload: MethodRun, model: str) -> str:
+    """Of a run of a method on a model, whose name and changes of weights are `model`."""
+    density = "" if payload["method"] == "dense" else f" {payload['density']:g}"
+    parameters = parameters_label(payload["parameters"])
+    selector = payload["selector"]
+    return f"{payload['method']}{density}{parameters}{_selector_label(selector)} {model}"
+
+
+def _selector_label(selector: SelectorPayload) -> str:
+    name = selector.get("name", "")
+    if "gamma" in selector and "policy" in selector and "slots" in selector:
+        return f" γ={selector['gamma']:g} {selector['policy']} {slots_label(selector['slots'])}"
+    return f" {name}" if name in THRESHOLD_SELECTORS else ""
+
+
+def windows_label(shard: tuple[int, ...]) -> str:
+    """Which windows a shard has."""
+    return f"window {shard[0]}" if len(shard) == 1 else f"window {shard[0]}-{shard[-1]}"
+
+
+def parameters_label(parameters: Mapping[str, Any]) -> str:
+    """Values of parameters for a label, each after a space; densities by layer as a digest."""
+    written = {k: v for k, v in parameters.items() if v != ""}
+    texts = (f"by-layer-{digest(v)[:6]}" if k == "layers" else str(v) for k, v in written.items())
+    return "".join(f" {text}" for text in texts)
+
+
+def slots_label(slots: Mapping[str, int]) -> str:
+    """Cached units, group after group."""
+    return "/".join(str(units) for units in slots.values())

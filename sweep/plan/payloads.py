@@ -1,0 +1,163 @@
+"""The payloads of tasks from points: one function a kind (types: `sweep.tasks.payloads`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from methods.registry import create
+from sweep.plan.materials import Materials
+from sweep.plan.point import Point
+from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
+from sweep.plan.weight_steps import Step
+from sweep.tasks.payloads import (
+    Calibrate,
+    Evaluate,
+    Score,
+    SelectorPayload,
+    Simulate,
+    Train,
+    Transform,
+)
+
+Inputs = dict[str, str]
+"""Keys of tasks by the role of their hand-over."""
+
+
+class _Run(TypedDict):
+    weights: str
+    window_tokens: int
+    dtype: str
+    threads: int
+
+
+def _run(point: Point, materials: Materials) -> _Run:
+    """What every run of the model on a text depends on."""
+    accuracy = point.accuracy
+    return {
+        "weights": materials.weights(point.model),
+        "window_tokens": accuracy.window_tokens,
+        "dtype": accuracy.dtype,
+        "threads": accuracy.threads,
+    }
+
+
+def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
+    """How the masks of a point are chosen; `slots` are cached units by group."""
+    if point.selector != "cache-aware":
+        return {"name": point.selector}
+    return {
+        "name": "cache-aware",
+        "gamma": point.gamma,
+        "policy": point.policy,
+        "slots": dict(slots),
+        "scope": point.cache_scope,
+    }
+
+
+def evaluate(
+    point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs
+) -> Evaluate:
+    """An evaluation of no windows yet. Without a selector the model runs as a dense one."""
+    method = point.method if selector else "dense"
+    return {
+        **_run(point, materials),
+        "text": materials.text(point, "text"),
+        "method": method,
+        "density": point.density if selector else 1.0,
+        "parameters": dict(point.parameters) if selector else {},
+        "selector": selector,
+        "inputs": inputs,
+        "code": code_of_method("evaluate", method),
+        "windows": [],
+    }
+
+
+def score(evaluation: Evaluate, shard: Mapping[str, Any]) -> Score:
+    """A shard of a downstream task for the model, method and selector of an evaluation.
+
+    Of a cache-aware selector, each request is a session of its own.
+    """
+    chosen = evaluation["selector"]
+    return {
+        "weights": evaluation["weights"],
+        "dtype": evaluation["dtype"],
+        "threads": evaluation["threads"],
+        "method": evaluation["method"],
+        "density": evaluation["density"],
+        "parameters": evaluation["parameters"],
+        "selector": {**chosen, "scope": "window"} if "scope" in chosen else chosen,
+        "inputs": evaluation["inputs"],
+        "code": code_of_method("score", evaluation["method"]),
+        "task": shard["task"],
+        "documents": shard["documents"],
+        "prompts": shard["prompts"],
+        "settings": shard["settings"],
+        "task_code": shard["task_code"],
+        "max_length": shard["max_length"],
+        "lm_eval": shard["lm_eval"],
+    }
+
+
+def transform(point: Point, materials: Materials, step: Step, inputs: Inputs) -> Transform:
+    """One change of weights; text, windows and seed enter where they can change it."""
+    accuracy = point.accuracy
+    payload: Transform = {
+        "weights": materials.weights(point.model),
+        "dtype": accuracy.dtype,
+        "threads": accuracy.threads,
+        "recipe": step.recipe,
+        "windows": [],
+        "inputs": inputs,
+        "code": code_of_transform(point.method, step.modules),
+    }
+    if step.random:
+        payload["seed"] = accuracy.seed
+    if step.windows:
+        payload["text"] = materials.text(point, "calibration")
+        payload["window_tokens"] = accuracy.window_tokens
+        payload["windows"] = list(range(materials.training_windows(point, step.windows)))
+    return payload
+
+
+def calibrate(point: Point, materials: Materials, inputs: Inputs) -> Calibrate:
+    """The same for every density of a method."""
+    name, counting = point.traits.calibrated_as, point.traits.calibration_parameters
+    return {
+        **_run(point, materials),
+        "text": materials.text(point, "calibration"),
+        "windows": list(range(materials.calibration_windows(point))),
+        "method": name,
+        "parameters": {key: value for key, value in point.parameters if key in counting},
+        "inputs": inputs,
+        "code": code_of_method("calibrate", name),
+    }
+
+
+def train(point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs) -> Train:
+    """A training for the point's density, or once for all densities."""
+    method = create(point.method, point.density, **dict(point.parameters))
+    usable = method.training_windows(point.accuracy.window_tokens)
+    return {
+        **_run(point, materials),
+        "text": materials.text(point, "calibration"),
+        "windows": materials.training_windows(point, usable),
+        "method": point.method,
+        "density": point.density if point.traits.trained == "each density" else 1.0,
+        "parameters": dict(point.parameters),
+        "selector": selector,
+        "inputs": inputs,
+        "seed": point.accuracy.seed,
+        "code": code_of_method("train", point.method),
+    }
+
+
+def simulate(point: Point, slots: Mapping[str, int], inputs: Inputs) -> Simulate:
+    """The point's policy on the trace of an evaluation."""
+    return {
+        "policy": point.policy,
+        "slots": dict(slots),
+        "scope": point.cache_scope,
+        "inputs": inputs,
+        "code": code_of_policy(point.policy),
+    }

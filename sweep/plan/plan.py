@@ -1,0 +1,62 @@
+"""A plan: points, and the tasks that answer them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sweep.plan.point import Point
+from sweep.tasks.task import KINDS, Task
+
+Scores = tuple[tuple[str, tuple[str, ...]], ...]
+"""Of each downstream task by name, the keys of its shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPoint:
+    """A point and the keys of the tasks that answer it, a shard each."""
+
+    point: Point
+    evaluate: tuple[str, ...]
+    dense: tuple[str, ...]
+    simulate: tuple[str, ...]
+    """Empty where no group is pruned and where the selector counts its hits itself."""
+    full: tuple[str, ...] = ()
+    """The dense model with its weights as they were."""
+    prepare: tuple[str, ...] = ()
+    """What these evaluations work with: calibration, changed weights, training."""
+    weights: str = ""
+    """The task that made the weights which `evaluate` runs on; empty for the model's own."""
+    scores: Scores = ()
+    dense_scores: Scores = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        scored = [key for _, keys in (*self.dense_scores, *self.scores) for key in keys]
+        return tuple(dict.fromkeys((*self.measured, *scored)))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Keys of what perplexity and speed come from."""
+        answers = (*self.full, *self.dense, *self.evaluate, *self.simulate)
+        return tuple(dict.fromkeys((*self.prepare, *answers)))
+
+
+@dataclass(slots=True)
+class Plan:
+    """Planned points and all their tasks, needed ones before those that need them."""
+
+    points: list[PlannedPoint] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether a task reads the calibration text."""
+        without = ("evaluate", "score", "simulate")
+        return any(task.kind not in without for task in self.tasks.values())
+
+    def counts(self) -> dict[str, int]:
+        """Tasks by kind."""
+        counts = Counter(task.kind for task in self.tasks.values())
+        return {kind: counts.get(kind, 0) for kind in KINDS}

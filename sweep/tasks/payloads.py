@@ -1,0 +1,176 @@
+"""Payloads: all that can change the result of a task, by kind, as JSON; its key is their hash.
+
+Written by `sweep.plan.payloads`, read by the function of each kind. `where` stands beside a payload
+and names the places of what it knows by fingerprint; no key counts it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+# -- where things are ------------------------------------------------------------------------
+
+
+class ModelWhere(TypedDict):
+    """Where a worker finds the model, and a plug-in if the method is a user's own."""
+
+    model: str
+    """Name of a built-in model, folder or file."""
+    plugin: NotRequired[str]
+    """File name of the plug-in."""
+    plugin_source: NotRequired[str]
+    """Its source."""
+
+
+class Where(ModelWhere):
+    """Where a worker finds a model and a text."""
+
+    text_name: str
+    """Name of a built-in text, or a file."""
+
+
+class TrainWhere(Where):
+    """Where a training finds what it needs, and keeps how far it is."""
+
+    checkpoint: str
+    """Name of its checkpoint in the cache folder."""
+
+
+class ScoreWhere(ModelWhere):
+    """Where a shard of a downstream task finds the model and the task."""
+
+    asked: str
+    """The entry of the sweep, as JSON (`sweep.downstream.task`)."""
+
+
+# -- payloads --------------------------------------------------------------------------------
+
+
+class SelectorPayload(TypedDict, total=False):
+    """How masks are chosen; empty for a model that runs as a dense one."""
+
+    name: str
+    """`topk`, a threshold, or `cache-aware`; all other keys are of `cache-aware` alone."""
+    gamma: float
+    """Weight of a unit that is not cached."""
+    policy: str
+    """Policy of the cache that it reads."""
+    slots: dict[str, int]
+    """Cached units of each layer, by group."""
+    scope: str
+    """`window` or `carry`: whether the cache begins anew with each window."""
+
+
+class ModelRun(TypedDict):
+    """What every task that runs a model has."""
+
+    weights: str
+    """Fingerprint of the model's weights, configuration and tokenizer."""
+    dtype: str
+    """Type of the weights in memory."""
+    threads: int
+    """Threads of torch."""
+    inputs: dict[str, str]
+    """Keys of the tasks whose hand-over it takes, by role."""
+    code: str
+    """Fingerprint of the code that it runs."""
+
+
+class TextRun(ModelRun):
+    """What a task that runs a model on a text has."""
+
+    text: str
+    """Fingerprint of the text."""
+    window_tokens: int
+    """Tokens of a window."""
+
+
+class MethodRun(ModelRun):
+    """What a task that runs a method with a selector has."""
+
+    method: str
+    """Name of the method; `dense` for weights that are pruned already."""
+    density: float
+    """MLP density."""
+    parameters: dict[str, Any]
+    """The method's own, defaults included."""
+    selector: SelectorPayload
+    """How masks are chosen."""
+
+
+class Evaluate(TextRun, MethodRun):
+    """Perplexity of a shard of windows."""
+
+    windows: list[int]
+    """Windows of the text."""
+
+
+class Score(MethodRun):
+    """A shard of a downstream task."""
+
+    task: str
+    """Task of lm-eval, one of those that the entry stands for."""
+    documents: list[int]
+    """First document, and the one after the last."""
+    prompts: str
+    """Hash of all prompts of these documents."""
+    settings: str
+    """Hash of the task's settings."""
+    task_code: str
+    """Hash of the user's own task files; empty for a task of lm-eval's."""
+    max_length: int | None
+    """Tokens to which prompts are cut; None is what the model can take."""
+    lm_eval: str
+    """Version of lm-eval."""
+    share: NotRequired[bool]
+    """Whether common beginnings are computed once: they are, but in benchmarks."""
+
+
+class Calibrate(TextRun):
+    """Order of units and counts of scores, of the method with nothing pruned."""
+
+    method: str
+    """Name of the method."""
+    parameters: dict[str, Any]
+    """Those of its parameters that can change its scores."""
+    windows: list[int]
+    """Windows of the calibration text."""
+
+
+class Train(TextRun, MethodRun):
+    """What a method learns before it is used."""
+
+    windows: int
+    """How many windows of the calibration text, from the first on."""
+    seed: int
+    """Of all that is drawn."""
+
+
+class Transform(ModelRun):
+    """Weights that are quantised or pruned once."""
+
+    recipe: dict[str, Any]
+    """Under `prune` and `quant`, the methods with their parameters."""
+    windows: list[int]
+    """Windows of the calibration text; none where the recipe needs no data."""
+    seed: NotRequired[int]
+    """Of what the recipe draws, where it draws."""
+    text: NotRequired[str]
+    """Fingerprint of the calibration text, where data is needed."""
+    window_tokens: NotRequired[int]
+    """Tokens of a window, where data is needed."""
+
+
+class Simulate(TypedDict):
+    """Hits of one policy and capacity on the trace of an evaluation."""
+
+    policy: str
+    """Name of the policy."""
+    slots: dict[str, int]
+    """Cached units of each layer, by group."""
+    scope: str
+    """`window` or `carry`: whether the cache begins anew with each window."""
+    inputs: dict[str, str]
+    """Keys of the evaluation that leaves the `trace` and, where an order is needed, of `start`."""
+    code: str
+    """Fingerprint of the code that it runs."""

@@ -1,0 +1,52 @@
+"""The model that a task runs: loaded, with changed weights and, where there is one, a method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from methods.apply import applied, weights_replaced
+from methods.base import Method
+from methods.training import fitted
+from sweep.inputs import models
+
+if TYPE_CHECKING:
+    from methods.apply import LayerSelect
+    from sweep.tasks.payloads import ModelRun, ModelWhere
+
+
+@contextmanager
+def changed_model(
+    payload: ModelRun, where: ModelWhere, inputs: Mapping[str, Any], device: str
+) -> Iterator[nn.Module]:
+    """The model of a task; the input `weights`, if there is one, takes the place of its own."""
+    torch.set_num_threads(payload["threads"])
+    model = models.loaded(where["model"], payload["dtype"], device)
+    with weights_replaced(model, inputs.get("weights", {})):
+        yield model
+
+
+@contextmanager
+def sparse_model(
+    payload: ModelRun,
+    where: ModelWhere,
+    inputs: Mapping[str, Any],
+    device: str,
+    method: Method,
+    selector: LayerSelect | None,
+) -> Iterator[nn.Module]:
+    """The model of a task with a method applied, for inference; without a selector it runs densely.
+
+    The input `trained` is what the training of the method made.
+    """
+    with (
+        changed_model(payload, where, inputs, device) as model,
+        fitted(model, method, inputs.get("trained")) as fitted_method,
+        torch.inference_mode(),
+        applied(model, fitted_method, selector) if selector else nullcontext(),
+    ):
+        yield model
