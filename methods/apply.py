@@ -19,7 +19,7 @@ from methods.select import topk
 
 if TYPE_CHECKING:
     LayerSelect = Callable[[int, str, Tensor, float], Tensor]
-    """select(layer, group, scores [..., units], density) -> mask [..., units]."""
+    """select(layer, group, scores [..., units], share) -> mask [..., units]."""
 
 
 @contextmanager

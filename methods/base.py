@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from methods.training import Lesson
 
 Select: TypeAlias = "Callable[[str, Tensor, float], Tensor]"
-"""select(group, scores [..., units], density of the group) -> mask [..., units] of 0 and 1."""
+"""select(group, scores [..., units], share of the group) -> mask [..., units] of 0 and 1."""
 
 
 class MethodError(ValueError):
     """A method, parameter or density that does not exist; the message says what does."""
 
 
-def pruned(select: Select, group: str, values: Tensor, density: float) -> Tensor:
+def pruned(select: Select, group: str, values: Tensor, share: float) -> Tensor:
     """`values` [..., units] with zeros where abs(values) is not selected: eq. 4 to 8 in one word.
 
     A selector that can do it in one pass, without a mask in between, has a function `pruned`.
     """
     in_one_pass = getattr(select, "pruned", None)
     if in_one_pass is not None:
-        return in_one_pass(group, values, density)
-    return values * select(group, values.abs(), density)
+        return in_one_pass(group, values, share)
+    return values * select(group, values.abs(), share)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,6 @@ def topk_mask(scores: Tensor, k: int) -> Tensor:
     return above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= room))
 
 
-def topk(layer: int, group: str, scores: Tensor, density: float) -> Tensor:
+def topk(layer: int, group: str, scores: Tensor, share: float) -> Tensor:
     """The selector `topk` of SEMANTICS 3: a mask of 0 and 1 in the type of the scores."""
-    return topk_mask(scores, kept_units(density, scores.shape[-1])).to(scores.dtype)
+    return topk_mask(scores, kept_units(share, scores.shape[-1])).to(scores.dtype)

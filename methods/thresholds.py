@@ -111,18 +111,18 @@ class Quantiles:
 
 @dataclass(slots=True)
 class ThresholdSelect:
-    """select(layer, group, scores, density): the mask of scores >= t (SEMANTICS 3)."""
+    """select(layer, group, scores, share): the mask of scores >= t (SEMANTICS 3)."""
 
     quantiles: Quantiles
     selector: str
     _found: dict[tuple[str, float], list[float]] = field(default_factory=dict)
 
-    def __call__(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
-        return self.mask(layer, group, scores, density).to(scores.dtype)
+    def __call__(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
+        return self.mask(layer, group, scores, share).to(scores.dtype)
 
-    def mask(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
+    def mask(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
         """Bool mask [..., units]; a token may use no unit at all."""
-        if (group, density) not in self._found:
-            found = self.quantiles.thresholds(self.selector, group, density)
-            self._found[group, density] = found
-        return scores.detach() >= self._found[group, density][layer]
+        if (group, share) not in self._found:
+            found = self.quantiles.thresholds(self.selector, group, share)
+            self._found[group, share] = found
+        return scores.detach() >= self._found[group, share][layer]

@@ -28,7 +28,8 @@ def pack(masks: NDArray[np.bool_]) -> NDArray[np.uint64]:
     octets = np.packbits(masks, axis=-1, bitorder="little")
     missing = words_for(masks.shape[-1]) * 8 - octets.shape[-1]
     if missing:
-        octets = np.pad(octets, [(0, 0)] * (octets.ndim - 1) + [(0, missing)])
+        empty = np.zeros((*octets.shape[:-1], missing), np.uint8)
+        octets = np.concatenate((octets, empty), axis=-1)
     return np.ascontiguousarray(octets).view("<u8")
 
 

@@ -60,43 +60,41 @@ class Selector:
     def begin_window(self, tokens: int) -> None:
         self.lengths.append(tokens)
 
-    def __call__(self, layer: int, group: str, scores: Tensor, density: float) -> Tensor:
+    def __call__(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
         """Mask [1, tokens, units] of 0 and 1 in the type of `scores`; one sequence at a time."""
-        return self._answer(layer, group, scores, density, False)
+        return self._answer(layer, group, scores, share, False)
 
-    def pruned(self, layer: int, group: str, values: Tensor, density: float) -> Tensor:
+    def pruned(self, layer: int, group: str, values: Tensor, share: float) -> Tensor:
         """`values` with zeros where abs(values) is not selected (`methods.base.pruned`)."""
-        return self._answer(layer, group, values, density, True)
+        return self._answer(layer, group, values, share, True)
 
-    def _answer(
-        self, layer: int, group: str, values: Tensor, density: float, prune: bool
-    ) -> Tensor:
+    def _answer(self, layer: int, group: str, values: Tensor, share: float, prune: bool) -> Tensor:
         if values.dim() == 3 and values.shape[0] != 1:
             raise ValueError(f"one sequence at a time is evaluated, not {values.shape[0]}")
         self.units[group] = values.shape[-1]
-        used, answer = self._select(layer, group, values, density, prune)
+        used, answer = self._select(layer, group, values, share, prune)
         self._used.setdefault((group, layer), []).append(used)
         return answer
 
     def _select(
-        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+        self, layer: int, group: str, values: Tensor, share: float, prune: bool
     ) -> tuple[NDArray[np.int64], Tensor]:
         """Units that each token uses [tokens], and the mask, or with `prune` pruned values."""
-        used, mask = self._mask(layer, group, values.abs() if prune else values, density)
+        used, mask = self._mask(layer, group, values.abs() if prune else values, share)
         return used, values * mask if prune else mask
 
     def _mask(
-        self, layer: int, group: str, scores: Tensor, density: float
+        self, layer: int, group: str, scores: Tensor, share: float
     ) -> tuple[NDArray[np.int64], Tensor]:
         raise NotImplementedError
 
     def drain(self) -> dict[str, Reads]:
         """What was read since the last call, by group, which is then forgotten, masks and all."""
         layers = {g: self._by_layer(self._used, g) for g, _ in self._used}
-        found = {g: Reads(np.stack(used), self._hit(g)) for g, used in layers.items()}
+        reads = {g: Reads(np.stack(used), self._hit(g)) for g, used in layers.items()}
         self._used.clear()
         self.lengths.clear()
-        return found
+        return reads
 
     def _hit(self, group: str) -> NDArray[np.int64] | None:
         """Hits [layers, tokens] of a group; None if the selector counts none."""
@@ -124,11 +122,11 @@ class Selector:
         return float(np.concatenate(self._by_layer(self._used, group)).mean())
 
     def _by_layer(
-        self, kept: Mapping[tuple[str, int], Sequence[NDArray[Any]]], group: str
+        self, arrays: Mapping[tuple[str, int], Sequence[NDArray[Any]]], group: str
     ) -> list[NDArray[Any]]:
         """Arrays of a group, windows one after the other, in order of layers."""
-        layers = sorted(layer for name, layer in kept if name == group)
-        return [np.concatenate(kept[group, layer]) for layer in layers]
+        layers = sorted(layer for name, layer in arrays if name == group)
+        return [np.concatenate(arrays[group, layer]) for layer in layers]
 
 
 class _Recorder(Selector):
@@ -156,15 +154,25 @@ class ThresholdSelector(_Recorder):
         self._threshold = select
 
     def _mask(
-        self, layer: int, group: str, scores: Tensor, density: float
+        self, layer: int, group: str, scores: Tensor, share: float
     ) -> tuple[NDArray[np.int64], Tensor]:
-        mask = self._threshold.mask(layer, group, scores, density)
+        mask = self._threshold.mask(layer, group, scores, share)
         rows = _rows(mask).numpy()
         self._packed.setdefault((group, layer), []).append(pack(rows))
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
 
     def spread(self) -> dict[str, dict[str, list[int]]]:
         return {group: _spread(self._by_layer(self._used, group)) for group in self.units}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """`k` units of each row are chosen; `target` gets the mask, or with `prune` the values."""
+
+    rows: NDArray[np.float32]  # [tokens, units]
+    k: int
+    target: NDArray[np.float32]  # [tokens, units]
+    prune: bool
 
 
 class _KernelSelector(Selector):
@@ -178,35 +186,27 @@ class _KernelSelector(Selector):
         self._scratch: dict[str, NDArray[np.float32]] = {}
 
     def _select(
-        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+        self, layer: int, group: str, values: Tensor, share: float, prune: bool
     ) -> tuple[NDArray[np.int64], Tensor]:
         if values.is_cuda or torch.is_grad_enabled():
-            return super()._select(layer, group, values, density, prune)
-        return self._choose(layer, group, values, density, prune)
+            return super()._select(layer, group, values, share, prune)
+        return self._choose(layer, group, values, share, prune)
 
     def _mask(
-        self, layer: int, group: str, scores: Tensor, density: float
+        self, layer: int, group: str, scores: Tensor, share: float
     ) -> tuple[NDArray[np.int64], Tensor]:
-        return self._choose(layer, group, scores, density, False)
+        return self._choose(layer, group, scores, share, False)
 
     def _choose(
-        self, layer: int, group: str, values: Tensor, density: float, prune: bool
+        self, layer: int, group: str, values: Tensor, share: float, prune: bool
     ) -> tuple[NDArray[np.int64], Tensor]:
         rows = _floats(values)
-        target, k = self._target(group, rows), kept_units(density, rows.shape[-1])
-        self._scan(layer, group, rows, k, target, prune)
+        target, k = self._target(group, rows), kept_units(share, rows.shape[-1])
+        self._scan(layer, group, _Scan(rows, k, target, prune))
         return np.full(len(rows), k, np.int64), _like(target, values)
 
-    def _scan(
-        self,
-        layer: int,
-        group: str,
-        rows: NDArray[np.float32],
-        k: int,
-        target: NDArray[np.float32],
-        prune: bool,
-    ) -> None:
-        """Choose k of the units of each row; `target` gets the mask, or with `prune` the values."""
+    def _scan(self, layer: int, group: str, scan: _Scan) -> None:
+        """Fill the target of the scan, and keep what it costs."""
         raise NotImplementedError
 
     def _target(self, group: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -214,36 +214,29 @@ class _KernelSelector(Selector):
         the next layer's are made, and using memory again costs less than asking for new."""
         if not torch.is_inference_mode_enabled():
             return np.empty_like(values)
-        kept = self._scratch.get(group)
-        if kept is None or kept.shape != values.shape:
-            kept = self._scratch[group] = np.empty_like(values)
-        return kept
+        scratch = self._scratch.get(group)
+        if scratch is None or scratch.shape != values.shape:
+            scratch = self._scratch[group] = np.empty_like(values)
+        return scratch
 
 
 class TopKSelector(_KernelSelector, _Recorder):
     """The k largest of each token; ties go to the lower unit."""
 
     def _mask(
-        self, layer: int, group: str, scores: Tensor, density: float
+        self, layer: int, group: str, scores: Tensor, share: float
     ) -> tuple[NDArray[np.int64], Tensor]:
         if not scores.is_cuda:
-            return super()._mask(layer, group, scores, density)
-        mask = topk_mask(scores, kept_units(density, scores.shape[-1]))
+            return super()._mask(layer, group, scores, share)
+        mask = topk_mask(scores, kept_units(share, scores.shape[-1]))
         rows = _rows(mask).numpy()
         self._packed.setdefault((group, layer), []).append(pack(rows))
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
 
-    def _scan(
-        self,
-        layer: int,
-        group: str,
-        rows: NDArray[np.float32],
-        k: int,
-        target: NDArray[np.float32],
-        prune: bool,
-    ) -> None:
+    def _scan(self, layer: int, group: str, scan: _Scan) -> None:
         threads = torch.get_num_threads()
-        chosen = select(rows, k, magnitude=prune, target=target, ones=not prune, threads=threads)
+        options: dict[str, Any] = {"target": scan.target, "ones": not scan.prune}
+        chosen = select(scan.rows, scan.k, magnitude=scan.prune, threads=threads, **options)
         self._packed.setdefault((group, layer), []).append(chosen.packed)
 
 
@@ -273,17 +266,10 @@ class CacheAwareSelector(_KernelSelector):
         if self.scope == "window":
             self._states.clear()
 
-    def _scan(
-        self,
-        layer: int,
-        group: str,
-        rows: NDArray[np.float32],
-        k: int,
-        target: NDArray[np.float32],
-        prune: bool,
-    ) -> None:
-        state = self._state(layer, group, rows.shape[-1])
-        chosen = select(rows, k, gamma=self.gamma, state=state, target=target, ones=not prune)
+    def _scan(self, layer: int, group: str, scan: _Scan) -> None:
+        state = self._state(layer, group, scan.rows.shape[-1])
+        options: dict[str, Any] = {"target": scan.target, "ones": not scan.prune}
+        chosen = select(scan.rows, scan.k, gamma=self.gamma, state=state, **options)
         assert chosen.hits is not None
         self._hits.setdefault((group, layer), []).append(chosen.hits)
 
@@ -294,9 +280,9 @@ class CacheAwareSelector(_KernelSelector):
         return self._states[group, layer]
 
     def drain(self) -> dict[str, Reads]:
-        found = super().drain()
+        reads = super().drain()
         self._hits.clear()
-        return found
+        return reads
 
     def _hit(self, group: str) -> NDArray[np.int64]:
         return np.stack(self._by_layer(self._hits, group))

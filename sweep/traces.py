@@ -51,13 +51,13 @@ def export(path: Path, settings: dict[str, Any], notify: Callable[[str], None] =
     sweep = sweep.model_copy(update=shard | {"keep_traces": True})
     planned = plan_sweep(sweep, fetch=True, notify=notify)
     (point,) = planned.plan.points
-    if not point.simulate:
+    if not point.simulate_keys:
         raise InputError(
             f"{point.point.method} leaves no trace: it prunes nothing, or reads a cache"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".trace-") as folder:
-        return _evaluated(planned, point.evaluate[0], Path(folder), path)
+        return _evaluated(planned, point.evaluate_keys[0], Path(folder), path)
 
 
 def _evaluated(planned: SweepPlan, key: str, folder: Path, path: Path) -> Trace:

@@ -58,7 +58,7 @@ class DIP(Method):
         return replace(self, density=own[layer], layers="")
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
-        density = self.group_densities()
-        x = pruned(select, "input", x, density["input"])  # eq. 7
+        share = self.group_densities()
+        x = pruned(select, "input", x, share["input"])  # eq. 7
         glu = mlp.glu(x)  # GLU~(x): from the pruned W_up and W_gate
-        return mlp.down(pruned(select, "intermediate", glu, density["intermediate"]))  # eq. 8
+        return mlp.down(pruned(select, "intermediate", glu, share["intermediate"]))  # eq. 8

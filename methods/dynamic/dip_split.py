@@ -39,8 +39,8 @@ class DIPSplit(Method):
         return {"up-input": up, "gate-input": both - up, "intermediate": self.density}
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
-        density = self.group_densities()
-        _, up = mlp.gate_up(pruned(select, "up-input", x, density["up-input"]))
-        gate, _ = mlp.gate_up(pruned(select, "gate-input", x, density["gate-input"]))
+        share = self.group_densities()
+        _, up = mlp.gate_up(pruned(select, "up-input", x, share["up-input"]))
+        gate, _ = mlp.gate_up(pruned(select, "gate-input", x, share["gate-input"]))
         glu = mlp.act(gate) * up  # [..., intermediate]
-        return mlp.down(pruned(select, "intermediate", glu, density["intermediate"]))
+        return mlp.down(pruned(select, "intermediate", glu, share["intermediate"]))

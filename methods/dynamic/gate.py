@@ -24,5 +24,5 @@ class Gate(Method):
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         gate, up = mlp.gate_up(x)
         gate = mlp.act(gate)  # [..., intermediate]
-        density = self.group_densities()["up-neuron"]
-        return mlp.down(up * pruned(select, "up-neuron", gate, density))
+        share = self.group_densities()["up-neuron"]
+        return mlp.down(up * pruned(select, "up-neuron", gate, share))

@@ -23,5 +23,5 @@ class GLU(Method):
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         glu = mlp.glu(x)  # [..., intermediate]
-        density = self.group_densities()["intermediate"]
-        return mlp.down(pruned(select, "intermediate", glu, density))
+        share = self.group_densities()["intermediate"]
+        return mlp.down(pruned(select, "intermediate", glu, share))

@@ -23,5 +23,5 @@ class Up(Method):
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         gate, up = mlp.gate_up(x)  # [..., intermediate] each
-        density = self.group_densities()["gate-neuron"]
-        return mlp.down(pruned(select, "gate-neuron", up, density) * mlp.act(gate))
+        share = self.group_densities()["gate-neuron"]
+        return mlp.down(pruned(select, "gate-neuron", up, share) * mlp.act(gate))

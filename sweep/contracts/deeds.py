@@ -51,10 +51,11 @@ def install() -> None:
 
     def function(kind: str) -> tasks.Function:
         def acting_or_not(
-            payload: dict[str, Any], inputs: dict[str, Any], device: str
+            payload: dict[str, Any], where: dict[str, str], inputs: dict[str, Any], device: str
         ) -> tuple[dict[str, Any], Any]:
-            acts = DEED in payload
-            return (_act if acts else of_the_sweep(kind))(payload, inputs, device)
+            if DEED in payload:
+                return _act(payload, inputs, device)
+            return of_the_sweep(kind)(payload, where, inputs, device)
 
         return acting_or_not
 

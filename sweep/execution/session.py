@@ -20,7 +20,7 @@ from sweep.execution.missing import missing
 from sweep.execution.resources import check_feasible, needs_of
 from sweep.execution.schedule import ranks
 from sweep.plan.patterns import selected
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
 from sweep.tasks.task import Record, Task

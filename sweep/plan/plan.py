@@ -17,16 +17,16 @@ class PlannedPoint:
     """A point and the keys of the tasks that answer it, a shard each."""
 
     point: Point
-    evaluate: tuple[str, ...]
-    dense: tuple[str, ...]
-    simulate: tuple[str, ...]
+    evaluate_keys: tuple[str, ...]
+    dense_keys: tuple[str, ...]
+    simulate_keys: tuple[str, ...]
     """Empty where no group is pruned and where the selector counts its hits itself."""
-    full: tuple[str, ...] = ()
+    full_keys: tuple[str, ...] = ()
     """The dense model with its weights as they were."""
     prepare: tuple[str, ...] = ()
     """What these evaluations work with: calibration, changed weights, training."""
     weights: str = ""
-    """The task that made the weights which `evaluate` runs on; empty for the model's own."""
+    """The task that made the weights which `evaluate_keys` run on; empty for the model's own."""
     scores: Scores = ()
     dense_scores: Scores = ()
 
@@ -38,7 +38,7 @@ class PlannedPoint:
     @property
     def measured(self) -> tuple[str, ...]:
         """Keys of what perplexity and speed come from."""
-        answers = (*self.full, *self.dense, *self.evaluate, *self.simulate)
+        answers = (*self.full_keys, *self.dense_keys, *self.evaluate_keys, *self.simulate_keys)
         return tuple(dict.fromkeys((*self.prepare, *answers)))
 
 

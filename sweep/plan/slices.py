@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.plan import Plan, PlannedPoint
 
 
 def shards(planned: PlannedPoint, stop: int, start: int = 0) -> PlannedPoint:
     """The point as if its text had only these shards: the same tasks, fewer of them."""
     return replace(
         planned,
-        evaluate=planned.evaluate[start:stop],
-        dense=planned.dense[start:stop],
-        simulate=planned.simulate[start:stop],
+        evaluate_keys=planned.evaluate_keys[start:stop],
+        dense_keys=planned.dense_keys[start:stop],
+        simulate_keys=planned.simulate_keys[start:stop],
     )
 
 

@@ -40,5 +40,5 @@ def plan_sweep(
         materials.fetch(grid.points, plan.uses_calibration, notify)
         if not materials.complete:
             materials = Materials(sweep, downstream=True)
-            made = planning.plan(grid.points, materials)
-    return SweepPlan(sweep, grid, made, materials)
+            plan = plan_points(grid.points, materials)
+    return SweepPlan(sweep, grid, plan, materials)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.plan import Plan, PlannedPoint
 from sweep.results import table
 from sweep.store.store import Store
 

@@ -135,18 +135,20 @@ class _Rows:
     # -- accuracy ----------------------------------------------------------------------------
 
     def _accuracy(self, planned: PlannedPoint) -> Row:
-        return self._once(("accuracy", planned.evaluate, planned.dense), self._measure, planned)
+        return self._once(
+            ("accuracy", planned.evaluate_keys, planned.dense_keys), self._measure, planned
+        )
 
     def _measure(self, planned: PlannedPoint) -> Row:
-        own, dense = self._losses(planned.evaluate), self._losses(planned.dense)
+        own, dense = self._losses(planned.evaluate_keys), self._losses(planned.dense_keys)
         low, high = delta_interval(own, dense, planned.point.accuracy.seed)
-        results = [self._result(key) for key in planned.evaluate]
+        results = [self._result(key) for key in planned.evaluate_keys]
         tokens = [result["tokens"] for result in results]
         densities = [result["mlp_density"] for result in results]
         return {
             "ppl": own.perplexity,
             "ppl_dense": dense.perplexity,
-            "ppl_full": self._losses(planned.full).perplexity,
+            "ppl_full": self._losses(planned.full_keys).perplexity,
             "delta_ppl": own.perplexity - dense.perplexity,
             "delta_ppl_low": _known(low),
             "delta_ppl_high": _known(high),
@@ -171,9 +173,9 @@ class _Rows:
 
     def _cost(self, planned: PlannedPoint) -> Row:
         point = planned.point
-        counted = planned.simulate or planned.evaluate
+        counted = planned.simulate_keys or planned.evaluate_keys
         reads = self._once(("reads", counted), self._reads, counted) if point.traits.groups else {}
-        tokens = sum(self._result(key)["tokens"] for key in planned.evaluate)
+        tokens = sum(self._result(key)["tokens"] for key in planned.evaluate_keys)
         phases = {name: counts["phases"] for name, counts in reads.items()}
         stored = (point.model, point.geometry, point.quant, point.kv_bits, point.kv_tokens)
         pruned = (*stored, point.method, point.density, point.parameters)
@@ -182,7 +184,7 @@ class _Rows:
         device = point.device
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
         slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
-        text = (counted, planned.evaluate, *pruned, *slots.values())
+        text = (counted, planned.evaluate_keys, *pruned, *slots.values())
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
@@ -197,7 +199,7 @@ class _Rows:
             "resident_bytes": room.resident_bytes,
             "excess_bytes": room.excess_bytes,
             "reads": self._once(
-                ("text", *text), self._reads_text, reads, planned.evaluate, sizes, slots
+                ("text", *text), self._reads_text, reads, planned.evaluate_keys, sizes, slots
             ),
         }
 

@@ -20,7 +20,7 @@ from sweep.execution.session import Session
 from sweep.keys import digest
 from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
-from sweep.plan.planner import PlannedPoint
+from sweep.plan.plan import PlannedPoint
 from sweep.plan.slices import only, shards
 from sweep.results.rows import rows_of
 from sweep.search.ask_tell import PRUNABLE, Asked, Search, Told, Trial
@@ -100,7 +100,7 @@ class _Running:
     told: Told | None = None
 
     def steps(self) -> list[int]:
-        count = len(self.planned.evaluate) if self.planned else 1
+        count = len(self.planned.evaluate_keys) if self.planned else 1
         return rungs(count) if self.setting.prunes else [count]
 
 
@@ -109,7 +109,7 @@ class Batches:
 
     def __init__(self, study: Study, session: Session, materials: Materials, journal: Path) -> None:
         self.study, self.session, self.materials = study, session, materials
-        plan = planning.plan(study.settings, materials)
+        plan = planning.plan_points(study.settings, materials)
         session.run_all(plan)
         self.settings = [
             Setting(study, dense, self._digest(dense), journal) for dense in plan.points
@@ -199,7 +199,7 @@ class Batches:
     def _slower(self, setting: Setting, part: PlannedPoint, best: Trial) -> bool:
         """Whether the mean time of a token over all shards is clearly above the best trial's."""
         point = self.study.point(setting.dense.point, best.parameters)
-        plan = planning.plan([point], self.materials)
+        plan = planning.plan_points([point], self.materials)
         self.session.run_all(plan)
         theirs, ours = self._token_seconds(plan.points[0]), self._token_seconds(part)
         count = len(ours)
@@ -212,7 +212,7 @@ class Batches:
 
     def _token_seconds(self, planned: PlannedPoint) -> np.ndarray:
         """Seconds per token of each shard, [shards]."""
-        parts = [shards(planned, i + 1, i) for i in range(len(planned.evaluate))]
+        parts = [shards(planned, i + 1, i) for i in range(len(planned.evaluate_keys))]
         rows = rows_of(parts, self.session.store, self.materials)
         return np.array([1 / row["tokens_per_s"] for row in rows])
 
@@ -223,8 +223,8 @@ class Batches:
 def window_differences(session: Session, planned: PlannedPoint) -> np.ndarray:
     """Loss per token of each window minus that of the dense run, [windows]."""
     records = session.store.records
-    own = [records[key].result for key in planned.evaluate]
-    dense = [records[key].result for key in planned.dense]
+    own = [records[key].result for key in planned.evaluate_keys]
+    dense = [records[key].result for key in planned.dense_keys]
     return differences(
         [x for result in own for x in result["nll"]],
         [x for result in dense for x in result["nll"]],

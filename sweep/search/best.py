@@ -14,8 +14,9 @@ from sweep.execution.session import Session
 from sweep.files.atomic import write_json
 from sweep.messages import nearest
 from sweep.options import Options
+from sweep.plan import labels
 from sweep.plan import planner as planning
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.search.batches import label
 from sweep.search.bisection import Adaptive
@@ -101,7 +102,7 @@ def _screening(planned: SweepPlan, dtype: str | None) -> Plan | None:
 
 def _cost(looking: Adaptive, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
     points = looking.exact_points()
-    keys = {key for planned in points for key in (*planned.evaluate, *planned.dense)}
+    keys = {key for planned in points for key in (*planned.evaluate_keys, *planned.dense_keys)}
     grid = [plan.tasks[key] for key in keys if key in plan.tasks]
     return Cost(
         evaluations=len(looking.asked),

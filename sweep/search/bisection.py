@@ -20,7 +20,7 @@ from reports.findings.budgets import Budget
 from sweep.errors import SweepError
 from sweep.execution.session import Session
 from sweep.plan.materials import Materials
-from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.plan import Plan, PlannedPoint
 from sweep.plan.slices import only, shards
 from sweep.results.facts import is_bound
 from sweep.results.perplexity import Losses
@@ -91,8 +91,8 @@ class Adaptive:
 
     def _run_dense(self) -> None:
         """All dense runs, whole: every difference is to them."""
-        bases = {s.points[0].dense: s.points[0] for s in self.series}
-        parts = [replace(p, evaluate=p.dense, simulate=()) for p in bases.values()]
+        bases = {s.points[0].dense_keys: s.points[0] for s in self.series}
+        parts = [replace(p, evaluate_keys=p.dense_keys, simulate_keys=()) for p in bases.values()]
         parts += self.dense
         self._execute(self.screening, parts)
         for keys in bases:
@@ -107,7 +107,7 @@ class Adaptive:
 
     def limit(self, series: Series, budget: Budget) -> float:
         """The bound on the mean difference that the budget is for a series."""
-        ppl = self._ppl[series.points[0].dense]
+        ppl = self._ppl[series.points[0].dense_keys]
         return limit_of_mean(budget.limit(ppl), ppl)
 
     # -- bisection ---------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Adaptive:
             tried.add(place)
             planned = series.points[place]
             known = self._evaluation(planned).shards
-            yield planned, next(n for n in rungs(len(planned.evaluate)) if n > known)
+            yield planned, next(n for n in rungs(len(planned.evaluate_keys)) if n > known)
 
     def _next(self, series: Series, budget: Budget, found: Bracket, tries: int) -> int:
         """A point that has begun and is still open, or a new one."""
@@ -170,15 +170,15 @@ class Adaptive:
             return "outside"
         if not known.shards:
             return "open"
-        if known.shards == len(planned.evaluate):
+        if known.shards == len(planned.evaluate_keys):
             return verdict(known.mean, known.mean, limit)
         return verdict(*self._interval(planned, known, limit), limit)
 
     def _interval(
         self, planned: PlannedPoint, known: Evaluation, limit: float
     ) -> tuple[float, float]:
-        total = sum(self._windows(key) for key in planned.dense)
-        return interval(known.differences, total, limit, self._noise[planned.dense])
+        total = sum(self._windows(key) for key in planned.dense_keys)
+        return interval(known.differences, total, limit, self._noise[planned.dense_keys])
 
     def _windows(self, key: str) -> int:
         return len(self.session.store.records[key].result["nll"])
@@ -195,7 +195,7 @@ class Adaptive:
         return next((curve for curve in curves if len(curve) > 1), {})
 
     def _evaluation(self, planned: PlannedPoint) -> Evaluation:
-        return self._known.setdefault(planned.evaluate, Evaluation())
+        return self._known.setdefault(planned.evaluate_keys, Evaluation())
 
     def _learn(self, planned: PlannedPoint, count: int) -> None:
         known = self._evaluation(planned)
@@ -206,7 +206,7 @@ class Adaptive:
             known.failed = "a task failed"
             return
         known.differences = window_differences(self.session, part)
-        self._relearn(planned.dense)
+        self._relearn(planned.dense_keys)
 
     def _relearn(self, dense: tuple[str, ...]) -> None:
         """The noise that all evaluations against one dense run show."""
@@ -214,9 +214,9 @@ class Adaptive:
             limit_of_mean(b.limit(self._ppl[dense]), self._ppl[dense]) for b in self.budgets
         )
         noise = Noise()
-        for planned in {p.evaluate: p for s in self.series for p in s.points}.values():
+        for planned in {p.evaluate_keys: p for s in self.series for p in s.points}.values():
             known = self._evaluation(planned)
-            if planned.dense == dense and known.shards and not known.failed:
+            if planned.dense_keys == dense and known.shards and not known.failed:
                 noise.add(known.differences, floor)
         self._noise[dense] = noise
 
@@ -251,7 +251,7 @@ class Adaptive:
             done = all(self.session.store.done(key) for key in own.keys)
             found = window_differences(self.session, own) if done else None
             failed = "" if done else "a task failed"
-            self._final[planned] = Evaluation(len(own.evaluate), found, failed)
+            self._final[planned] = Evaluation(len(own.evaluate_keys), found, failed)
 
     def _row(self, planned: PlannedPoint) -> dict[str, Any]:
         """Figures of a point, from as many shards as were evaluated."""
@@ -278,7 +278,7 @@ class Adaptive:
         if planned in self._final:
             delta = row["delta_ppl"]
             return Found(series, budget, planned, row, delta, delta, True, best)
-        known, ppl = self._evaluation(planned), self._ppl[planned.dense]
+        known, ppl = self._evaluation(planned), self._ppl[planned.dense_keys]
         ends = self._interval(planned, known, self.limit(series, budget))
         low, high = (ppl * math.expm1(end) for end in ends)
         return Found(series, budget, planned, row, low, high, False, best)
@@ -287,7 +287,7 @@ class Adaptive:
 
     def _with_mates(self, wanted: dict[PlannedPoint, int]) -> list[PlannedPoint]:
         """The wanted slices, and what else reads their traces, which are gone afterwards."""
-        return [shards(mate, n) for p, n in wanted.items() for mate in self._mates[p.evaluate]]
+        return [shards(mate, n) for p, n in wanted.items() for mate in self._mates[p.evaluate_keys]]
 
     def _execute(self, plan: Plan, parts: list[PlannedPoint]) -> None:
         part = only(plan, parts)

@@ -102,5 +102,5 @@ def mates_of(points: list[PlannedPoint]) -> dict[tuple[str, ...], list[PlannedPo
     """Points that share an evaluation, by its keys."""
     mates: dict[tuple[str, ...], list[PlannedPoint]] = {}
     for planned in points:
-        mates.setdefault(planned.evaluate, []).append(planned)
+        mates.setdefault(planned.evaluate_keys, []).append(planned)
     return mates

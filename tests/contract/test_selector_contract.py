@@ -99,10 +99,8 @@ def test_every_selector_keeps_every_rule(name: str, rule: Rule[selectors.Factory
 class Changed(TopKSelector):
     """A selector whose masks `change` spoils."""
 
-    def _answer(
-        self, layer: int, group: str, values: Tensor, density: float, prune: bool
-    ) -> Tensor:
-        answer = super()._answer(layer, group, values, density, prune)
+    def _answer(self, layer: int, group: str, values: Tensor, share: float, prune: bool) -> Tensor:
+        answer = super()._answer(layer, group, values, share, prune)
         return self.change(answer, values, prune)
 
     def change(self, answer: Tensor, values: Tensor, prune: bool) -> Tensor:

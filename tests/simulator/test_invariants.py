@@ -79,7 +79,7 @@ def test_without_room_nothing_hits(case: Case) -> None:
 @given(cases())
 @many(200)
 def test_tokens_that_use_nothing_change_nothing(case: Case) -> None:
-    quiet = np.pad(case.masks, [(1, 1), (0, 0)])
+    quiet = np.pad(case.masks, ((1, 1), (0, 0)))
     for policy in CACHING:
         hits = simulator.simulate(quiet, case.capacity, policy, case.start)
         same = simulator.simulate(case.masks, case.capacity, policy, case.start)
@@ -141,7 +141,7 @@ def test_lru_is_the_recency_list_cut_at_the_capacity() -> None:
 @many(200)
 def test_units_that_are_never_used_change_nothing(case: Case) -> None:
     case = cold(case)
-    wider = np.pad(case.masks, [(0, 0), (0, 70)])
+    wider = np.pad(case.masks, ((0, 0), (0, 70)))
     capacity = min(case.capacity, case.units)
     for policy in CACHING:
         hits = simulator.simulate(wider, capacity, policy)

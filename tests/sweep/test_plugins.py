@@ -21,7 +21,7 @@ from sweep import plugins
 from sweep.errors import InputError
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
-from sweep.plan.planner import plan
+from sweep.plan.planner import plan_points
 from sweep.search.series import is_bound
 from sweep.spec import file as spec
 from sweep.tasks import run as tasks

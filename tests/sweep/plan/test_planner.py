@@ -14,7 +14,7 @@ import pytest
 from sweep.execution.missing import missing
 from sweep.keys import digest
 from sweep.plan import code
-from sweep.plan.planner import Plan, PlannedPoint
+from sweep.plan.plan import Plan, PlannedPoint
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.spec import file as spec
 from sweep.store.store import Store
@@ -90,11 +90,13 @@ def test_every_key_of_a_point_is_a_task() -> None:
     made = plan(methods=["dense", {"method": "dip", "density": 0.5, "gamma": [1, 0.2]}])
     for point in made.points:
         assert set(point.keys) <= set(made.tasks)
-        assert {made.tasks[key].kind for key in point.evaluate + point.dense} == {"evaluate"}
+        assert {made.tasks[key].kind for key in point.evaluate_keys + point.dense_keys} == {
+            "evaluate"
+        }
     dense, plain, cached = made.points
-    assert dense.evaluate == dense.dense == plain.dense == cached.dense
-    assert dense.simulate == cached.simulate == ()
-    assert len(plain.simulate) == len(plain.evaluate) == 2
+    assert dense.evaluate_keys == dense.dense_keys == plain.dense_keys == cached.dense_keys
+    assert dense.simulate_keys == cached.simulate_keys == ()
+    assert len(plain.simulate_keys) == len(plain.evaluate_keys) == 2
 
 
 def test_a_key_is_the_digest_of_kind_and_payload() -> None:
@@ -173,7 +175,7 @@ def test_the_cache_enters_simulations_and_no_accuracy_without_gamma(
 def test_the_cache_enters_accuracy_where_masks_depend_on_it(changes: dict[str, Any]) -> None:
     ours, other = aware(), aware(**changes)
     shared = keys_of(ours, "evaluate") & keys_of(other, "evaluate")
-    assert shared == set(ours.points[0].dense)
+    assert shared == set(ours.points[0].dense_keys)
     assert keys_of(ours, "simulate") == set()
 
 
@@ -193,9 +195,9 @@ def test_the_cache_enters_accuracy_where_masks_depend_on_it(changes: dict[str, A
 )
 def test_what_changes_accuracy_enters_it(changes: dict[str, Any], dense_too: bool) -> None:
     ours, other = plan().points[0], plan(**changes).points[0]
-    assert not set(ours.evaluate) & set(other.evaluate)
-    assert not set(ours.simulate) & set(other.simulate)
-    assert bool(set(ours.dense) & set(other.dense)) == (not dense_too)
+    assert not set(ours.evaluate_keys) & set(other.evaluate_keys)
+    assert not set(ours.simulate_keys) & set(other.simulate_keys)
+    assert bool(set(ours.dense_keys) & set(other.dense_keys)) == (not dense_too)
 
 
 def test_more_windows_keep_those_that_there_were() -> None:
@@ -220,11 +222,13 @@ def test_static_and_hot_caches_need_an_order_of_units() -> None:
     for changes in ({"policies": "static"}, {"cache": {"start": "hot"}}):
         made = plan(**changes)
         (calibrate,) = keys_of(made, "calibrate")
-        assert all(made.tasks[key].needs[1:] == (calibrate,) for key in made.points[0].simulate)
+        assert all(
+            made.tasks[key].needs[1:] == (calibrate,) for key in made.points[0].simulate_keys
+        )
         assert made.uses_calibration
     cached = aware(cache={"start": "hot"})
     (calibrate,) = keys_of(cached, "calibrate")
-    assert all(cached.tasks[key].needs == (calibrate,) for key in cached.points[0].evaluate)
+    assert all(cached.tasks[key].needs == (calibrate,) for key in cached.points[0].evaluate_keys)
     assert not plan().uses_calibration
 
 
@@ -269,7 +273,7 @@ def of_kind(made: Plan, kind: str) -> list[Task]:
 def own(made: Plan) -> tuple[Task, Task, Task]:
     """The dense evaluation, that of the method, and the simulation of its trace."""
     point: PlannedPoint = made.points[0]
-    (dense,), (evaluate,), (simulate,) = point.dense, point.evaluate, point.simulate
+    (dense,), (evaluate,), (simulate,) = point.dense_keys, point.evaluate_keys, point.simulate_keys
     return made.tasks[dense], made.tasks[evaluate], made.tasks[simulate]
 
 
@@ -308,7 +312,7 @@ def test_a_damaged_artefact_is_needed_again_all_the_way_up(store: Store) -> None
     path.write_bytes(b"rubbish")
     reasons = missing(made, store)
     assert reasons[calibrate.key] == "statistics needed again"
-    assert reasons[made.points[0].evaluate[0]] == "new"
+    assert reasons[made.points[0].evaluate_keys[0]] == "new"
 
 
 def test_a_change_of_code_is_named(

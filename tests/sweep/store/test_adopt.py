@@ -14,7 +14,7 @@ from sweep import plugins
 from sweep.execution.missing import missing
 from sweep.keys import digest
 from sweep.plan import code
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from sweep.store.adopt import Release, adopt
 from sweep.store.store import Store
 from tests.sweep.tinysweep import SMALL_DEJAVU, planned, run, sweep_of

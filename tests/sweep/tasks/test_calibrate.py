@@ -109,7 +109,7 @@ def test_a_realised_density_is_reported_beside_the_requested_one(
     for row, point in zip(table.to_dict("records"), made.points, strict=True):
         assert row["mlp_density"] == pytest.approx(row["density"], abs=0.08)
         assert row["mlp_density"] != row["density"]
-        traces = [store.load(key) for key in point.evaluate]
+        traces = [store.load(key) for key in point.evaluate_keys]
         for group, reads in json.loads(row["reads"]).items():
             masks = [unpack(trace.packed[group], trace.units[group]) for trace in traces]
             used = np.concatenate([mask.sum(axis=-1).ravel() for mask in masks])
