@@ -25,11 +25,28 @@ def run(
     from rich.console import Console
 
     from sweep import api
+    from sweep.options import Options
     from sweep.spec.file import from_mapping, load, select
 
     file = from_mapping(spec) if isinstance(spec, Mapping) else load(spec)
     folder = Path(out) if out is not None else Path("runs") / name
     if options.get("store") is not None:
         options["store"] = Path(options["store"])
-    done = api.run(select(file, name), api.Options(out=folder, **options), Console(quiet=True))
+    done = api.run(select(file, name), Options(out=folder, **options), Console(quiet=True))
     return done.table.to_pandas()
+
+
+_FORMER_PLACES = {
+    "gguf_header": "sweep.inputs.gguf_header",
+    "models": "sweep.inputs.models",
+    "weights": "sweep.inputs.model_sizes",
+}
+"""Modules that scripts took from here in release 0.1.0."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FORMER_PLACES:
+        raise AttributeError(f"module 'sweep' has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(_FORMER_PLACES[name])

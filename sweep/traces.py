@@ -67,7 +67,7 @@ def _evaluated(planned: SweepPlan, key: str, folder: Path, path: Path) -> Trace:
     from simulator.tracefile import write_trace
     from sweep.execution.session import Session
     from sweep.options import Options
-    from sweep.plan.slices import tasks_of
+    from sweep.plan.plan import tasks_of
 
     options = Options(out=folder, workers=0)
     with Session(planned.sweep, options, Console(quiet=True)) as session:

@@ -50,6 +50,9 @@ FACADES = frozenset({"methods", "simulator", "reports", "sweep"})
 """Packages whose door hands on names of their modules. A name taken from a door is bound to the
 module behind it; the door itself does not count."""
 
+COMPUTED = {("simulator", "OFFLINE"): ("simulator.policies", "offline_policies")}
+"""Names that a door computes when they are asked for, and what from."""
+
 Import = ast.Import | ast.ImportFrom
 
 
@@ -215,12 +218,13 @@ def _is_name(node: ast.AST, name: str) -> bool:
 def _handed_on(facade: str) -> dict[str, tuple[str, str]]:
     """Names that a door hands on, each with its module and its name there."""
     tree = ast.parse(_file(facade).read_text(encoding="utf-8"))
-    return {
+    handed_on = {
         alias.asname or alias.name: (str(node.module), alias.name)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and _package(str(node.module)) == facade
         for alias in node.names
     }
+    return handed_on | {name: behind for (of, name), behind in COMPUTED.items() if of == facade}
 
 
 def _doors(module: str) -> Iterator[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from sweep.plan.point import Point
 from sweep.tasks.task import KINDS, Task
@@ -60,3 +61,40 @@ class Plan:
         """Tasks by kind."""
         counts = Counter(task.kind for task in self.tasks.values())
         return {kind: counts.get(kind, 0) for kind in KINDS}
+
+
+# -- parts of a plan -------------------------------------------------------------------------
+
+
+def shards(planned: PlannedPoint, stop: int, start: int = 0) -> PlannedPoint:
+    """The point as if its text had only these shards: the same tasks, fewer of them."""
+    return replace(
+        planned,
+        evaluate_keys=planned.evaluate_keys[start:stop],
+        dense_keys=planned.dense_keys[start:stop],
+        simulate_keys=planned.simulate_keys[start:stop],
+    )
+
+
+def only(plan: Plan, points: Iterable[PlannedPoint]) -> Plan:
+    """The part of a plan that answers some of its points, or slices of them."""
+    wanted = list(points)
+    part = tasks_of(plan, (key for point in wanted for key in point.keys))
+    part.points = wanted
+    return part
+
+
+def tasks_of(plan: Plan, keys: Iterable[str]) -> Plan:
+    """The part of a plan that has these tasks and what they need, and no points."""
+    part = Plan(notes=plan.notes)
+    for key in keys:
+        _add(plan, part, key)
+    return part
+
+
+def _add(plan: Plan, part: Plan, key: str) -> None:
+    """A task after the ones that it needs."""
+    if key not in part.tasks:
+        for needed in plan.tasks[key].needs:
+            _add(plan, part, needed)
+        part.tasks[key] = plan.tasks[key]

@@ -20,8 +20,7 @@ from sweep.execution.session import Session
 from sweep.keys import digest
 from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
-from sweep.plan.plan import PlannedPoint
-from sweep.plan.slices import only, shards
+from sweep.plan.plan import PlannedPoint, only, shards
 from sweep.results.rows import rows_of
 from sweep.search.ask_tell import PRUNABLE, Asked, Search, Told, Trial
 from sweep.search.early_stop import (

@@ -20,8 +20,7 @@ from reports.findings.budgets import Budget
 from sweep.errors import SweepError
 from sweep.execution.session import Session
 from sweep.plan.materials import Materials
-from sweep.plan.plan import Plan, PlannedPoint
-from sweep.plan.slices import only, shards
+from sweep.plan.plan import Plan, PlannedPoint, only, shards
 from sweep.results.facts import is_bound
 from sweep.results.perplexity import Losses
 from sweep.results.rows import rows_of

@@ -79,7 +79,8 @@ def test_without_room_nothing_hits(case: Case) -> None:
 @given(cases())
 @many(200)
 def test_tokens_that_use_nothing_change_nothing(case: Case) -> None:
-    quiet = np.pad(case.masks, ((1, 1), (0, 0)))
+    nothing = np.zeros((1, case.units), np.bool_)
+    quiet = np.concatenate((nothing, case.masks, nothing))
     for policy in CACHING:
         hits = simulator.simulate(quiet, case.capacity, policy, case.start)
         same = simulator.simulate(case.masks, case.capacity, policy, case.start)
@@ -141,7 +142,8 @@ def test_lru_is_the_recency_list_cut_at_the_capacity() -> None:
 @many(200)
 def test_units_that_are_never_used_change_nothing(case: Case) -> None:
     case = cold(case)
-    wider = np.pad(case.masks, ((0, 0), (0, 70)))
+    more = np.zeros((len(case.masks), 70), np.bool_)
+    wider = np.concatenate((case.masks, more), axis=1)
     capacity = min(case.capacity, case.units)
     for policy in CACHING:
         hits = simulator.simulate(wider, capacity, policy)
