@@ -14,7 +14,7 @@ from sweep.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
     from sweep.spec.entries import Sweep
-    from sweep.spec.resources import Resources as Asked
+    from sweep.spec.resources import Resources as Requested
 
 ACCELERATOR = "accelerator_type:"
 """Ray's prefix of the custom resource that says which accelerator a node has."""
@@ -134,7 +134,7 @@ def needs_of(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
     return {kind: _need(sweep.resources, kind, gpus) for kind in KINDS}
 
 
-def _need(asked: Asked, kind: str, gpus: float | None) -> Resources:
+def _need(asked: Requested, kind: str, gpus: float | None) -> Resources:
     if kind == "simulate":
         own = asked.simulate
         return Resources(own.cpu, 0.0, own.memory_gb, tuple(sorted(own.custom.items())))

@@ -7,14 +7,14 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from sweep.spec import values as fields
-from sweep.spec.entry import Part
+from sweep.spec.entry import Entry
 from sweep.spec.values import Number, Words
 
 Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
 Amounts = dict[str, Annotated[float, Number(above=0, at_most=1e9)]]
 
 
-class ModelResources(Part):
+class ModelResources(Entry):
     """What a task asks for that runs a model; what is left out is as for `evaluate`."""
 
     gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
@@ -41,7 +41,7 @@ class EvaluateResources(ModelResources):
     """Cores, which are also the threads of every task with a model."""
 
 
-class SimulateResources(Part):
+class SimulateResources(Entry):
     """What a simulation task asks for."""
 
     cpu: Annotated[float, Number(above=0, at_most=4096)] = 1.0
@@ -52,7 +52,7 @@ class SimulateResources(Part):
     """Custom resources of the Ray cluster, as {name: amount}."""
 
 
-class Resources(Part):
+class Resources(Entry):
     """What a task asks for, by its kind."""
 
     evaluate: EvaluateResources = EvaluateResources()
