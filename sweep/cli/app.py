@@ -73,10 +73,10 @@ def run(
 
     sweep = sweep_of(name, file, set_)
     console = console_on()
-    options = options_of("-".join([name, *(key[:16] for key in point)]), out, store)
-    options = api.Options(
-        out=options.out,
-        store=options.store,
+    options = options_of(
+        "-".join([name, *(key[:16] for key in point)]),
+        out,
+        store,
         address=address,
         workers=workers,
         retry_failed=retry_failed,
