@@ -101,6 +101,8 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
     Column("parameters", "text", "", "JSON of the method's own parameters, defaults included"),
     Column("ppl_full", "number", "", "perplexity of the dense model before quantisation"),
+    Column("asked_per_slot", "number", "", "units that a token uses over slots of the cache, mean"),
+    Column("asked_above_slots", "number", "", "share of tokens and caches where that is above 1"),
     # What the names of method, selector and policy stand for.
     Column("series", "text", "", "what is compared as one line: the method with its selector"),
     Column("bound", "flag", "", "method or policy knows the future: no device can run the point"),

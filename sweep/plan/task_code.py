@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from methods.registry import method_class
+from simulator.policies import policy_class
 from sweep import plugins
 from sweep.plan.code import code_fingerprint
 
@@ -18,19 +19,40 @@ MODULES: Mapping[str, str] = {
 }
 """The module of each kind of task, in the order of `KINDS`."""
 
+POLICY_MODULES = ("simulator.engine_policies",)
+"""Modules of policies that no simulation imports, as the door of `simulator` registers them."""
+
+
+USES = "sweep.tasks.uses"
+"""The module of a calibration that counts uses."""
+
 
 def code_of_method(kind: str, method: str) -> str:
     """Fingerprint of the code of a task that runs a method; a user's own counts by its source."""
+    return _with_method(MODULES[kind], method)
+
+
+def code_of_uses(method: str) -> str:
+    """Fingerprint of the code that counts the uses of units by the masks of a method."""
+    return _with_method(USES, method)
+
+
+def _with_method(module: str, method: str) -> str:
     plugin = plugins.origin(method)
     if plugin is not None:
-        return code_fingerprint(MODULES[kind], plugin=plugin.source)
-    return code_fingerprint(MODULES[kind], method_class(method).__module__)
+        return code_fingerprint(module, plugin=plugin.source)
+    return code_fingerprint(module, method_class(method).__module__)
 
 
 def code_of_policy(policy: str) -> str:
-    """Fingerprint of the code of a simulation; a policy of a user's own counts by its source."""
+    """Fingerprint of the code of a simulation. A policy of a user's own counts by its source, one
+    of ours by its module too where the simulation does not import that anyway."""
     plugin = plugins.origin(policy, "policies")
-    return code_fingerprint(MODULES["simulate"], plugin=plugin.source if plugin else "")
+    if plugin is not None:
+        return code_fingerprint(MODULES["simulate"], plugin=plugin.source)
+    module = policy_class(policy).__module__
+    own = (module,) if module in POLICY_MODULES else ()
+    return code_fingerprint(MODULES["simulate"], *own)
 
 
 def code_of_transform(method: str, modules: tuple[str, ...]) -> str:
