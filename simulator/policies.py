@@ -170,7 +170,7 @@ class NoCache(Policy):
 
 @register
 class Static(Policy):
-    """A fixed set of units chosen by calibration, never evicted (PowerInfer's hot set)."""
+    """A fixed set of the units that calibration found most active, never evicted."""
 
     name = "static"
     needs_start = True

@@ -198,7 +198,7 @@ def test_the_least_recent_protected_unit_goes_on_probation() -> None:
     used = ("0123", "0", "1", "2", "3", "45")  # room for 4 of 5 slots to be protected
     assert contents("slru", 5, *used) == ["0123", "0123", "0123", "0123", "0123", "01234"]
     used = ("01234", "01", "23", "4", "56", "789")
-    assert contents("slru", 5, *used)[3:] == ["01234", "12345", "12347"]
+    assert contents("slru", 5, *used)[3:] == ["01234", "02345", "02347"]
 
 
 def test_a_token_may_find_more_than_is_protected() -> None:
