@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.downstream.merge import FILE as ACCURACY
+from sweep.execution.ray_head import check_reachable
 from sweep.execution.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.execution.session import Session
 from sweep.files.atomic import write_json
@@ -54,8 +55,11 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     started, began = time.time(), time.monotonic()
     check_out(options.out)
     needs = needs_of(sweep)
-    if options.address is None and "RAY_ADDRESS" not in os.environ:
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    if address is None:
         check_feasible(needs, local_resources(options.workers), "this machine")
+    elif options.workers != 0:
+        check_reachable(address)  # before models are fetched and texts are read
     planned = plan_sweep(sweep, fetch=True, notify=console.print, points=options.points)
     with Session(sweep, options, console) as session:
         store, todo = session.store, session.missing(planned.plan)

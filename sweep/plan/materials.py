@@ -70,6 +70,10 @@ class Materials:
             return found
         return digest([found, weights.tokenizer_fingerprint(model)])
 
+    def generation(self, model: str) -> str:
+        """Fingerprint of a model's generation settings; empty where it has none."""
+        return self._once(("generation", model), weights.generation_fingerprint, model)
+
     def geometry(self, point: Point) -> Geometry:
         """Sizes from the sweep file, the built-in table, or the model's configuration."""
         return point.geometry or self._sizes(point.model)

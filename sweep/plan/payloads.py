@@ -73,13 +73,14 @@ def evaluate(
     }
 
 
-def score(evaluation: Evaluate, shard: Mapping[str, Any]) -> Score:
+def score(evaluation: Evaluate, shard: Mapping[str, Any], generation: str) -> Score:
     """A shard of a downstream task for the model, method and selector of an evaluation.
 
-    Of a cache-aware selector, each request is a session of its own.
+    Of a cache-aware selector, each request is a session of its own. `generation` is the fingerprint
+    of the model's generation settings, which count where it writes.
     """
     chosen = evaluation["selector"]
-    return {
+    payload: Score = {
         "weights": evaluation["weights"],
         "dtype": evaluation["dtype"],
         "threads": evaluation["threads"],
@@ -97,6 +98,9 @@ def score(evaluation: Evaluate, shard: Mapping[str, Any]) -> Score:
         "max_length": shard["max_length"],
         "lm_eval": shard["lm_eval"],
     }
+    if generation and shard["output"] == "generate_until":
+        payload["generation"] = generation
+    return payload
 
 
 def transform(point: Point, materials: Materials, step: Step, inputs: Inputs) -> Transform:

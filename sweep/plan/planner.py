@@ -125,8 +125,9 @@ class _Builder:
         if tasks and identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
+            generation = self.materials.generation(point.model)
             self._evaluations[identity] = tuple(
-                (entry.name, self._scored(evaluation, entry, card, label, where))
+                (entry.name, self._scored(evaluation, entry, card, label, where, generation))
                 for entry, card in tasks
             )
         return self._evaluations[identity] if tasks else ()
@@ -138,11 +139,12 @@ class _Builder:
         card: Mapping[str, Any],
         label: str,
         where: dict[str, str],
+        generation: str,
     ) -> tuple[str, ...]:
         return tuple(
             self._task(
                 "score",
-                payloads.score(evaluation, shard),
+                payloads.score(evaluation, shard, generation),
                 f"{shard_label(shard)} {label}",
                 where | place(entry),
             )

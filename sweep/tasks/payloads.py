@@ -122,6 +122,8 @@ class Score(MethodRun):
     """Tokens to which prompts are cut; None is what the model can take."""
     lm_eval: str
     """Version of lm-eval."""
+    generation: NotRequired[str]
+    """Fingerprint of the model's generation settings, of a task that lets it write."""
     share: NotRequired[bool]
     """Whether common beginnings are computed once: they are, but in benchmarks."""
 
