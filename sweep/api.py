@@ -20,6 +20,7 @@ from sweep.results import reuse
 from sweep.results.folder import LIVE, cleared, plan_summary, provenance_of
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
+from sweep.store.traces import trace_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +40,8 @@ class Finished:
     ran: int = 0
     seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
+    traces: str = ""
+    """What the kept traces take on the disk, and how to be rid of them; empty where none are."""
 
     @property
     def exit_code(self) -> int:
@@ -77,11 +80,24 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         write_json(options.out / "provenance.json", about)
     finished.stopped_by, finished.ran = stopped_by, len(todo)
     finished.seconds = time.monotonic() - began
+    finished.traces = _kept_traces(sweep, options)
     if options.report and not stopped_by:
         import reports
 
         reports.build(options.out)
     return finished
+
+
+def _kept_traces(sweep: Sweep, options: Options) -> str:
+    taken = trace_bytes(options.store_folder)
+    if not taken:
+        return ""
+    every = sweep.keep_traces or options.only
+    limit = "" if every else f" of at most {sweep.traces_gb:g} GB (traces_gb)"
+    return (
+        f"masks kept for other policies and DRAM sizes: {taken / 1e9:.2f} GB{limit}; "
+        f"`sweep gc {options.store_folder} --traces` drops them"
+    )
 
 
 def _execute(planned: SweepPlan, todo: dict[str, str], session: Session) -> str:

@@ -202,6 +202,9 @@ def gc(
     ] = [],  # noqa: B006
     file: File = DEFAULT_FILE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Drop kept traces too; new policies evaluate again.")
+    ] = False,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Take over what release 0.1.0 has finished; no more.")
     ] = False,
@@ -225,7 +228,7 @@ def gc(
         needed |= set(planned.plan.tasks)
     keys = needed if keep else None
     with Store(store) as opened:
-        done = tidy(opened, keys, dry_run)
+        done = tidy(opened, keys, dry_run, traces)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{done.records} records, {done.files} files, {done.freed_bytes:,} bytes {verb}")
 
@@ -291,6 +294,8 @@ def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> N
     else:
         tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
         console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")
+    if done.traces and done.ran:
+        console.print(done.traces)
     report = done.out / "report.html"
     if report.exists():
         typer.echo(f"report: {report}")

@@ -28,8 +28,8 @@ _FAULTS = (
         ),
         (
             "Ray's agent on the head does not answer, and it is what starts jobs: its port "
-            "(--dashboard-agent-listen-port of `ray start`, 52365 unless set) must be free on the head "
-            "and open to it; two Ray nodes on one machine need two ports"
+            "(--dashboard-agent-listen-port of `ray start`, 52365 unless set) must be free on the "
+            "head and open to it; two Ray nodes on one machine need two ports"
         ),
     ),
     (

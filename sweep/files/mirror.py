@@ -181,8 +181,9 @@ class Mirror:
 
 
 def _stays(path: Path) -> bool:
-    """Files that mean something on this machine only: locks, and what is being written."""
-    return path.name in _NOT_COPIED or path.name.endswith((".tmp", ".lock"))
+    """Files that mean something on this machine only: locks, and what is being written; and traces,
+    which are large and can be made again."""
+    return path.name in _NOT_COPIED or path.name.endswith((".tmp", ".lock", ".trace"))
 
 
 def _joined(there: bytes, here: bytes) -> bytes:

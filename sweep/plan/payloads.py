@@ -68,7 +68,7 @@ def evaluate(
         "parameters": dict(point.parameters) if selector else {},
         "selector": selector,
         "inputs": inputs,
-        "code": code_of_method("evaluate", method),
+        "code": code_of_method("evaluate", method, selector.get("policy", "")),
         "windows": [],
     }
 
@@ -89,7 +89,7 @@ def score(evaluation: Evaluate, shard: Mapping[str, Any], generation: str) -> Sc
         "parameters": evaluation["parameters"],
         "selector": {**chosen, "scope": "window"} if "scope" in chosen else chosen,
         "inputs": evaluation["inputs"],
-        "code": code_of_method("score", evaluation["method"]),
+        "code": code_of_method("score", evaluation["method"], chosen.get("policy", "")),
         "task": shard["task"],
         "documents": shard["documents"],
         "prompts": shard["prompts"],

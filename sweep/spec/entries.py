@@ -320,8 +320,10 @@ class Settings(Part):
         default_factory=dict
     )
     """{method: number}: tasks above 0 run before the others, below 0 after them."""
+    traces_gb: Annotated[float, Number(at_least=0, at_most=1e9)] = 2
+    """Disk for the masks of evaluations: with them another policy or DRAM runs no model again."""
     keep_traces: bool = False
-    """Whether the masks of each evaluation are kept as files."""
+    """Whether all of them are kept, whatever they take."""
 
 
 class SweepEntry(Settings):
