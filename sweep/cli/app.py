@@ -249,27 +249,17 @@ def _adopt(store: Path, file: Path) -> None:
 
 @app.command()
 def logs(
-    key: Annotated[str, typer.Argument(help="Key of a task, or its first digits.")],
-    store: Annotated[Path, typer.Option("--store", help="Store or run folder.")] = Path(
-        "runs/demo"
-    ),
+    what: Annotated[
+        list[str],
+        typer.Argument(help="Key of a task, or its first digits; and a store or run folder."),
+    ],
+    store: Annotated[Path | None, typer.Option("--store", help="Store or run folder.")] = None,
 ) -> None:
-    """Print what a task wrote, its state and its error."""
-    from sweep.files.cache import training_dir
-    from sweep.store.store import Store
+    """Print what a task wrote, its state and its error; of a folder alone, its failed tasks."""
+    from sweep.cli.logs import lines
 
-    found = [r for k, r in Store(store).records.items() if k.startswith(key)]
-    running = sorted(training_dir().glob(f"{key}*.log"))
-    for path in running:  # a training that has not ended, or was killed
-        typer.echo(f"{path.stem} train: not ended\n{path.read_text(encoding='utf-8').rstrip()}")
-    if not found and not running:
-        raise InputError(f"{store} has no record of a task {key!r}")
-    for record in found:
-        typer.echo(f"{record.key} {record.kind}: {record.label}")
-        typer.echo(f"{record.status} in {record.seconds:g} s on {record.worker or 'no worker'}")
-        for text in (record.error, record.log):
-            if text:
-                typer.echo(text.rstrip())
+    for line in lines(what, store):
+        typer.echo(line)
 
 
 cli_report.add_to(app)
