@@ -16,7 +16,7 @@ from simulator.device import Device
 from simulator.geometry import Geometry
 from sweep.spec import describe
 from sweep.spec import values as fields
-from sweep.spec.entry import Part
+from sweep.spec.entry import Entry
 from sweep.spec.names import (
     BUDGETS,
     Bits,
@@ -62,7 +62,7 @@ def _device_reason(text: str) -> str:
 MethodName = Annotated[str, Name("method", method_names)]
 
 
-class GeometryEntry(Part):
+class GeometryEntry(Entry):
     """Sizes of a model that is neither built in nor described by a config.json; or a name."""
 
     layers: Whole
@@ -95,7 +95,7 @@ class GeometryEntry(Part):
         return {"enum": list(Geometry.names())}
 
 
-class ModelEntry(Part):
+class ModelEntry(Entry):
     """A model: built-in name, hub id, or local path; `geometry` replaces what its config says."""
 
     shorthand = "model"
@@ -112,7 +112,7 @@ class ModelEntry(Part):
         return Geometry.load({"name": self.model, **self.geometry.model_dump()})
 
 
-class QuantEntry(Part):
+class QuantEntry(Entry):
     """What is done to the weights of all linear layers, and the bits that the simulator counts."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -144,7 +144,7 @@ class QuantEntry(Part):
         return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
 
 
-class DeviceEntry(Part):
+class DeviceEntry(Entry):
     """A preset with what is given put over it, or a device of your own. Lists are axes."""
 
     shorthand = "device"
@@ -169,7 +169,7 @@ class DeviceEntry(Part):
     """Restricts the entry to some of the sweep's models; left out: all."""
 
 
-class MethodEntry(Part):
+class MethodEntry(Entry):
     """Methods with their densities and parameters; every list is an axis of this entry alone."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -198,7 +198,7 @@ class MethodEntry(Part):
         return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
-class ExcludeRule(Part):
+class ExcludeRule(Entry):
     """Drops every point that matches all its keys; a list matches any of its values."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -240,7 +240,7 @@ class ExcludeRule(Part):
         return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
-class TaskEntry(Part):
+class TaskEntry(Entry):
     """A downstream task of lm-evaluation-harness; those whose data `sweep fetch` gets are
     arc_challenge, arc_easy, boolq, gsm8k, hellaswag, mmlu, openbookqa, piqa and winogrande."""
 
@@ -266,7 +266,7 @@ class TaskEntry(Part):
     """Documents of one unit of work, which a killed run can lose."""
 
 
-class Settings(Part):
+class Settings(Entry):
     """Keys that `defaults` and every sweep take; a sweep's own value wins."""
 
     seed: Natural = 0
