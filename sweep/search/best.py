@@ -19,7 +19,7 @@ from sweep.plan import planner as planning
 from sweep.plan.plan import Plan
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.search.batches import label
-from sweep.search.bisection import Adaptive
+from sweep.search.bisection import Bisection
 from sweep.search.series import Found, evaluated_tokens
 from sweep.spec.entries import Sweep
 
@@ -81,7 +81,7 @@ def search(
     asked = parse_all(budgets or sweep.budgets)
     with Session(sweep, options, console) as session:
         screening = _screening(planned, screen)
-        looking = Adaptive(session, planned.plan, planned.materials, asked, screening)
+        looking = Bisection(session, planned.plan, planned.materials, asked, screening)
         found = looking.run()
         cost = _cost(looking, planned.plan, session.ran, time.time() - started)
         answer = Answer(found, cost, looking.left_out)
@@ -100,7 +100,7 @@ def _screening(planned: SweepPlan, dtype: str | None) -> Plan | None:
     return planning.plan_points(points, planned.materials)
 
 
-def _cost(looking: Adaptive, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
+def _cost(looking: Bisection, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
     points = looking.exact_points()
     keys = {key for planned in points for key in (*planned.evaluate_keys, *planned.dense_keys)}
     grid = [plan.tasks[key] for key in keys if key in plan.tasks]

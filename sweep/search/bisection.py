@@ -38,7 +38,7 @@ from sweep.search.series import (
 )
 
 
-class Adaptive:
+class Bisection:
     """Bisects all series of a plan for some budgets.
 
     `screening`, if given, is the plan of the same points, in the same order, in a faster number
