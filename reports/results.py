@@ -86,6 +86,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 EXTRA_COLUMNS: tuple[Column, ...] = (
+    Column("context", "count", "", "tokens that the KV cache holds"),
     Column("timing", "text", "", "overlap: Flash and DRAM traffic at once; serial: in turn"),
     Column("cache_start", "text", "", "cache content before the first token: empty or hot"),
     Column("cache_scope", "text", "", "a session is one window, or carries on through a shard"),

@@ -28,6 +28,7 @@ class Setting:
     timing: str
     cache_start: str
     cache_scope: str
+    context: float = -1.0  # tokens of the KV cache; older tables do not say
 
     @property
     def weights(self) -> tuple[str, str]:
@@ -98,7 +99,10 @@ _NUMBERS = (
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
 )
-_SETTING_NUMBERS = ("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps")
+_SETTING_NUMBERS = (
+    *("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps"),
+    "context",
+)
 
 
 def points(rows: Iterable[Row]) -> list[Point]:
@@ -191,6 +195,7 @@ _FORMS = {
     "timing": "{} timing",
     "cache_start": "{} start",
     "cache_scope": "{} scope",
+    "context": "{:g} tokens of context",
     "text": "on {}",
 }
 

@@ -104,7 +104,9 @@ def plan(
 ) -> None:
     """Show how many points become how many tasks, and which of them are missing."""
     from sweep import api
+    from sweep.execution import estimates
     from sweep.execution.missing import missing
+    from sweep.execution.resources import local_resources
     from sweep.results.folder import reasons
     from sweep.store.store import Store
 
@@ -118,6 +120,8 @@ def plan(
     echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
     for reason, count in reasons(todo).items():
         echo(f"    {count:,}: {reason}")
+    for line in estimates.lines(planned, todo, kept, local_resources().cpus):
+        echo(f"  {line}")
     for note in planned.plan.notes:
         echo(f"  note: {note}")
     if why:

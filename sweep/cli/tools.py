@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from sweep.cli.arguments import DEFAULT_FILE, File, Set, console_on, sweep_of
+from sweep.cli.size import sizes
 
 tools = typer.Typer()
+tools.add_typer(sizes)
 
 
 @tools.command()

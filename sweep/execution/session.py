@@ -69,7 +69,8 @@ class Session:
     def run(self, plan: Plan, todo: Mapping[str, str], watcher: Watcher) -> str:
         """Run these tasks of a plan; returns what stopped the run early, or nothing."""
         executor = self.opened()
-        needs = needs_of(self.sweep, gpus=executor.resources().gpus)
+        have = executor.resources()
+        needs = needs_of(self.sweep, have.gpus, have)
         driver = Driver(plan, dict(todo), self.store, executor, needs, watcher)
         # With --only, tasks that are not run now may need a trace later.
         driver.keep_traces = self.sweep.keep_traces or bool(self.options.only)
@@ -91,7 +92,7 @@ class Session:
         if self._executor is None:
             self._executor = executor = open_executor(self.options)
             have = executor.resources()
-            check_feasible(needs_of(self.sweep, gpus=have.gpus), have, executor.where)
+            check_feasible(needs_of(self.sweep, have.gpus, have), have, executor.where)
         return self._executor
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-from simulator import Geometry
+from simulator import Geometry, Storage, weight_bytes
 from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
@@ -18,6 +19,7 @@ from sweep.inputs import model_ref as weights
 from sweep.inputs import model_sizes, ready, text_files, texts
 from sweep.keys import digest
 from sweep.plan.point import Point
+from sweep.plan.sizes import difference, groupby_model, planned_sizes
 from sweep.spec.entries import Sweep
 
 CALIBRATION_WINDOWS = 4
@@ -88,16 +90,56 @@ class Materials:
         return digest([found, weights.tokenizer_fingerprint(model)])
 
     def geometry(self, point: Point) -> Geometry:
-        """Sizes from the sweep file, the built-in table, or the model's configuration."""
+        """Sizes from the sweep file, the built-in table, or the model's own files.
+
+        Raises InputError where they are not those of a decoder with gated MLPs of one width.
+        """
         return point.geometry or self._sizes(point.model)
 
     def _sizes(self, model: str) -> Geometry:
-        return self._once(("geometry", model), model_sizes.geometry, model)
+        given = next((m.load_geometry() for m in self.sweep.models if m.model == model), None)
+        return given or self._once(("geometry", model), model_sizes.geometry, model)
+
+    def storage(self, point: Point) -> Storage:
+        """How the point's weights are stored: where it asks for that, with the bits of the files.
+
+        Raises InputError where these cannot be told; of files that are not here the bits are as
+        if they were none of their own, under the note that says so.
+        """
+        if not point.quant.of_file:
+            return point.storage
+        stored = self._stored(point.model)
+        if stored is None:
+            self._note(f"model {point.model} is not present; its bits are known once it is fetched")
+            return point.storage
+        return replace(point.storage, file=stored.bits)
+
+    def _stored(self, model: str) -> model_sizes.Stored | None:
+        return self._once(("stored", model), model_sizes.stored, model)
+
+    def _file_bytes(self, model: str) -> float | None:
+        """Bytes of the weights in the model's files; None where that is not known."""
+        try:
+            stored = self._stored(model)
+        except InputError:  # of a model whose sizes the sweep file gives
+            return None
+        return stored and stored.bytes
+
+    def compare_sizes(self, points: Iterable[Point]) -> None:
+        """Note where the bytes that are simulated are not those of the model's files."""
+        for model, of_model in groupby_model(points).items():
+            in_files = self._file_bytes(model)
+            for point in of_model if in_files else ():
+                counted = sum(weight_bytes(self.geometry(point), self.storage(point)).values())
+                text = difference(model, counted, float(in_files or 0), point.quant)
+                if text and text not in self.notes:
+                    self.notes.append(text)
 
     def where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds the model and the text."""
         return {
             "model": self._once(("place", point.model), weights.locate, point.model),
+            "sizes": self._once(("sizes", point.model), planned_sizes, self.geometry(point)),
             "text_name": text_files.locate(getattr(point.accuracy, role)),
         }
 
@@ -211,9 +253,7 @@ class Materials:
         return [*begun, small_ones]
 
     def _parameters(self, model: str) -> float:
-        geometry = self._sizes(model)
-        mlp = 3 * geometry.hidden * geometry.intermediate
-        return geometry.layers * (geometry.attention_weights + mlp) + geometry.embedding_weights
+        return self._sizes(model).weights
 
     # -- helpers -----------------------------------------------------------------------------
 

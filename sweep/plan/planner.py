@@ -51,6 +51,7 @@ def plan_points(points: Iterable[Point], materials: Materials) -> Plan:
     builder = _Builder(plan, materials)
     for point in points:
         plan.points.append(builder.add(point))
+    materials.compare_sizes(planned.point for planned in plan.points)
     plan.notes = materials.notes
     return plan
 
@@ -66,6 +67,7 @@ class _Builder:
         self._all_slots: dict[Any, tuple[tuple[str, int], ...]] = {}
 
     def add(self, point: Point) -> PlannedPoint:
+        self.materials.geometry(point)  # refuses a model whose sizes are not those of the formulas
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.method == "dense")
@@ -243,7 +245,7 @@ class _Builder:
     def _allocated(self, point: Point, dram_gb: float) -> tuple[tuple[str, int], ...]:
         geometry = self.materials.geometry(point)
         _check_layers(point, geometry.layers)
-        sizes = footprint_of(point, geometry)
+        sizes = footprint_of(point, geometry, self.materials.storage(point))
         if not dram_gb:
             return tuple((group, 0) for group in sizes.groups)
         return tuple(allocate(sizes, dram_gb * 1e9).slots.items())

@@ -239,8 +239,8 @@ class _Rows:
 
     def _sizes(self, point: Point) -> tuple[Footprint, float]:
         """Bytes of the model and of what the method needs beside it."""
-        geometry = self.materials.geometry(point)
-        return footprint_of(point, geometry), overhead_bytes(point, geometry)
+        stored = (self.materials.geometry(point), self.materials.storage(point))
+        return footprint_of(point, *stored), overhead_bytes(point, *stored)
 
     def _reads_text(
         self,
@@ -280,7 +280,7 @@ class _Rows:
             point.device,
             phases,
             tokens,
-            point.storage,
+            self.materials.storage(point),
             overhead,
             timing=point.timing,
         )
@@ -368,6 +368,7 @@ def _identity(planned: PlannedPoint) -> Row:
         "dram_gb": point.device.dram_gb,
         "flash_gbps": point.device.flash_gbps,
         "dram_gbps": point.device.dram_gbps,
+        "context": point.kv_tokens,
         "seed": point.accuracy.seed,
         "error": "",
         "timing": point.timing,

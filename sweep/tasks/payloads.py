@@ -16,6 +16,8 @@ class ModelWhere(TypedDict):
 
     model: str
     """Name of a built-in model, folder or file."""
+    sizes: NotRequired[str]
+    """Sizes that were planned with, as JSON; a loaded model of others is refused."""
     plugin: NotRequired[str]
     """File name of the plug-in."""
     plugin_source: NotRequired[str]
