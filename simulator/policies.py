@@ -1,31 +1,12 @@
-'''Cache policies, plainly: what SEMANTICS 4 says, in sets and loops.
+"""Cache policies, plainly: what SEMANTICS 4 says, in sets and loops.
 
 This is the reference that the fast kernels are proven equal to, and what a policy of your own
-looks like. A policy is a small class; put it in a file, name the file under `plugins` in
-sweeps.yaml (or call `load_policies`), and every command knows it:
-
-    from simulator import Policy, register
-
-    @register
-    class MRU(Policy):
-        """Evicts the most recent last use."""
-
-        name = "mru"
-
-        def observe(self, token, used):
-            for unit in used:
-                self.last[unit] = token
-
-        def worth(self, unit):
-            return -self.last.get(unit, -1), -unit
-
-        def __init__(self, units, start):
-            super().__init__(units, start)
-            self.last = {}
+looks like: a small class, as in docs/examples/own_policy.py. Put yours in a file, name the file
+under `plugins` in sweeps.yaml (or call `load_policies`), and every command knows it.
 
 A cache is asked for all units of a token together. Units found are hits; afterwards the policy
 retains at most `capacity` of the units cached or just used.
-'''
+"""
 
 from __future__ import annotations
 
@@ -47,7 +28,7 @@ POLICIES: dict[str, str] = {}  # name -> what it does in a line, of every policy
 FAMILIES: dict[str, Callable[[int], type[Policy]]] = {}
 """Policies with a number: by name of the family, its policy of a number. `window-8` is the policy
 of 8 in the family `window`."""
-# Policies that a cache-aware selector can use: those that its kernel has, so a user's is never one.
+# Policies of ours that a cache-aware selector can use: those that its kernel has.
 CACHE_AWARE = frozenset({"lfu", "lru"})
 
 
@@ -68,6 +49,8 @@ class Policy:
     start_by: ClassVar[str] = "activity"
     """What orders the units of its start on calibration text: how active they are (`activity`), or
     how many tokens use them under the method and density in question (`use`)."""
+    caches: ClassVar[bool] = True
+    """Whether anything is ever kept."""
 
     def __init__(self, units: int, start: Sequence[int] | None) -> None:
         self.units = units
@@ -114,6 +97,27 @@ def register(policy: type[_Kind]) -> type[_Kind]:
     _CLASSES[policy.name] = policy
     POLICIES[policy.name] = policy_summary(policy.name)
     return policy
+
+
+def forget(name: str) -> None:
+    """Make a policy unknown again: a plug-in that is loaded anew may no longer have it."""
+    _CLASSES.pop(name, None)
+    POLICIES.pop(name, None)
+
+
+def _is_ours(policy: type[Policy]) -> bool:
+    return policy.__module__.startswith("simulator.")
+
+
+def cache_aware_policies() -> frozenset[str]:
+    """Policies that a cache-aware selector can use: of ours those that its kernel has, of a user's
+    own all that do not know the future."""
+    own = {
+        name
+        for name, policy in _CLASSES.items()
+        if not _is_ours(policy) and policy.caches and not policy.offline
+    }
+    return CACHE_AWARE | own
 
 
 def _origin(policy: type[Policy]) -> tuple[str, str]:
@@ -163,6 +167,7 @@ class NoCache(Policy):
     """Caches nothing: every used unit is read from Flash."""
 
     name = "none"
+    caches = False
 
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
         return set()
@@ -258,7 +263,7 @@ class Cache:
     ) -> None:
         kind = policy_class(policy)
         self.policy, self.capacity, self.token = kind(units, start), capacity, 0
-        self.cached: set[int] = set() if policy == "none" else set((start or [])[:capacity])
+        self.cached: set[int] = set((start or [])[:capacity]) if kind.caches else set()
 
     def step(self, used: Sequence[int]) -> int:
         """Request the units of one token together (ascending); returns the hits."""

@@ -22,14 +22,14 @@ MODULES: Mapping[str, str] = {
 POLICY_MODULES = ("simulator.engine_policies",)
 """Modules of policies that no simulation imports, as the door of `simulator` registers them."""
 
-
 USES = "sweep.tasks.uses"
 """The module of a calibration that counts uses."""
 
 
-def code_of_method(kind: str, method: str) -> str:
-    """Fingerprint of the code of a task that runs a method; a user's own counts by its source."""
-    return _with_method(MODULES[kind], method)
+def code_of_method(kind: str, method: str, policy: str = "") -> str:
+    """Fingerprint of the code of a task that runs a method, under a cache of a policy where its
+    masks read one; a user's own counts by its source."""
+    return _with_method(MODULES[kind], method, policy)
 
 
 def code_of_uses(method: str) -> str:
@@ -37,11 +37,11 @@ def code_of_uses(method: str) -> str:
     return _with_method(USES, method)
 
 
-def _with_method(module: str, method: str) -> str:
-    plugin = plugins.origin(method)
-    if plugin is not None:
-        return code_fingerprint(module, plugin=plugin.source)
-    return code_fingerprint(module, method_class(method).__module__)
+def _with_method(module: str, method: str, policy: str = "") -> str:
+    plugin, cache = plugins.origin(method), plugins.origin(policy, "policies")
+    own = "\0".join(dict.fromkeys(p.source for p in (plugin, cache) if p is not None))
+    modules = (module,) if plugin else (module, method_class(method).__module__)
+    return code_fingerprint(*modules, plugin=own)
 
 
 def code_of_policy(policy: str) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from methods.apply import run_layers
 from methods.registry import create
 from simulator.packing import unpack
-from sweep.inputs import texts
 from sweep.selectors import make_selector
 from sweep.tasks.sparse_model import sparse_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from simulator.trace import Trace
@@ -32,17 +33,14 @@ def count_uses(
     """Hands over, by group, the units [layers, units] in order of falling use; ties go to the lower
     unit. Of the uses themselves the result has, by group and layer, the share that falls to the
     most used half of the units."""
-    every = texts.windows(
-        where["text_name"], where["model"], payload["window_tokens"], calibration=True
-    )
-    windows = every[payload["windows"]]
+    windows = text_windows(payload, where, payload["windows"], calibration=True)
     method = create(payload["method"], payload["density"], **payload["parameters"])
     selector = make_selector(payload["selector"], inputs)
     counts: Counts = {}
     with sparse_model(payload, where, inputs, device, method, selector) as model:
         for window in windows:
             selector.begin_window(len(window))
-            model(input_ids=torch.from_numpy(window)[None].to(device))
+            run_layers(model, torch.from_numpy(window)[None].to(device))
             _add(counts, selector.trace())
             selector.drain()
     groups = {name: {"used_by_half": _share_of_half(used)} for name, used in counts.items()}
