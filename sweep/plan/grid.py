@@ -11,7 +11,7 @@ from typing import Any
 
 import methods
 from simulator.device import Device
-from simulator.policies import CACHE_AWARE
+from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
 from sweep.plan.exclude import excluded_by
@@ -120,8 +120,7 @@ def _points(
                     continue
                 caches = _caches(sweep, entry, method, gamma, left_out)
                 if gamma < 1 and selector != "cache-aware":
-                    reason = f"gamma below 1 selects by the cache, not by {selector}"
-                    left_out[reason] += len(caches)
+                    left_out[_not_by_cache(method, selector, entry)] += len(caches)
                     continue
                 for policy, start, scope in caches:
                     yield Point(
@@ -162,7 +161,7 @@ def _choices(
 ) -> list[tuple[MethodTraits, float, Parameters, float, str]]:
     """(method, density, parameters, gamma, selector) of one entry, each once.
 
-    gamma below 1 takes the place of top-k, and of a selector that the entry does not ask for.
+    gamma below 1 takes the place of top-k and of no other selector.
     """
     choices = []
     names = entry.parameters
@@ -175,10 +174,17 @@ def _choices(
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
             for gamma, selector in product(gammas, selectors or (method.selector,)):
-                by_cache = gamma < 1 and (selector == "topk" or not selectors)
-                way = "cache-aware" if by_cache else selector
+                way = "cache-aware" if gamma < 1 and selector == "topk" else selector
                 choices.append((method, density, parameters, gamma, way))
     return list(dict.fromkeys(choices))
+
+
+def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
+    """Why gamma below 1 makes no point with this selector: top-k alone gives way to the cache."""
+    reason = f"gamma below 1 selects by the cache, not by {selector}"
+    if entry.selector:
+        return reason
+    return f"{reason}, the selector of {method.name}; selector: topk in its entry asks for it"
 
 
 def _all_parameters(name: str, density: float, written: Parameters) -> Parameters:
@@ -196,10 +202,10 @@ def _caches(
     caches = []
     for policy in entry.policies or sweep.policies:
         ways = list(product(sweep.cache.start, sweep.cache.scope))
-        if gamma < 1 and policy not in CACHE_AWARE:
+        if gamma < 1 and policy not in cache_aware_policies():
             online = " or ".join(sorted(CACHE_AWARE))
             left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
-        elif policy == "none":
+        elif not policy_class(policy).caches:
             caches.append((policy, "empty", "window"))
         else:
             caches += [(policy, *way) for way in ways]
@@ -268,6 +274,8 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         dtype=sweep.dtype,
         threads=sweep.resources.evaluate.cpu,
         seed=sweep.seed,
+        bos=sweep.bos,
+        window_order=sweep.window_order,
     )
 
 
