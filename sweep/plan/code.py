@@ -55,12 +55,12 @@ COMPUTED = {("simulator", "OFFLINE"): ("simulator.policies", "offline_policies")
 
 KEPT: dict[str, str] = {
     # simulator.policies: a policy may bring a kernel (tests/golden/test_counts.py, tests/simulator)
-    "1360cea4a7575cf8ab8303bf8d720e79c11f8616b3609790190407ae4b351d83": (
-        "0d6482357f268f656943a908ec57615cb55547e3d8f1eaf21fe76e6903e4c075"
+    "8d601d7ee7f9a1ef455302e947c872fc2c5273adebe901539fc0a7290adcfa2a": (
+        "04c2f00f1d81ebdbfff4bdd8bba4bce997c5310e3b0139e27a4510f1ccefe86a"
     ),
     # simulator.cache: a policy may bring a kernel (tests/golden/test_counts.py, tests/simulator)
-    "b23d7d57eed05489b7d4f38e2c87b1fd628ed4bda976160c854eb93c9fe46d25": (
-        "9afdd2425879664e613c3f1a950b596496b7db6acc1980d61593fde27ca735f3"
+    "136aa3b0f89e8a75696a774a8e7766381d9efdb4a0c9b47d28e6362bdb36c6ac": (
+        "49096b243e8014f0e9277e645f3d7e9b46fd89dd886d4b04fe34e5bedba984a9"
     ),
 }
 """Marks of modules that were added to and keep the mark of before, as all that was there computes
