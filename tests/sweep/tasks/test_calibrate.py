@@ -136,8 +136,10 @@ def test_gamma_below_1_takes_the_place_of_top_k_only(
     ]
     assert [(s.reason, s.points) for s in grid.skipped] == [
         (
-            "gamma below 1 selects by the cache, not by layer-threshold, the selector of cats; "
-            "selector: topk in its entry asks for it",
+            (
+                "gamma below 1 selects by the cache, not by layer-threshold, the selector of cats; "
+                "selector: topk in its entry asks for it"
+            ),
             1,
         ),
         ("gamma below 1 selects by the cache, not by layer-threshold", 1),
