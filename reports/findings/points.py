@@ -69,12 +69,15 @@ class Point:
     overhead_bytes: float
     status: str
     error: str
+    ppl_ratio_low: float = math.nan
+    ppl_ratio_high: float = math.nan  # ends of the interval of ppl over ppl_dense
+    windows: float = math.nan  # measured ones; those of the setting are what was asked for
 
     @property
     def measured(self) -> bool:
         """Both figures of the trade-off are there."""
         return (
-            self.status == "done"
+            self.status in ("done", "partial")
             and math.isfinite(self.delta_ppl)
             and math.isfinite(self.tokens_per_s)
         )
@@ -94,7 +97,7 @@ _NUMBERS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
-    "overhead_bytes",
+    *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
 )
 _SETTING_NUMBERS = (
     *("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps"),
@@ -140,6 +143,7 @@ def _setting(row: Row) -> Setting:
         name: number(row.get(name), -1.0) if name in _SETTING_NUMBERS else text(row.get(name))
         for name in Setting.__dataclass_fields__
     }
+    values["windows"] = number(row.get("windows_asked"), values["windows"])
     return Setting(**values)
 
 

@@ -274,6 +274,8 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         dtype=sweep.dtype,
         threads=sweep.resources.evaluate.cpu,
         seed=sweep.seed,
+        bos=sweep.bos,
+        window_order=sweep.window_order,
     )
 
 

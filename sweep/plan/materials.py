@@ -6,6 +6,7 @@ present is planned all the same, under a fingerprint that says so and a note.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,22 @@ from sweep.spec.entries import Sweep
 
 CALIBRATION_WINDOWS = 4
 """Windows of the calibration text from which the order of units is taken."""
+
+_BEGINNINGS = {
+    "each-window": "each window begins with the BOS that the tokenizer puts before a text.",
+    "first-window": "the first window alone begins with the BOS that the tokenizer puts before a"
+    " text, as in the GPTQ protocol; a perplexity can be much higher than with one in each.",
+    "none": "no window begins with the BOS that the tokenizer puts before a text; a perplexity can"
+    " be much higher than with one.",
+}
+
+
+def spread(count: int, seed: int) -> list[int]:
+    """The windows of a text in an order that looks random and that the seed alone fixes.
+
+    By their hashes: the same in every release of Python and NumPy.
+    """
+    return sorted(range(count), key=lambda w: hashlib.sha256(f"{seed} {w}".encode()).digest())
 
 
 class Materials:
@@ -49,12 +66,12 @@ class Materials:
 
         Raises InputError or ResourceError.
         """
-        size = self.sweep.window_tokens
+        size, bos = self.sweep.window_tokens, self.sweep.bos
         for model in dict.fromkeys(point.model for point in points):
             ready.ensure(model, notify)
-            texts.count(self.sweep.text, model, size, make=True)
+            texts.count(self.sweep.text, model, size, make=True, bos=bos)
             if calibration:
-                texts.count(self.sweep.calibration, model, size, True, make=True)
+                texts.count(self.sweep.calibration, model, size, True, make=True, bos=bos)
         known = [card(one) for one in self.asked]
         if ensure(self.asked, notify) != known:
             self.complete = False  # shards are other than planned, or not planned yet
@@ -150,7 +167,23 @@ class Materials:
         if asked is None and have is None:
             self._note(f"text {accuracy.text} is not present: one window stands for all of them")
         count, size = asked or have or 1, accuracy.shard_windows
-        return [tuple(range(i, min(i + size, count))) for i in range(0, count, size)]
+        chosen = range(count)
+        if asked is not None and have is not None and accuracy.window_order == "spread":
+            chosen = spread(have, accuracy.seed)[:count]
+        return [tuple(chosen[i : i + size]) for i in range(0, count, size)]
+
+    def bos(self, point: Point) -> str:
+        """As `bos_of`; empty, too, where windows are those of the text tokenised once, so that
+        keys are those of releases that knew no other."""
+        bos = self.bos_of(point.model)
+        return "" if bos == texts.FIRST_WINDOW else bos
+
+    def bos_of(self, model: str) -> str:
+        """Which windows begin with what the tokenizer puts before a text; empty where it puts
+        nothing there."""
+        before = self._once(("before", model), texts.kept_before_text, model)
+        self.complete = self.complete and before is not None
+        return "" if before is None or not len(before) else self.sweep.bos
 
     def calibration_windows(self, point: Point) -> int:
         """How many windows of the calibration text are used."""
@@ -166,7 +199,8 @@ class Materials:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""
         name, size = self._text_name(calibration), self.sweep.window_tokens
         identity = ("windows", model, calibration)
-        have = self._once(identity, texts.count, name, model, size, calibration)
+        bos = self.sweep.bos
+        have = self._once(identity, texts.count, name, model, size, calibration, False, bos)
         self.complete = self.complete and have is not None
         return have
 
@@ -213,11 +247,14 @@ class Materials:
 
     def caveats(self) -> list[str]:
         """What a reader of the report should know about these models and texts."""
-        small = [m.model for m in self.sweep.models if self._parameters(m.model) < 1e9]
+        every = [entry.model for entry in self.sweep.models]
+        begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
+        small = [model for model in every if self._parameters(model) < 1e9]
         if not small:
-            return []
+            return begun
         caveat = "a small model loses more perplexity at a given density than those of the paper"
-        return [f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."]
+        small_ones = f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."
+        return [*begun, small_ones]
 
     def _parameters(self, model: str) -> float:
         return self._sizes(model).weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from methods.registry import create
 from sweep.plan.materials import Materials
@@ -29,17 +29,21 @@ class _Run(TypedDict):
     window_tokens: int
     dtype: str
     threads: int
+    bos: NotRequired[str]
 
 
 def _run(point: Point, materials: Materials) -> _Run:
     """What every run of the model on a text depends on."""
     accuracy = point.accuracy
-    return {
+    run: _Run = {
         "weights": materials.weights(point.model),
         "window_tokens": accuracy.window_tokens,
         "dtype": accuracy.dtype,
         "threads": accuracy.threads,
     }
+    if bos := materials.bos(point):
+        run["bos"] = bos
+    return run
 
 
 def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
@@ -120,6 +124,8 @@ def transform(point: Point, materials: Materials, step: Step, inputs: Inputs) ->
     if step.windows:
         payload["text"] = materials.text(point, "calibration")
         payload["window_tokens"] = accuracy.window_tokens
+        if bos := materials.bos(point):
+            payload["bos"] = bos
         payload["windows"] = list(range(materials.training_windows(point, step.windows)))
     return payload
 

@@ -52,10 +52,17 @@ class Accuracy:
     dtype: str
     threads: int
     seed: int
+    bos: str = "each-window"
+    window_order: str = "first"
 
     def to_mapping(self) -> dict[str, str | int | None]:
-        """The fields as a plain mapping."""
-        return {field: getattr(self, field) for field in self.__slots__}
+        """The fields as a plain mapping, without those that earlier releases did not have where
+        they have the value that was meant then."""
+        every = {field: getattr(self, field) for field in self.__slots__}
+        meant = {"bos": "each-window", "window_order": "first"}
+        if self.windows is None:
+            meant["window_order"] = self.window_order  # all windows come in the text's own order
+        return {field: value for field, value in every.items() if meant.get(field) != value}
 
 
 @dataclass(frozen=True, slots=True)

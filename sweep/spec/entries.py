@@ -278,9 +278,17 @@ class Settings(Entry):
     windows: Annotated[
         int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})
     ] = 2
-    """Windows of the text to evaluate, from its start, or all."""
+    """Windows of the text to evaluate, or all."""
+    window_order: Annotated[str, Name("window order", lambda: ("spread", "first"))] = "spread"
+    """spread: windows from all over the text, in an order that the seed fixes, so that more windows
+    go on from fewer; first: those at its start."""
     window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
-    """Tokens of a window."""
+    """Tokens of a window, with what the tokenizer puts before a text."""
+    bos: Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))] = (
+        "each-window"
+    )
+    """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
+    the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
     """Windows of one task: the unit of work that a killed run can lose."""
     dtype: DtypeName = "float32"

@@ -12,9 +12,9 @@ from torch import Tensor
 from methods.apply import run_layers
 from methods.registry import create
 from methods.thresholds import Histogram, Quantiles
-from sweep.inputs import texts
 from sweep.selectors import check_finite
 from sweep.tasks.sparse_model import sparse_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Calibrate, Where
@@ -31,10 +31,7 @@ def calibrate(
     The scores are those of the method with nothing pruned: activations of the dense model. Ties go
     to the lower unit. Memory does not grow with the text.
     """
-    every = texts.windows(
-        where["text_name"], where["model"], payload["window_tokens"], calibration=True
-    )
-    windows = every[payload["windows"]]
+    windows = text_windows(payload, where, payload["windows"], calibration=True)
     seen = Statistics()
     method = create(payload["method"], 1.0, **payload["parameters"])
     with sparse_model(payload, where, inputs, device, method, seen) as model:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from methods.registry import create
-from sweep.inputs import models, texts
+from sweep.inputs import models
 from sweep.selectors import Selector, make_selector
 from sweep.tasks.losses import losses, prove
 from sweep.tasks.sparse_model import sparse_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Evaluate, Where
@@ -32,8 +33,7 @@ def evaluate(
     The input `weights`, if there is one, takes the place of the model's own for this task, and
     `trained` is what the training of the method made.
     """
-    every = texts.windows(where["text_name"], where["model"], payload["window_tokens"])
-    windows = every[payload["windows"]]
+    windows = text_windows(payload, where, payload["windows"])
     method = create(payload["method"], payload["density"], **payload["parameters"])
     selector = make_selector(payload["selector"], inputs) if method.groups else None
     prove(models.loaded(where["model"], payload["dtype"], device))

@@ -85,6 +85,9 @@ class TextRun(ModelRun):
     """Fingerprint of the text."""
     window_tokens: int
     """Tokens of a window."""
+    bos: NotRequired[str]
+    """Which windows begin with what the tokenizer puts before a text; left out where it puts
+    nothing there, and where they are those of the text tokenised once (`first-window`)."""
 
 
 class MethodRun(ModelRun):
@@ -163,6 +166,8 @@ class Transform(ModelRun):
     """Fingerprint of the calibration text, where data is needed."""
     window_tokens: NotRequired[int]
     """Tokens of a window, where data is needed."""
+    bos: NotRequired[str]
+    """As of a `TextRun`, where data is needed."""
 
 
 class Simulate(TypedDict):
