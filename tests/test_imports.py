@@ -40,6 +40,7 @@ HOMES = {
         "sweep/tasks/calibrate.py",
         "sweep/tasks/sparse_model.py",
         "sweep/tasks/transform.py",
+        "sweep/tasks/uses.py",
         "sweep/tasks/as_planned.py",
         "sweep/tasks/losses.py",
         "sweep/cli/trial.py",
