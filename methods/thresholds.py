@@ -47,6 +47,15 @@ class Histogram:
         return {_BINS + group: used.astype(np.int32), _COUNTS + group: table[:, used]}
 
 
+def check_finite(scores: Tensor) -> None:
+    """Raise ValueError where a score is none, as top-k does: no threshold is above NaN."""
+    if not bool(torch.isfinite(scores).all()):
+        rows = scores.detach().reshape(-1, scores.shape[-1]).float()
+        token, unit = (int(i) for i in (~torch.isfinite(rows)).nonzero()[0])
+        text = f"the score of unit {unit} of token {token} is {float(rows[token, unit])}"
+        raise ValueError(f"{text}; scores must be finite")
+
+
 def _bins(scores: Tensor) -> Tensor:
     """Bins int64 of finite scores; a larger score never has a smaller bin."""
     bits = scores.float().contiguous().view(torch.int32).long()

@@ -18,8 +18,7 @@ from torch import Tensor
 from methods.density import kept_units, mlp_density
 from methods.select import topk_mask
 from methods.thresholds import SELECTORS as THRESHOLDS
-from methods.thresholds import Quantiles, ThresholdSelect
-from simulator.errors import SimulatorError
+from methods.thresholds import Quantiles, ThresholdSelect, check_finite
 from simulator.packing import pack
 from simulator.phases import phase_counts
 from simulator.policies import Cache
@@ -314,15 +313,6 @@ class CacheAwareSelector(_KernelSelector):
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
         hits = np.stack(self._by_layer(self._hits, group))
         return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
-
-
-def check_finite(scores: Tensor) -> None:
-    """Raise SimulatorError where a score is none, as top-k does: no threshold is above NaN."""
-    if not bool(torch.isfinite(scores).all()):
-        rows = _rows(scores.float())
-        token, unit = (int(i) for i in (~torch.isfinite(rows)).nonzero()[0])
-        text = f"the score of unit {unit} of token {token} is {float(rows[token, unit])}"
-        raise SimulatorError(f"{text}; scores must be finite")
 
 
 def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from methods.apply import run_layers
 from methods.registry import create
-from methods.thresholds import Histogram, Quantiles
-from sweep.selectors import check_finite
+from methods.thresholds import Histogram, Quantiles, check_finite
 from sweep.tasks.sparse_model import sparse_model
 from sweep.tasks.text_windows import text_windows
 

@@ -377,22 +377,6 @@ def test_modules_of_all_policies_are_known() -> None:
     assert modules == {"simulator.policies", *POLICY_MODULES}
 
 
-# -- marks that are kept ---------------------------------------------------------------------
-
-
-def test_a_mark_is_kept_by_exactly_the_text_that_was_proven(
-    monkeypatch: pytest.MonkeyPatch, forgetful: None
-) -> None:
-    kept = {code.mark(module) for module in closure(*MODULES.values())}
-    assert set(code.KEPT.values()) <= kept  # else an entry is of the past: take it out
-    edited(monkeypatch, "simulator.cache", "kind.scan(", "kind.scan (")
-    assert code.mark("simulator.cache") in kept  # the same tree
-    edited(monkeypatch, "simulator.cache", "np.zeros(len(words)", "np.ones(len(words)")
-    assert code.mark("simulator.cache") not in kept
-    edited(monkeypatch, "simulator.packing", "WORD = 64", "WORD = 32")
-    assert code.mark("simulator.policies") not in kept  # what it imports is another
-
-
 # -- what is neutral -------------------------------------------------------------------------
 
 HEAVY = {"torch", "transformers", "numba", "peft", "lm_eval", "datasets"}
