@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.errors import InputError
 from sweep.files.cache import cache_dir, locked, remembered_sha256, staged
+from sweep.gguf import conversion
+from sweep.gguf.parts import VERSION, parts
 from sweep.inputs import malloc as heap
 from sweep.inputs import model_files
 from sweep.inputs.model_ref import fingerprint, resolve
+from sweep.keys import digest
 from sweep.messages import nearest
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DTYPES = ("float32", "bfloat16")
-SHARD_SIZE = "4GB"
 
 _kept: dict[tuple[str, str, str], PreTrainedModel] = {}
 
@@ -171,7 +173,9 @@ def _from_folder(folder: Path, dtype: str, device: str) -> tuple[Any, dict[str, 
 
 
 def _converted_place(gguf: Path) -> Path:
-    return cache_dir() / "converted" / f"{gguf.stem}-{remembered_sha256(gguf)[:12]}"
+    """By the content of all its parts, and by how it is made."""
+    content = digest([remembered_sha256(part) for part in parts(gguf)])
+    return cache_dir() / "converted" / f"{gguf.stem}-{content[:12]}-{VERSION}"
 
 
 def _converted(gguf: Path, progress: Progress | None) -> Path:
@@ -189,25 +193,10 @@ def _converted(gguf: Path, progress: Progress | None) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise to float32 (exact: GGUF's blocks are scales times small integers) and save."""
-    import torch
     import transformers
-    from huggingface_hub import save_torch_state_dict
 
-    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    packed = getattr(transformers, "GgufConfig", None)  # newer ones may keep weights packed
-    options = {"quantization_config": packed(dequantize=True)} if packed else {}
     with _quiet(), _no_bars(), _explained(str(gguf)):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            gguf.parent, dtype=torch.float32, **source, **options
-        )
-        words = transformers.AutoTokenizer.from_pretrained(gguf.parent, **source)
-        folder.mkdir()
-        save_torch_state_dict(model.state_dict(), folder, max_shard_size=SHARD_SIZE)
-        model.config.__dict__.pop("quantization_config", None)
-        model.config.architectures = [type(model).__name__]
-        model.config.save_pretrained(folder)
-        words.save_pretrained(folder)
+        conversion.convert(transformers, gguf, folder)
 
 
 @contextmanager

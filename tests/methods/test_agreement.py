@@ -13,7 +13,10 @@ from methods import agreement
 from methods.agreement import agreeing_mlps
 from methods.apply import applied
 from methods.mlp import UnsupportedModelError, gated_mlps
-from tests.methods.test_families import SIZES, made, window
+from tests.methods.test_families import SIZES as FAMILY_SIZES
+from tests.methods.test_families import made, window
+
+SIZES: Any = FAMILY_SIZES
 
 MAMBA = {
     "mamba_d_ssm": 64,
