@@ -14,7 +14,7 @@ from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
-from sweep.inputs import model_sizes, ready, text_files, texts
+from sweep.inputs import model_sizes, ready, text_files, texts, trial
 from sweep.keys import digest
 from sweep.plan.point import Point
 from sweep.spec.entries import Sweep
@@ -48,8 +48,10 @@ class Materials:
         Raises InputError or ResourceError.
         """
         size = self.sweep.window_tokens
-        for model in dict.fromkeys(point.model for point in points):
-            ready.ensure(model, notify)
+        every = list(points)
+        pruned = {point.model for point in every if point.traits.groups}
+        for model in dict.fromkeys(point.model for point in every):
+            ready.ensure(model, notify, model in pruned)
             texts.count(self.sweep.text, model, size, make=True)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True)
@@ -94,6 +96,7 @@ class Materials:
     def shards(self, point: Point) -> list[tuple[int, ...]]:
         """Windows to evaluate, cut into shards of `shard_windows`; InputError if too few."""
         accuracy = point.accuracy
+        self._once(("positions", point.model), self._check_positions, point.model)
         have = self._windows(point.model, calibration=False)
         asked = accuracy.windows
         if have is not None and asked is not None and asked > have:
@@ -105,6 +108,9 @@ class Materials:
             self._note(f"text {accuracy.text} is not present: one window stands for all of them")
         count, size = asked or have or 1, accuracy.shard_windows
         return [tuple(range(i, min(i + size, count))) for i in range(0, count, size)]
+
+    def _check_positions(self, model: str) -> None:
+        trial.check_positions(model, self.sweep.window_tokens)
 
     def calibration_windows(self, point: Point) -> int:
         """How many windows of the calibration text are used."""
@@ -167,11 +173,13 @@ class Materials:
 
     def caveats(self) -> list[str]:
         """What a reader of the report should know about these models and texts."""
+        notes = [note for model in self.sweep.models if (note := trial.note(model.model))]
         small = [m.model for m in self.sweep.models if self._parameters(m.model) < 1e9]
         if not small:
-            return []
+            return notes
         caveat = "a small model loses more perplexity at a given density than those of the paper"
-        return [f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."]
+        budgets = "read the relative budgets (+1 %, +5 %, +10 %)"
+        return [f"{', '.join(small)}: {caveat}; {budgets}.", *notes]
 
     def _parameters(self, model: str) -> float:
         geometry = self._sizes(model)
