@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.agreement import agreeing_mlps
+from methods.apply import run_layers
 from methods.density import kept_units
 from methods.mlp import GatedMLP
 from methods.select import topk_mask
@@ -89,7 +90,7 @@ def _mlp_inputs(
     device = next(model.parameters()).device
     with torch.inference_mode(), _recorded(views, seen):
         for window in windows:
-            model(input_ids=torch.from_numpy(window)[None].to(device))
+            run_layers(model, torch.from_numpy(window)[None].to(device))
     return {layer: torch.cat(parts).clone() for layer, parts in seen.items()}
 
 

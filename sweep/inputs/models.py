@@ -25,7 +25,7 @@ from sweep.gguf import conversion
 from sweep.gguf.parts import VERSION, parts
 from sweep.inputs import malloc as heap
 from sweep.inputs import model_files
-from sweep.inputs.model_ref import fingerprint, resolve
+from sweep.inputs.model_ref import fingerprint, generation_fingerprint, resolve
 from sweep.keys import digest
 from sweep.messages import nearest
 
@@ -103,11 +103,12 @@ def skeleton(ref: str) -> PreTrainedModel:
 
 def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """As `load`, but the process keeps the last model, which is returned again when asked for."""
-    key = (fingerprint(ref), dtype, device)
+    key = (fingerprint(ref) + generation_fingerprint(ref), dtype, device)
     if key not in _kept:
         _kept.clear()
         model = load(ref, dtype, device)
-        _kept[fingerprint(ref), dtype, device] = model  # known only now for a model just fetched
+        known = fingerprint(ref) + generation_fingerprint(ref)  # now, for a model just fetched
+        _kept[known, dtype, device] = model
         return model
     return _kept[key]
 

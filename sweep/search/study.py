@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from methods import MethodError, allocation
 from methods.layers import spread
-from simulator.policies import CACHE_AWARE
+from simulator.policies import CACHE_AWARE, cache_aware_policies
 from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files
 from sweep.messages import nearest, show
@@ -85,7 +85,7 @@ class Study:
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
         """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
         sweep = self.reported if reported else self.tuning
-        wanted = (setting.model, setting.quant, setting.device)
+        wanted = _setting(setting)
         found = [p for p in self._points(sweep, parameters) if _setting(p) == wanted]
         if len(found) != 1:
             raise ImpossibleError(f"{self.place}: {len(found)} points where one is searched")
@@ -241,7 +241,7 @@ def _check_policies(study: Study) -> None:
     """γ below 1 needs an online policy."""
     searched = study.space.get("policy")
     names = searched.values if isinstance(searched, Choices) else study.entry.method.policies
-    offline = [name for name in names if name not in CACHE_AWARE]
+    offline = [name for name in names if name not in cache_aware_policies()]
     if "gamma" in study.space and offline:
         online = " or ".join(sorted(CACHE_AWARE))
         raise InputError(
@@ -250,7 +250,7 @@ def _check_policies(study: Study) -> None:
 
 
 def _setting(point: Point) -> tuple[Any, ...]:
-    return point.model, point.quant, point.device
+    return point.model, point.quant, point.device, point.kv_tokens
 
 
 def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
