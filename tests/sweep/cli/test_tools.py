@@ -13,10 +13,10 @@ from simulator import Geometry, Storage, Trace, allocate, footprint
 from simulator.tracefile import TraceFile, write_trace
 from sweep.cli import logs
 from sweep.cli.app import app
+from sweep.cli.trace_speeds import devices_of, try_devices
 from sweep.errors import InputError
 from sweep.store.store import Store
 from sweep.tasks.task import Record
-from sweep.trace_speeds import devices_of, try_devices
 from sweep.traces import parameters_of, try_policies
 from tests.sweep.tinysweep import texts
 
