@@ -92,7 +92,11 @@ SIZES: Mapping[str, Any] = {
 
 EXTRA: Mapping[str, Mapping[str, Any]] = {
     "falcon_h1": {"mlp_multipliers": [0.884, 0.586]},
-    "gemma4_text": {"num_kv_shared_layers": 2, "use_double_wide_mlp": True},
+    "gemma4_text": {
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
     "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
 }
 """What makes a family itself, or makes it possible, beside small sizes."""
