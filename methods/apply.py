@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from methods.agreement import agreeing_mlps
 from methods.base import Method
-from methods.mlp import GatedMLP, gated_mlps
+from methods.mlp import GatedMLP
 from methods.select import topk
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ def applied(
     """Run every MLP of `model` through `method`; the model is as before on exit.
 
     `select` decides the masks; it is called for each layer and group in forward order. Yields the
-    views of the MLPs. Raises UnsupportedModelError before anything is changed.
+    views of the MLPs. Raises UnsupportedModelError before anything is changed: for MLPs that are
+    not gated, and for those that compute more than the equation (`methods.agreement`).
     """
-    views = gated_mlps(model)
+    views = agreeing_mlps(model)
     by_layer = [method.at(view.layer) for view in views]
     before = {view.layer: view.module.__dict__.get("forward") for view in views}
     try:

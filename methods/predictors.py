@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from methods.agreement import agreeing_mlps
 from methods.apply import run_layers
 from methods.density import kept_units
-from methods.mlp import GatedMLP, gated_mlps
+from methods.mlp import GatedMLP
 from methods.select import topk_mask
 from methods.training import Arrays, Lesson
 
@@ -41,7 +42,7 @@ def train(
 
     A layer that is done is in the checkpoint; one that is not is trained from its start.
     """
-    views = gated_mlps(model)
+    views = agreeing_mlps(model)
     arrays = lesson.checkpoint.load() or {}
     waiting = [view for view in views if f"{view.layer}.found" not in arrays]
     if len(waiting) < len(views):

@@ -35,6 +35,7 @@ HOMES = {
         "methods/",
         "sweep/inputs/models.py",
         "sweep/inputs/drelu.py",
+        "sweep/inputs/trial.py",
         "sweep/tasks/evaluate.py",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",

@@ -33,6 +33,7 @@ SWEEP = House(
     (
         ("errors", "messages", "keys", "options", "plugins", "selectors"),
         ("files",),
+        ("gguf",),
         ("sizes",),
         ("inputs",),
         ("spec",),

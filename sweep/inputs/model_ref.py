@@ -20,6 +20,7 @@ from typing import Literal
 
 from sweep.errors import InputError
 from sweep.files.cache import remembered_sha256
+from sweep.gguf.parts import VERSION, of_one_file, parts
 from sweep.inputs import hub
 from sweep.inputs import wheels as fetch
 from sweep.messages import nearest
@@ -57,7 +58,8 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 class ModelRef:
     """A model by its name in the sweep file; `path` is None while it is not on this machine.
 
-    `path` is a folder with safetensors and `config.json`, or a GGUF file.
+    `path` is a folder with safetensors and `config.json`, or a GGUF file; of one that is split, its
+    first part.
     """
 
     name: str
@@ -105,14 +107,15 @@ def locate(ref: str) -> str:
 
 
 def usable_path(path: Path) -> Path:
-    """`path` itself if it is a GGUF file or a complete folder, or the GGUF file in the folder."""
+    """`path` itself if it is a GGUF file or a complete folder, or the GGUF file in the folder; of
+    a split file, the first part."""
     if path.is_file() and path.suffix == ".gguf":
-        return path
+        return parts(path)[0]
     if not path.is_dir():
         state = "is neither a folder nor a GGUF file" if path.exists() else "does not exist"
         raise InputError(f"model {path}: {state}")
     if weight_files(path)[0].suffix == ".gguf":
-        return weight_files(path)[0]
+        return parts(weight_files(path)[0])[0]
     if not (path / "config.json").is_file():
         raise InputError(f"model folder {path}: config.json is missing")
     if not tokenizer_files(path):
@@ -127,7 +130,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if (folder / _INDEX).is_file():
         return _shards(folder)
     gguf = sorted(folder.glob("*.gguf"))
-    if len(gguf) > 1:
+    if len(gguf) > 1 and not of_one_file(gguf):
         raise InputError(
             f"model folder {folder} has {len(gguf)} GGUF files: name the one that is meant "
             f"({', '.join(path.name for path in gguf)})"
@@ -142,18 +145,21 @@ def tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 
 def fingerprint(ref: str) -> str:
-    """sha256 over weights, config and tokenizer: the same for the same content anywhere.
+    """sha256 over weights, config and tokenizer: the same for the same content anywhere. That of a
+    GGUF file has the version of what is made of it.
 
     `unfetched:<ref>` while a model of the hub is not on this machine. The embedded model's is known
     beforehand. Large files are hashed once and remembered by path, size and time.
     """
     model = resolve(ref)
     if model.source == "built-in":
-        return fetch.artefact(EMBEDDED).sha256
+        return f"{fetch.artefact(EMBEDDED).sha256}.{VERSION}"
     if model.path is None:
         return f"unfetched:{ref}"
     if model.is_gguf:
-        return remembered_sha256(model.path)
+        files = parts(model.path)
+        content = remembered_sha256(files[0]) if len(files) == 1 else _combined(files)
+        return f"{content}.{VERSION}"  # and what is made of it
     files = (*weight_files(model.path), model.path / "config.json", *tokenizer_files(model.path))
     return _combined(files)
 

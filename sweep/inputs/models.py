@@ -11,8 +11,9 @@ small one, and less than one to load what was made of it.
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partialmethod
 from pathlib import Path
@@ -20,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.errors import InputError
 from sweep.files.cache import cache_dir, locked, remembered_sha256, staged
+from sweep.gguf import conversion
+from sweep.gguf.parts import VERSION, parts
 from sweep.inputs import malloc as heap
 from sweep.inputs import model_files
 from sweep.inputs.model_ref import fingerprint, generation_fingerprint, resolve
+from sweep.keys import digest
 from sweep.messages import nearest
 
 if TYPE_CHECKING:
@@ -30,7 +34,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DTYPES = ("float32", "bfloat16")
-SHARD_SIZE = "4GB"
+_COMPUTED = (".inv_freq", ".masked_bias", ".attn.bias", "position_ids")
+"""Names of buffers that files of former versions of transformers hold, and a model makes itself."""
 
 _kept: dict[tuple[str, str, str], PreTrainedModel] = {}
 
@@ -53,10 +58,12 @@ def prepare(ref: str, progress: Progress | None = None) -> Path:
 
 
 def load(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
-    """A causal language model in evaluation mode, without gradients or KV cache, with SDPA.
+    """A causal language model in evaluation mode, without gradients or KV cache, with SDPA, or with
+    eager attention where transformers has no SDPA for it.
 
-    Raises InputError if transformers does not know the architecture or a weight is missing: a
-    weight that is not in the files would otherwise be drawn at random.
+    Raises InputError if transformers does not know the architecture, if a weight is missing (one
+    that is not in the files would otherwise be drawn at random), or if a module has a weight in the
+    files that it has no place for. Weights of modules that the model lacks are named in a note.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known{nearest(dtype, DTYPES)}")
@@ -67,10 +74,31 @@ def load(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedMod
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
-            f"model {ref}: {len(missing)} weights are not in its files: {', '.join(missing[:3])}"
+            f"model {ref}: {len(missing)} weights are not in its files: {_listed(missing)}"
         )
+    _check_unexpected(ref, model, sorted(report["unexpected_keys"]))
     model.config.use_cache = False
     return model.eval().requires_grad_(False)
+
+
+def skeleton(ref: str) -> PreTrainedModel:
+    """The model's modules as its configuration says, on the meta device, without values."""
+    import torch
+    import transformers
+
+    from sweep.inputs import drelu
+
+    drelu.register(transformers)
+    folder = prepare(ref)
+    with _quiet(), _explained(ref), torch.device("meta"):
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        return _with_attention(
+            lambda name: transformers.AutoModelForCausalLM.from_config(
+                config, attn_implementation=name, trust_remote_code=False
+            )
+        ).eval()
 
 
 def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
@@ -93,7 +121,21 @@ def tokenizer(ref: str) -> Any:
 def encode(ref: str, text: str) -> list[int]:
     """Token ids of the whole text, special tokens as the tokenizer itself adds them, once."""
     with _quiet():
-        return tokenizer(ref)(text, verbose=False)["input_ids"]
+        ids = tokenizer(ref)(text, verbose=False)["input_ids"]
+    _check_ids(ref, ids)
+    return ids
+
+
+def _check_ids(ref: str, ids: list[int]) -> None:
+    """Raise InputError for tokens that have no row in the model's embedding."""
+    config = json.loads((prepare(ref) / "config.json").read_text(encoding="utf-8"))
+    rows = (config.get("text_config") or config).get("vocab_size")
+    if isinstance(rows, int) and ids and max(ids) >= rows:
+        token = tokenizer(ref).convert_ids_to_tokens(max(ids))
+        raise InputError(
+            f"model {ref}: the text has the token {token!r}, number {max(ids)} of the tokenizer, "
+            f"and the embedding has {rows} rows; tokens were added without making it larger"
+        )
 
 
 def packable(model: PreTrainedModel) -> bool:
@@ -158,21 +200,64 @@ def _from_folder(folder: Path, dtype: str, device: str) -> tuple[Any, dict[str, 
     from sweep.inputs import drelu
 
     drelu.register(transformers)
-    loaded_with_report: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        device_map=None if device == "cpu" else device,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
+    return _with_attention(
+        lambda name: transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            device_map=None if device == "cpu" else device,
+            attn_implementation=name,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     )
-    return loaded_with_report
+
+
+def _with_attention(make: Callable[[str], Any]) -> Any:
+    """What `make` makes with SDPA, or with eager attention where the family has no SDPA."""
+    try:
+        return make("sdpa")
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        return make("eager")
+
+
+def without_place(model: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
+    """Of weights that the model does not expect those that belong to a module which it has, as
+    biases of a layer that it runs without."""
+    modules = {name for name, _ in model.named_modules()}
+    parts = [(name, *name.rpartition(".")[::2]) for name in sorted(unexpected)]
+    return [
+        name
+        for name, module, kind in parts
+        if module in modules and kind in ("weight", "bias") and not name.endswith(_COMPUTED)
+    ]
+
+
+def _check_unexpected(ref: str, model: PreTrainedModel, unexpected: list[str]) -> None:
+    """Refuse weights without a place; name those of other modules, as of a second head, in a
+    note."""
+    lost = without_place(model, unexpected)
+    if lost:
+        raise InputError(
+            f"model {ref}: {len(lost)} weights of its files have no place in "
+            f"{type(model).__name__}: {_listed(lost)}; is its config.json that of another family?"
+        )
+    names = [name for name in unexpected if not name.endswith(_COMPUTED)]
+    if names:
+        print(f"model {ref}: {len(names)} weights of its files are not used: {_listed(names)}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
 def _converted_place(gguf: Path) -> Path:
-    return cache_dir() / "converted" / f"{gguf.stem}-{remembered_sha256(gguf)[:12]}"
+    """By the content of all its parts, and by how it is made."""
+    content = digest([remembered_sha256(part) for part in parts(gguf)])
+    return cache_dir() / "converted" / f"{gguf.stem}-{content[:12]}-{VERSION}"
 
 
 def _converted(gguf: Path, progress: Progress | None) -> Path:
@@ -190,25 +275,10 @@ def _converted(gguf: Path, progress: Progress | None) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise to float32 (exact: GGUF's blocks are scales times small integers) and save."""
-    import torch
     import transformers
-    from huggingface_hub import save_torch_state_dict
 
-    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    packed = getattr(transformers, "GgufConfig", None)  # newer ones may keep weights packed
-    options = {"quantization_config": packed(dequantize=True)} if packed else {}
     with _quiet(), _no_bars(), _explained(str(gguf)):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            gguf.parent, dtype=torch.float32, **source, **options
-        )
-        words = transformers.AutoTokenizer.from_pretrained(gguf.parent, **source)
-        folder.mkdir()
-        save_torch_state_dict(model.state_dict(), folder, max_shard_size=SHARD_SIZE)
-        model.config.__dict__.pop("quantization_config", None)
-        model.config.architectures = [type(model).__name__]
-        model.config.save_pretrained(folder)
-        words.save_pretrained(folder)
+        conversion.convert(transformers, gguf, folder)
 
 
 @contextmanager

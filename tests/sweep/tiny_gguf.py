@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -28,14 +30,28 @@ NAMES = {
 }
 
 
-def write(folder: Path, path: Path) -> Path:
-    """The model in `folder` as the GGUF file `path`."""
+def write(
+    folder: Path,
+    path: Path,
+    *,
+    keep: Callable[[str], bool] = lambda name: True,
+    more: Mapping[str, NDArray] | None = None,
+    keys: Mapping[str, Any] | None = None,
+    pre: str | None = "gpt-2",
+) -> Path:
+    """The model in `folder` as the GGUF file `path`, with `more` tensors and `keys`, and of its own
+    tensors those to `keep`; `pre` says how its words are cut."""
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "llama")
     _write_sizes(writer, config)
-    _write_tokens(writer, json.loads((folder / "tokenizer.json").read_text()))
+    _write_tokens(writer, json.loads((folder / "tokenizer.json").read_text()), pre)
+    for key, value in (keys or {}).items():
+        writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
     for name, weight in load_file(folder / "model.safetensors").items():
-        writer.add_tensor(_gguf_name(name), _rotary_order(name, weight, config))
+        if keep(_gguf_name(name)):
+            writer.add_tensor(_gguf_name(name), _rotary_order(name, weight, config))
+    for name, weight in (more or {}).items():
+        writer.add_tensor(name, np.ascontiguousarray(weight, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -55,11 +71,13 @@ def _write_sizes(writer: gguf.GGUFWriter, config: dict) -> None:
     writer.add_vocab_size(config["vocab_size"])
 
 
-def _write_tokens(writer: gguf.GGUFWriter, tokenizer: dict) -> None:
+def _write_tokens(writer: gguf.GGUFWriter, tokenizer: dict, pre: str | None) -> None:
     vocabulary = tokenizer["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     kinds = [gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (len(tokens) - 1)]
     writer.add_tokenizer_model("gpt2")
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_scores([0.0] * len(tokens))  # in place of merges, of which there are none
