@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from methods.registry import method_class, parameter_names
+from methods.shared import Shared
 from methods.static.pruning import StaticPruning
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
@@ -56,11 +57,13 @@ class MethodTraits:
     selector: str
     """The selector that is its own."""
     trained: Literal["", "once", "each density"]
-    """Whether it is trained before use: never, once for all densities, or for each of them."""
+    """Whether it is trained before use: never, once for all densities, or for each of them. With
+    some parameters there may be nothing to train."""
     calibrated_as: str
     """The method whose calibration it reads: its own name, or that of another."""
     calibration_parameters: frozenset[str]
-    """Parameters that can change this calibration: scores are of dense runs, so not `layers`."""
+    """Parameters that can change this calibration: scores are of dense runs, so none that only
+    splits the density, as `layers` does."""
     static: bool
     """Whether it prunes weights once, for every token."""
     updates: bool
@@ -73,6 +76,7 @@ class MethodTraits:
         """The traits of a registered method. Raises MethodError for an unknown one."""
         registered = method_class(method)
         calibrated_as = registered.calibrated_as or method
+        counting = frozenset(parameter_names(calibrated_as)) - _split(calibrated_as)
         static = issubclass(registered, StaticPruning)
         return cls(
             name=method,
@@ -80,11 +84,16 @@ class MethodTraits:
             selector=registered.selector,
             trained=registered.trained,
             calibrated_as=calibrated_as,
-            calibration_parameters=frozenset(parameter_names(calibrated_as)) - {"layers"},
+            calibration_parameters=counting,
             static=static,
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
         )
+
+
+def _split(method: str) -> set[str]:
+    """Parameters of a method that split its density over layers and groups."""
+    return {"layers", "shares"} if issubclass(method_class(method), Shared) else {"layers"}
 
 
 @dataclass(frozen=True, slots=True)
