@@ -31,6 +31,13 @@ def up_of(mlp: GatedMLP, x: Tensor) -> Tensor:
     return up if activation is None else activation(up)
 
 
+def raw_gate_up(mlp: GatedMLP, x: Tensor) -> tuple[Tensor, Tensor]:
+    """W_gate x and W_up x with their biases, of an MLP that activates W_gate x alone."""
+    if getattr(mlp.module, "up_act", None) is not None:
+        raise ValueError(f"{mlp.path} activates W_up x")
+    return mlp.gate_up(x)
+
+
 def weight(mlp: GatedMLP, matrix: str) -> Tensor:
     """The weights `gate`, `up` [intermediate, hidden] or `down` [hidden, intermediate]."""
     names = _projections(mlp)

@@ -15,6 +15,8 @@ BUILT_IN: dict[str, str] = {
     "teal": "methods.dynamic.teal:TEAL",
     "wina": "methods.dynamic.wina:WINA",
     "was": "methods.dynamic.was:WAS",
+    "cett": "methods.dynamic.cett:CETT",
+    "scap": "methods.dynamic.scap:SCAP",
     "sparsegpt": "methods.static.sparsegpt:SparseGPT",
     "wanda": "methods.static.wanda:Wanda",
     "magnitude": "methods.static.magnitude:Magnitude",

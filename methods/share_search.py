@@ -113,7 +113,7 @@ def on_path(groups: Sequence[str], path: NDArray[Any], density: float) -> tuple[
 
 def _add_paths(model: nn.Module, method: Shared, lesson: Lesson, kept: Arrays) -> None:
     views = gated_mlps(model)
-    inputs = _inputs(model, views, lesson.windows)
+    inputs = dense_inputs(model, views, lesson.windows)
 
     def path(view: GatedMLP) -> NDArray[Any]:
         error = _error_of(method.at(view.layer), view, inputs[view.layer])
@@ -142,7 +142,7 @@ def _error_of(method: Shared, view: GatedMLP, x: Tensor) -> Callable[[tuple[floa
     return error
 
 
-def _inputs(
+def dense_inputs(
     model: nn.Module, views: Sequence[GatedMLP], windows: NDArray[np.int64]
 ) -> dict[int, Tensor]:
     """Inputs [1, tokens, hidden] of the MLPs of the dense model, of the last part of windows."""

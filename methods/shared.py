@@ -32,16 +32,22 @@ class Shared(Method):
 
     trained: ClassVar[Literal["", "once", "each density"]] = "once"
     """Of the class, whether it can be; of a method, whether it has anything to learn."""
+    own_shares: ClassVar[tuple[str, ...]] = ()
+    """Names of shares that the method alone knows; what `learn` makes says what they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        text = shares.canonical(self.shares, self.groups, self.density)
+        names = (*shares.NAMES, *self.own_shares)
+        text = shares.canonical(self.shares, self.groups, self.density, names)
         object.__setattr__(self, "shares", text)
         object.__setattr__(self, "trained", "once" if self.learns() else "")
 
     def learns(self) -> bool:
         """Whether calibration comes before use."""
-        return self.shares in shares.CALIBRATED
+        return self._found_by_calibration()
+
+    def _found_by_calibration(self) -> bool:
+        return self.shares in (*shares.CALIBRATED, *self.own_shares)
 
     def table(self) -> shares.Table:
         """Shares by layer, or one row for all layers."""
@@ -55,7 +61,7 @@ class Shared(Method):
         return dict(zip(self.groups, means, strict=True))
 
     def at(self, layer: int) -> Self:
-        if self.shares in shares.CALIBRATED and not self._table:
+        if self._found_by_calibration() and not self._table:
             raise MethodError(f"{self.name} has no {self.shares} shares yet: calibrate it first")
         table = self.table()
         if len(table) == 1:
@@ -77,7 +83,7 @@ class Shared(Method):
     def training_parameters(self) -> dict[str, Any]:
         """Parameters that what it learns depends on: shares count where they are learnt."""
         parameters = self.parameters()
-        if self.shares not in shares.CALIBRATED:
+        if not self._found_by_calibration():
             parameters["shares"] = shares.UNIFORM
         return parameters
 

@@ -40,12 +40,14 @@ def density_of(groups: Sequence[str], row: Sequence[float]) -> float:
     return mlp_density(dict(zip(groups, row, strict=True)))
 
 
-def canonical(given: Any, groups: Sequence[str], density: float) -> str:
-    """A name, or the text of a table, which `parse` reads. Raises MethodError."""
-    if isinstance(given, str) and given in NAMES:
+def canonical(
+    given: Any, groups: Sequence[str], density: float, names: Sequence[str] = NAMES
+) -> str:
+    """One of `names`, or the text of a table, which `parse` reads. Raises MethodError."""
+    if isinstance(given, str) and given in names:
         return given
     if isinstance(given, str) and not given.endswith(".json"):
-        table = _from_text(given)
+        table = _from_text(given, names)
     else:
         content = given if isinstance(given, Mapping) else _from_file(given)
         table = _from_mapping(content, groups)
@@ -56,7 +58,7 @@ def canonical(given: Any, groups: Sequence[str], density: float) -> str:
 
 def parse(text: str) -> Table:
     """The table that `canonical` wrote; empty for a name."""
-    return () if text in NAMES else _from_text(text)
+    return _from_text(text) if text[0].isdigit() else ()
 
 
 def _check(table: Table, groups: Sequence[str], density: float) -> None:
@@ -71,11 +73,11 @@ def _check(table: Table, groups: Sequence[str], density: float) -> None:
         )
 
 
-def _from_text(text: str) -> Table:
+def _from_text(text: str, names: Sequence[str] = NAMES) -> Table:
     try:
         return tuple(tuple(map(float, row.split())) for row in text.split(";"))
     except ValueError:
-        known = ", ".join(NAMES)
+        known = ", ".join(names)
         raise MethodError(
             f"unknown shares {text!r} (known: {known}; or a share for each group, as a mapping or "
             "in a JSON file)"

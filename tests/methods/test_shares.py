@@ -185,7 +185,7 @@ def plain_error(model: nn.Module, layer: int, x: Tensor, row: tuple[float, ...])
 
 def test_the_error_is_that_of_the_output_of_the_layer(model: nn.Module, windows: Any) -> None:
     views = gated_mlps(model)
-    inputs = share_search._inputs(model, views, windows)
+    inputs = share_search.dense_inputs(model, views, windows)
     assert inputs[1].shape == (1, 8 * 16, 48)  # the last quarter of 8 windows of 64
     error = share_search._error_of(TEAL(), views[1], inputs[1])
     for row in ((1, 1, 1), (0.4, 0.7, 0.9), (0.05, 1, 0.5)):
@@ -222,7 +222,7 @@ def test_greedy_shares_are_nearer_to_dense_than_uniform_ones(
     method = methods.create("teal", 0.5, shares="greedy")
     arrays = method.train(model, lesson(windows))[1]
     views = gated_mlps(model)
-    inputs = share_search._inputs(model, views, windows)
+    inputs = share_search.dense_inputs(model, views, windows)
     with fitted(model, method, arrays) as ready:
         for view in views:
             error = share_search._error_of(TEAL(), view, inputs[view.layer])
