@@ -17,6 +17,7 @@ BUILT_IN: dict[str, str] = {
     "was": "methods.dynamic.was:WAS",
     "cett": "methods.dynamic.cett:CETT",
     "scap": "methods.dynamic.scap:SCAP",
+    "r-sparse": "methods.dynamic.r_sparse:RSparse",
     "sparsegpt": "methods.static.sparsegpt:SparseGPT",
     "wanda": "methods.static.wanda:Wanda",
     "magnitude": "methods.static.magnitude:Magnitude",
