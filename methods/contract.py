@@ -25,8 +25,9 @@ from methods.apply import applied
 from methods.base import Method, MethodError
 from methods.density import COVERS, MLP_SHARE, mlp_density
 from methods.mlp import GatedMLP, gated_mlps
-from methods.registry import create, parameter_names, reachable, summary
+from methods.registry import create, method_class, parameter_names, reachable, summary
 from methods.select import topk
+from methods.shared import scoring_parameters
 from methods.small_model import SMALL_MODELS, lesson, tokens
 from methods.training import fitted
 
@@ -213,6 +214,20 @@ def it_reads_what_it_keeps(subject: Subject) -> None:
                 raise BrokenError(f"other weights in the units of {group} change nothing")
 
 
+def calibration_can_make_it(subject: Subject) -> None:
+    """Its parameters make it at density 1, where calibration counts its scores for thresholds."""
+    low, high = reachable(subject.name, **subject.parameters)
+    for density in (low + 0.1 * (high - low), (low + high) / 2, high):
+        method = subject.make(density)
+        name = method.calibrated_as or subject.name
+        counting = scoring_parameters(method_class(name))
+        given = {k: v for k, v in method.parameters().items() if k in counting}
+        try:
+            create(name, 1.0, **given)
+        except (MethodError, TypeError, ValueError) as error:
+            raise BrokenError(f"with the parameters of density {density:g}: {error}") from None
+
+
 def tokens_do_not_meet(subject: Subject) -> None:
     """A token's output is the same alone as among others."""
     with subject.ready() as (model, method):
@@ -281,6 +296,7 @@ RULES: tuple[Rule, ...] = (
     its_parameters_make_it_again,
     its_reach_is_kept,
     its_groups_make_its_density,
+    calibration_can_make_it,
     *ON_MODELS,
 )
 

@@ -125,6 +125,13 @@ class Shared(Method):
         return replace(self, _table=table(self.shares, self.groups, self.density, arrays))
 
 
+def scoring_parameters(cls: type[Method]) -> frozenset[str]:
+    """Parameters of a method that can change its scores with nothing pruned, and so its
+    calibration: none that only splits the density over layers and groups."""
+    split = {"layers", "shares"} if issubclass(cls, Shared) else {"layers"}
+    return frozenset(cls.parameter_names()) - split
+
+
 def training_parameters(method: Method) -> dict[str, Any]:
     """Parameters of a method that its training depends on."""
     return method.training_parameters() if isinstance(method, Shared) else method.parameters()

@@ -33,6 +33,7 @@ SWEEP = House(
     (
         ("errors", "messages", "keys", "options", "plugins", "selectors"),
         ("files",),
+        ("sizes",),
         ("inputs",),
         ("spec",),
         ("downstream",),

@@ -52,7 +52,7 @@ class Decision:
                   simplest cache policy (where nothing fits in the cache all are alike), then key
     interpolated  throughput of the best point's series at the limit itself, never extrapolated
     runner_up     fastest qualifying point of any other series
-    conservative  fastest point whose whole interval is within: delta_ppl_high <= limit
+    conservative  fastest point whose whole interval is within: its `upper_end` <= limit
     bound         fastest qualifying point among those that no device can run
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
     """
@@ -73,9 +73,10 @@ class Decision:
         """Where the best point's ΔPPL interval lies: within the budget, beyond it, or unknown."""
         if self.best is None or self.best.dense:
             return "within"
-        if not math.isfinite(self.best.delta_ppl_high):
+        end = upper_end(self.best, self.budget)
+        if not math.isfinite(end):
             return "unknown"
-        return "within" if self.best.delta_ppl_high <= self.limit else "beyond"
+        return "within" if end <= self.limit else "beyond"
 
     @property
     def message(self) -> str:
@@ -130,10 +131,22 @@ def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point
             (m.interpolated for m in methods if best and m.series == best.series), None
         ),
         runner_up=fastest(others, limit),
-        conservative=fastest(real, limit, [p.delta_ppl_high for p in real]),
+        conservative=fastest(real, limit, [upper_end(p, budget) for p in real]),
         bound=fastest([p for p in usable if p.bound], limit),
         methods=methods,
     )
+
+
+def upper_end(point: Point, budget: Budget) -> float:
+    """The upper end of the interval of ΔPPL, as the budget is held to it; NaN where unknown.
+
+    Within a share of the dense perplexity, how sure that is does not count.
+    """
+    if point.dense:
+        return 0.0
+    if budget.relative and math.isfinite(point.ppl_ratio_high):
+        return point.ppl_dense * (point.ppl_ratio_high - 1)
+    return point.delta_ppl_high
 
 
 def _method(name: str, members: list[Point], limit: float) -> MethodResult:

@@ -28,6 +28,7 @@ class Setting:
     timing: str
     cache_start: str
     cache_scope: str
+    context: float = -1.0  # tokens of the KV cache; older tables do not say
 
     @property
     def weights(self) -> tuple[str, str]:
@@ -68,12 +69,15 @@ class Point:
     overhead_bytes: float
     status: str
     error: str
+    ppl_ratio_low: float = math.nan
+    ppl_ratio_high: float = math.nan  # ends of the interval of ppl over ppl_dense
+    windows: float = math.nan  # measured ones; those of the setting are what was asked for
 
     @property
     def measured(self) -> bool:
         """Both figures of the trade-off are there."""
         return (
-            self.status == "done"
+            self.status in ("done", "partial")
             and math.isfinite(self.delta_ppl)
             and math.isfinite(self.tokens_per_s)
         )
@@ -93,9 +97,12 @@ _NUMBERS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
-    "overhead_bytes",
+    *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
 )
-_SETTING_NUMBERS = ("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps")
+_SETTING_NUMBERS = (
+    *("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps"),
+    "context",
+)
 
 
 def points(rows: Iterable[Row]) -> list[Point]:
@@ -136,6 +143,7 @@ def _setting(row: Row) -> Setting:
         name: number(row.get(name), -1.0) if name in _SETTING_NUMBERS else text(row.get(name))
         for name in Setting.__dataclass_fields__
     }
+    values["windows"] = number(row.get("windows_asked"), values["windows"])
     return Setting(**values)
 
 
@@ -187,6 +195,7 @@ _FORMS = {
     "timing": "{} timing",
     "cache_start": "{} start",
     "cache_scope": "{} scope",
+    "context": "{:g} tokens of context",
     "text": "on {}",
 }
 

@@ -26,7 +26,7 @@ from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
 from sweep.plan.weight_steps import quant_label
 from sweep.results import facts
-from sweep.results.perplexity import Losses, delta_interval
+from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
 
@@ -87,13 +87,40 @@ class _Rows:
         point = planned.point
         names = (point.method, point.selector, point.policy)
         row = _identity(planned) | self._once(("facts", *names), facts.columns, point)
+        row["bos"] = self.materials.bos_of(point.model)
         failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
-        if any(self.store.done(key) is None for key in planned.measured):
+        begun = self._begun(planned)
+        if begun is None:
             return row | {"status": "missing"}
-        row |= self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+        status = "done" if begun == planned else "partial"
+        row |= self._accuracy(begun) | self._cost(begun) | {"status": status}
+        row["windows_asked"] = sum(map(self._windows, planned.evaluate_keys))
         return row | self._downstream(planned)
+
+    def _begun(self, planned: PlannedPoint) -> PlannedPoint | None:
+        """The point on the shards that are done for it and for what it is held against; None if
+        there are none."""
+        done = self.store.done
+        if all(done(key) is not None for key in planned.measured):
+            return planned
+        if any(done(key) is None for key in planned.prepare):
+            return None
+        named = ("evaluate_keys", "dense_keys", "full_keys", "simulate_keys")
+        of_shards = {name: keys for name in named if (keys := getattr(planned, name))}
+        whole = [
+            shard
+            for shard in range(len(planned.evaluate_keys))
+            if all(done(keys[shard]) is not None for keys in of_shards.values())
+        ]
+        if not whole:
+            return None
+        kept = {name: tuple(keys[i] for i in whole) for name, keys in of_shards.items()}
+        return replace(planned, **kept)
+
+    def _windows(self, key: str) -> int:
+        return len(self.tasks[key].payload["windows"])
 
     def _first_failure(self, keys: Iterable[str]) -> Record | None:
         return next((r for key in keys if (r := self._failure(key))), None)
@@ -141,7 +168,8 @@ class _Rows:
 
     def _measure(self, planned: PlannedPoint) -> Row:
         own, dense = self._losses(planned.evaluate_keys), self._losses(planned.dense_keys)
-        low, high = delta_interval(own, dense, planned.point.accuracy.seed)
+        low, high = delta_interval(own, dense)
+        ratio_low, ratio_high = ratio_interval(own, dense)
         results = [self._result(key) for key in planned.evaluate_keys]
         tokens = [result["tokens"] for result in results]
         densities = [result["mlp_density"] for result in results]
@@ -152,6 +180,8 @@ class _Rows:
             "delta_ppl": own.perplexity - dense.perplexity,
             "delta_ppl_low": _known(low),
             "delta_ppl_high": _known(high),
+            "ppl_ratio_low": _known(ratio_low),
+            "ppl_ratio_high": _known(ratio_high),
             "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
             "windows": len(own.nll),
@@ -164,10 +194,14 @@ class _Rows:
         return self._result(planned.weights)["mlp_density"]
 
     def _losses(self, keys: tuple[str, ...]) -> Losses:
-        results = [self._result(key) for key in keys]
-        nll = np.array([x for result in results for x in result["nll"]], dtype=np.float64)
-        predicted = np.array([x for r in results for x in r["predicted"]], dtype=np.float64)
-        return Losses(nll, predicted)
+        """Windows in the order of the text, so that no sum depends on how they were cut."""
+        by_window: dict[int, tuple[float, float]] = {}
+        for key in keys:
+            result, windows = self._result(key), self.tasks[key].payload["windows"]
+            losses = zip(result["nll"], result["predicted"], strict=True)
+            by_window |= dict(zip(windows, losses, strict=True))
+        ordered = np.array([by_window[w] for w in sorted(by_window)], dtype=np.float64)
+        return Losses(ordered[:, 0].copy(), ordered[:, 1].copy())
 
     # -- cost --------------------------------------------------------------------------------
 
@@ -205,8 +239,8 @@ class _Rows:
 
     def _sizes(self, point: Point) -> tuple[Footprint, float]:
         """Bytes of the model and of what the method needs beside it."""
-        geometry = self.materials.geometry(point)
-        return footprint_of(point, geometry), overhead_bytes(point, geometry)
+        stored = (self.materials.geometry(point), self.materials.storage(point))
+        return footprint_of(point, *stored), overhead_bytes(point, *stored)
 
     def _reads_text(
         self,
@@ -246,7 +280,7 @@ class _Rows:
             point.device,
             phases,
             tokens,
-            point.storage,
+            self.materials.storage(point),
             overhead,
             timing=point.timing,
         )
@@ -334,6 +368,7 @@ def _identity(planned: PlannedPoint) -> Row:
         "dram_gb": point.device.dram_gb,
         "flash_gbps": point.device.flash_gbps,
         "dram_gbps": point.device.dram_gbps,
+        "context": point.kv_tokens,
         "seed": point.accuracy.seed,
         "error": "",
         "timing": point.timing,

@@ -237,7 +237,8 @@ def label(planned: PlannedPoint) -> str:
     quant, device = point.quant, point.device
     done = "" if quant.method == "none" else f"{quant.method} "
     timing = "" if point.timing == "overlap" else f" {point.timing}"
+    bits = "bits of the file" if quant.of_file else f"{quant.bits:g} bit"
     return (
-        f"{point.model} {done}{quant.bits:g} bit, {device.name} {device.dram_gb:g} GB,"
+        f"{point.model} {done}{bits}, {device.name} {device.dram_gb:g} GB,"
         f" Flash {device.flash_gbps:g} GB/s, DRAM {device.dram_gbps:g} GB/s{timing}"
     )

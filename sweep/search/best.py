@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FILE = "search.json"
+_DOUBT = (
+    "± The 95 % interval of ΔPPL, of the text from these windows, reaches beyond the budget: more"
+    " windows would tell."
+)
 DTYPES = ("float32", "bfloat16")
 
 
@@ -149,11 +154,17 @@ def _entry(found: Found) -> dict[str, Any]:
         "point_key": planned.point.key,
         "tokens_per_s": row["tokens_per_s"],
         "tokens_per_s_dense": row["tokens_per_s_dense"],
-        "delta_ppl": [found.low, found.high],
+        "delta_ppl": [_json(found.low), _json(found.high)],
+        "delta_ppl_estimate": row["delta_ppl"],
+        "sure": found.sure,
         "windows": row["windows"],
         "dtype": row["dtype"],
         "measured": found.whole,
     }
+
+
+def _json(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def tables(answer: Answer) -> Group:
@@ -175,7 +186,10 @@ def tables(answer: Answer) -> Group:
         f" {cost.share:.1%}"
     )
     note = f"; {answer.left_out:,} points that need to know the future are left out"
-    return Group(*made.values(), Text(text + (note if answer.left_out else "")))
+    lines = [text + (note if answer.left_out else "")]
+    if any(found.planned is not None and not found.sure for found in answer.found):
+        lines.append(_DOUBT)
+    return Group(*made.values(), Text("\n".join(lines)))
 
 
 def _speed(found: Found) -> float:
@@ -200,7 +214,8 @@ def _cells(found: Found) -> list[str]:
     series = f"{point.method}{own}{gamma} {point.policy}"
     if found.planned is None:
         return [found.budget.label, "", series, "-", "-", "-", "no density is within", ""]
-    delta = f"{found.low:+.3f}" if found.whole else f"{found.low:+.3f} … {found.high:+.3f}"
+    ends = "" if math.isnan(found.low) else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    delta = f"{row['delta_ppl']:+.3f}{ends}{'' if found.sure else ' ±'}"
     return [
         found.budget.label,
         "best" if found.best else "",

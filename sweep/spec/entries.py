@@ -30,7 +30,7 @@ from sweep.spec.names import (
     TextName,
     Timings,
 )
-from sweep.spec.resources import Resources
+from sweep.spec.resources import KV, Cache, Resources
 from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
@@ -119,12 +119,16 @@ class QuantEntry(Entry):
     shorthand = "method"
     method: Annotated[tuple[QuantName, ...], Axis()]
     """How weights are rounded; none leaves their values as published, and only counts bits."""
-    bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
-    """Bits of a weight; 16 / group_size more are counted for scales or codebooks."""
+    bits: Annotated[tuple[Bits, ...], Axis()] = ()
+    """Bits of a weight; 16 more for each group, as scales or codebooks. `file`: those of each kind
+    of weight in the model's files, embeddings too. Left out: file where weights come quantised
+    (GGUF, packed safetensors) and the method is none, else 4; 4 for built-in models."""
     group_size: Annotated[tuple[Natural, ...], Axis()] = (128,)
-    """Weights that share a scale of 16 bits, or as much of a codebook; 0 counts no scales."""
+    """Weights of a row that share a scale of 16 bits, or as much of a codebook, the last of a row
+    too where its length cuts them; 0 counts no scales."""
     embedding_bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
-    """Bits of a weight of the embeddings; they are counted and never rounded."""
+    """Bits of a weight of embedding and head; they are counted and not rounded, but by rtn with
+    `embeddings`, whose bits and group_size take their place."""
 
     @classmethod
     def own_keys(cls) -> list[str]:
@@ -153,6 +157,8 @@ class DeviceEntry(Entry):
     """Read speed of Flash, in 1e9 bytes per second."""
     dram_gbps: Positives = ()
     """Read speed of DRAM, in 1e9 bytes per second."""
+    context: Annotated[tuple[Whole, ...], Axis(ranges=True)] = ()
+    """Tokens that the KV cache holds; left out: as many as kv.tokens of the sweep."""
     timing: Timings = ()
     """In place of the sweep's: overlap or serial."""
     title: Words = ""
@@ -214,6 +220,8 @@ class ExcludeRule(Entry):
     """Read speed of Flash, in 1e9 bytes per second."""
     dram_gbps: Positives = ()
     """Read speed of DRAM, in 1e9 bytes per second."""
+    context: Annotated[tuple[Whole, ...], Axis()] = ()
+    """Tokens that the KV cache holds."""
     timing: Timings = ()
     """How Flash and DRAM times combine."""
     quant: Annotated[tuple[QuantName, ...], Axis()] = ()
@@ -230,28 +238,6 @@ class ExcludeRule(Entry):
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of parameters of methods that the rule asks for."""
         return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
-
-
-class Cache(Entry):
-    """How a cache starts, empty or hot, and how long it lives, a window or a whole shard."""
-
-    start: Annotated[
-        tuple[Annotated[str, Name("cache start", lambda: ("empty", "hot"))], ...], Axis()
-    ] = ("empty",)
-    """Whether a cache starts empty, or hot: with the units that the calibration text uses most."""
-    scope: Annotated[
-        tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
-    ] = ("window",)
-    """Whether a cache lives for a window, or is carried through the windows of a task."""
-
-
-class KV(Entry):
-    """The KV cache that the simulator counts."""
-
-    bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0
-    """Bits of a number in it."""
-    tokens: Natural = 2048
-    """Tokens that it has room for."""
 
 
 class TaskEntry(Entry):
@@ -292,15 +278,24 @@ class Settings(Entry):
     windows: Annotated[
         int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})
     ] = 2
-    """Windows of the text to evaluate, from its start, or all."""
+    """Windows of the text to evaluate, or all."""
+    window_order: Annotated[str, Name("window order", lambda: ("spread", "first"))] = "spread"
+    """spread: windows from all over the text, in an order that the seed fixes, so that more windows
+    go on from fewer; first: those at its start."""
     window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
-    """Tokens of a window."""
+    """Tokens of a window, with what the tokenizer puts before a text."""
+    bos: Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))] = (
+        "each-window"
+    )
+    """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
+    the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
     """Windows of one task: the unit of work that a killed run can lose."""
     dtype: DtypeName = "float32"
     """Numbers that the model computes with; bfloat16 is for screening."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
-    """What is done to the weights, and their bits; left out: none, counted with 4 bits."""
+    """What is done to the weights, and their bits; left out: none, with the bits of quantised
+    files, else 4."""
     policies: Policies = ("lfu",)
     """Who leaves a full cache; none caches nothing, belady and min know the future."""
     cache: Cache = Cache()
@@ -320,8 +315,10 @@ class Settings(Entry):
         default_factory=dict
     )
     """{method: number}: tasks above 0 run before the others, below 0 after them."""
+    traces_gb: Annotated[float, Number(at_least=0, at_most=1e9)] = 2
+    """Disk for the masks of evaluations: with them another policy or DRAM runs no model again."""
     keep_traces: bool = False
-    """Whether the masks of each evaluation are kept as files."""
+    """Whether all of them are kept, whatever they take."""
 
 
 class SweepEntry(Settings):

@@ -1,4 +1,4 @@
-"""`resources:` of the sweep file: what each kind of task asks for."""
+"""What a sweep gives its tasks and its devices: `resources`, `cache` and `kv` of the sweep file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from sweep.spec import values as fields
 from sweep.spec.entry import Entry
-from sweep.spec.values import Number, Words
+from sweep.spec.values import Axis, Name, Natural, Number, Words
 
 Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
 Amounts = dict[str, Annotated[float, Number(above=0, at_most=1e9)]]
@@ -19,8 +19,9 @@ class ModelResources(Entry):
 
     gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
     """GPUs, possibly a fraction of one; auto is one where there is one, else none."""
-    memory_gb: Memory = 0.0
-    """Memory that must be free on the node, in 1e9 bytes; 0 does not ask."""
+    memory_gb: Annotated[float | None, Number(at_least=0, at_most=1e6, words={"auto": None})] = None
+    """Memory that must be free on the node, in 1e9 bytes; auto is estimated from the sizes of the
+    model, and 0 does not ask."""
     accelerator: Words = ""
     """Type of the GPU as Ray names it, such as A100 or H100."""
     custom: Amounts = Field(default_factory=dict)
@@ -73,3 +74,25 @@ class Resources(Entry):
             return self.evaluate
         given = {name: getattr(own, name) for name in own.model_fields_set}
         return self.evaluate.model_copy(update=given)
+
+
+class Cache(Entry):
+    """How a cache starts, empty or hot, and how long it lives, a window or a whole shard."""
+
+    start: Annotated[
+        tuple[Annotated[str, Name("cache start", lambda: ("empty", "hot"))], ...], Axis()
+    ] = ("empty",)
+    """Whether a cache starts empty, or hot: with the units that the calibration text uses most."""
+    scope: Annotated[
+        tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
+    ] = ("window",)
+    """Whether a cache lives for a window, or is carried through the windows of a task."""
+
+
+class KV(Entry):
+    """The KV cache that the simulator counts."""
+
+    bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0
+    """Bits of a number in it."""
+    tokens: Natural = 2048
+    """Tokens that it has room for."""
