@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def test_a_second_run_computes_nothing(tiny_llama: Path, tiny_text: str, tmp_pat
     done, table = run(sweep, tmp_path / "run")
     assert (done.failed, set(table.status)) == ([], {"done"})
     assert run(sweep, tmp_path / "run")[0].ran == 0
+    notes = " ".join(json.loads((tmp_path / "run" / "provenance.json").read_text())["notes"])
+    assert "shares at density 0.5: gate-input 0." in notes
     exact = table[table.method == "wina"]
     assert (exact.mlp_density - 0.4).abs().max() < 1 / 48
     assert exact.overhead_bytes.tolist() == [2 * 2 * (48 + 48 + 96)] * 2
