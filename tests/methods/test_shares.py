@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ from tests.methods.reference import PlainMLP, layers_of
 GROUPS = ("gate-input", "up-input", "intermediate")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def model(tiny_llama: Path) -> nn.Module:
-    torch.set_num_threads(1)
     return models.load(str(tiny_llama), "float32")
 
 

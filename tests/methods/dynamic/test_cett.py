@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,16 @@ from tests.methods.reference import PlainMLP, kept, largest, layers_of, replaced
 IDS = torch.arange(3, 67)[None]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def model(tiny_llama: Path) -> nn.Module:
-    torch.set_num_threads(1)
     return models.load(str(tiny_llama), "float32")
 
 
