@@ -86,7 +86,6 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 EXTRA_COLUMNS: tuple[Column, ...] = (
-    Column("context", "count", "", "tokens that the KV cache holds"),
     Column("timing", "text", "", "overlap: Flash and DRAM traffic at once; serial: in turn"),
     Column("cache_start", "text", "", "cache content before the first token: empty or hot"),
     Column("cache_scope", "text", "", "a session is one window, or carries on through a shard"),
@@ -111,6 +110,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("bound", "flag", "", "method or policy knows the future: no device can run the point"),
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
+    Column("context", "count", "", "tokens that the KV cache holds"),
 )
 
 

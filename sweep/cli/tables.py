@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from methods.contract import Verdict as MethodVerdict
     from reports.findings.decisions import Decision
     from simulator.verdicts import Verdict as PolicyVerdict
-    from sweep.trace_speeds import Speed
+    from sweep.cli.trace_speeds import Speed
 from sweep.traces import HitRate
 
 

@@ -325,3 +325,17 @@ def test_traits_say_what_a_method_is() -> None:
     )
     assert not MethodTraits.of("dip").oracle
     assert "layers" not in MethodTraits.of("dip").calibration_parameters
+
+
+def test_thresholds_never_give_way_to_the_cache_in_silence():
+    """The selector that is a method's own counts as one that is asked for."""
+    both = {"method": "cats", "density": 0.5, "gamma": [0.3, 1.0]}
+    found = expand(methods=[both], policies=["lfu"])
+    assert described(found.points, "gamma", "selector") == [(1.0, "layer-threshold")]
+    (skipped,) = found.skipped
+    assert skipped.points == len(found.points)
+    assert "not by layer-threshold, the selector of cats; selector: topk" in skipped.reason
+    asked = [{"method": "cats", "density": 0.5, "gamma": 0.3, "selector": "topk"}]
+    assert described(expand(methods=asked, policies=["lfu"]).points, "selector") == [
+        ("cache-aware",)
+    ]
