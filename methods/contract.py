@@ -25,8 +25,9 @@ from methods.apply import applied
 from methods.base import Method, MethodError
 from methods.density import COVERS, MLP_SHARE, mlp_density
 from methods.mlp import GatedMLP, gated_mlps
-from methods.registry import create, parameter_names, reachable, summary
+from methods.registry import create, method_class, parameter_names, reachable, summary
 from methods.select import topk
+from methods.shared import scoring_parameters
 from methods.small_model import SMALL_MODELS, lesson, tokens
 from methods.training import fitted
 
@@ -219,7 +220,7 @@ def calibration_can_make_it(subject: Subject) -> None:
     for density in (low + 0.1 * (high - low), (low + high) / 2, high):
         method = subject.make(density)
         name = method.calibrated_as or subject.name
-        counting = set(parameter_names(name)) - {"layers"}
+        counting = scoring_parameters(method_class(name))
         given = {k: v for k, v in method.parameters().items() if k in counting}
         try:
             create(name, 1.0, **given)

@@ -39,8 +39,14 @@ def windows_label(shard: tuple[int, ...]) -> str:
 def parameters_label(parameters: Mapping[str, Any]) -> str:
     """Values of parameters for a label, each after a space; densities by layer as a digest."""
     written = {k: v for k, v in parameters.items() if v != ""}
-    texts = (f"by-layer-{digest(v)[:6]}" if k == "layers" else str(v) for k, v in written.items())
-    return "".join(f" {text}" for text in texts)
+    return "".join(f" {_parameter_text(name, value)}" for name, value in written.items())
+
+
+def _parameter_text(name: str, value: Any) -> str:
+    if name == "layers":
+        return f"by-layer-{digest(value)[:6]}"
+    own_shares = name == "shares" and " " in str(value)
+    return f"shares-{digest(value)[:6]}" if own_shares else str(value)
 
 
 def slots_label(slots: Mapping[str, int]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from methods.registry import create
+from methods.shared import training_parameters
 from sweep.plan.materials import Materials
 from sweep.plan.point import Point
 from sweep.plan.task_code import (
@@ -177,7 +178,7 @@ def train(point: Point, materials: Materials, selector: SelectorPayload, inputs:
         "windows": materials.training_windows(point, usable),
         "method": point.method,
         "density": point.density if point.traits.trained == "each density" else 1.0,
-        "parameters": dict(point.parameters),
+        "parameters": training_parameters(method),
         "selector": selector,
         "inputs": inputs,
         "seed": point.accuracy.seed,

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+import methods
+from methods.shared import Shared
 from simulator import allocate
 from simulator.policies import policy_class
 from sweep import plugins
@@ -189,9 +191,13 @@ class _Builder:
     # -- calibration -------------------------------------------------------------------------
 
     def _calibrate(self, point: Point) -> str:
-        """Order of units and quantiles of scores; the same for every density of a method."""
-        name = point.traits.calibrated_as
-        inputs = self._weights(point) | (self._trained(point) if name == point.method else {})
+        """Order of units and quantiles of scores; the same for every density of a method, however
+        it is split."""
+        name, counting = point.traits.calibrated_as, point.traits.calibration_parameters
+        inputs = self._weights(point)
+        if name == point.method:
+            parameters = tuple(item for item in point.parameters if item[0] in counting)
+            inputs |= self._trained(replace(point, parameters=parameters))
         payload = payloads.calibrate(point, self.materials, inputs)
         where = self._where(point, "calibration")
         label = f"calibrate {name} {self._weights_label(point, inputs)}"
@@ -209,7 +215,8 @@ class _Builder:
 
     def _trained(self, point: Point) -> dict[str, str]:
         """The training of the point's method, as the input `trained` of others; if it has one."""
-        if not point.traits.trained:
+        method = methods.create(point.method, point.density, **dict(point.parameters))
+        if not method.trained:
             return {}
         payload = self._training(point)
         where = self._where(point, "calibration")
@@ -315,3 +322,7 @@ def _check_layers(point: Point, count: int) -> None:
     densities = len(str(dict(point.parameters).get("layers", "")).split())
     if densities not in (0, count):
         raise InputError(f"layers: {densities} densities for the {count} layers of {point.model}")
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    if isinstance(method, Shared) and len(method.table()) not in (1, count):
+        rows = len(method.table())
+        raise InputError(f"shares: those of {rows} layers for the {count} layers of {point.model}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from methods.registry import method_class, parameter_names
+from methods.registry import method_class
+from methods.shared import scoring_parameters
 from methods.static.pruning import StaticPruning
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
@@ -75,11 +76,13 @@ class MethodTraits:
     selector: str
     """The selector that is its own."""
     trained: Literal["", "once", "each density"]
-    """Whether it is trained before use: never, once for all densities, or for each of them."""
+    """Whether it is trained before use: never, once for all densities, or for each of them. With
+    some parameters there may be nothing to train."""
     calibrated_as: str
     """The method whose calibration it reads: its own name, or that of another."""
     calibration_parameters: frozenset[str]
-    """Parameters that can change this calibration: scores are of dense runs, so not `layers`."""
+    """Parameters that can change this calibration: scores are of dense runs, so none that only
+    splits the density, as `layers` does."""
     static: bool
     """Whether it prunes weights once, for every token."""
     updates: bool
@@ -92,6 +95,7 @@ class MethodTraits:
         """The traits of a registered method. Raises MethodError for an unknown one."""
         registered = method_class(method)
         calibrated_as = registered.calibrated_as or method
+        counting = scoring_parameters(method_class(calibrated_as))
         static = issubclass(registered, StaticPruning)
         return cls(
             name=method,
@@ -99,7 +103,7 @@ class MethodTraits:
             selector=registered.selector,
             trained=registered.trained,
             calibrated_as=calibrated_as,
-            calibration_parameters=frozenset(parameter_names(calibrated_as)) - {"layers"},
+            calibration_parameters=counting,
             static=static,
             updates=static and registered.updates,
             oracle=bool(registered.oracle),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 
 import methods
+from methods.shared import Shared
 from methods.static.pruning import StaticPruning
 from simulator import Footprint, Geometry, Storage, footprint
 from sweep.plan.point import Point, Quant
@@ -15,14 +16,16 @@ from sweep.plan.weight_steps import quant_label
 def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
     """Static bytes of the point's method in all layers.
 
-    Weights of its own are stored with the bits of the model's; the mask of static pruning takes
-    `mask_bits` for each MLP weight, kept or not.
+    Weights of its own are stored with the bits of the model's, numbers as norms with 16; the mask
+    of static pruning takes `mask_bits` for each MLP weight, kept or not.
     """
     method = methods.create(point.method, point.density, **dict(point.parameters))
-    weights = method.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
+    sizes = (geometry.hidden, geometry.intermediate)
+    weights = method.overhead_weights(*sizes) * geometry.layers
+    numbers = method.resident_numbers(*sizes) if isinstance(method, Shared) else 0
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
-    return weights * storage.bytes_per_weight + mask
+    return weights * storage.bytes_per_weight + 2.0 * numbers * geometry.layers + mask
 
 
 def footprint_of(point: Point, geometry: Geometry, storage: Storage) -> Footprint:

@@ -163,6 +163,12 @@ def _training_note(result: dict[str, Any]) -> str:
             f"KL to the dense model {losses[0]:.4f} before training, {losses[best]:.4f} after "
             f"{best} of {result['steps']} steps, on validation windows of the calibration text"
         )
+    if "shares" in result:
+        means = (f"{group} {share:.3f}" for group, share in result["shares"].items())
+        return f"shares at density {result['shares_density']:g}: {', '.join(means)}"
+    if "cett_by_density" in result:
+        errors = result["cett_by_density"].items()
+        return f"CETT by density: {', '.join(f'{d} {cett:.3f}' for d, cett in errors)}"
     return ""
 
 

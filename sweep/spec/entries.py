@@ -36,7 +36,7 @@ from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Sha
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
 """Names for a method with a gamma of its own (paper, section 6.1)."""
 
-MAPPINGS = ("allocation",)
+MAPPINGS = ("allocation", "shares")
 """Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
 
 

@@ -15,11 +15,10 @@ import methods
 from methods import Method, MethodError, contract
 from methods.apply import applied
 from methods.mlp import GatedMLP, gated_mlps
-from methods.registry import method_class
 from sweep.inputs import models
 
 NAMES = methods.names()
-PLAIN = [name for name in NAMES if not method_class(name).trained]
+PLAIN = [name for name in NAMES if not contract.subject_of(name).make().trained]
 MODELS = ("tiny_llama", "tiny_phi3", "tiny_bias")
 
 

@@ -1,0 +1,85 @@
+"""Shares that a task finds: what shares one, and that a second run computes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweep.errors import InputError
+from sweep.tasks.task import Task
+from tests.sweep.tinysweep import planned, run, sweep_of
+
+EACH = ("gate-input", "up-input", "intermediate")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def of_kind(plan: Any, kind: str) -> list[Task]:
+    return [task for task in plan.tasks.values() if task.kind == kind]
+
+
+def test_one_search_serves_every_density_and_one_calibration_every_split(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    own = {"gate-input": 0.5, "up-input": 0.4, "intermediate": 0.6}
+    entries = [
+        {"method": "teal", "density": [0.4, 0.5], "shares": ["uniform", "greedy"]},
+        {"method": "teal", "density": 0.5, "shares": own},
+        {"method": "teal", "density": 0.4, "shares": "greedy", "selector": "topk"},
+        {"method": "wina", "density": 0.5},
+    ]
+    plan = planned(sweep_of(tiny_llama, tmp_path, tiny_text, *entries))
+    (search,) = of_kind(plan, "train")
+    assert search.payload["density"] == 1
+    assert search.payload["parameters"] == {"shares": "greedy"}
+    assert search.payload["selector"] == {"name": "topk"}
+    (calibration,) = of_kind(plan, "calibrate")
+    assert (calibration.payload["parameters"], calibration.payload["inputs"]) == ({}, {})
+    needs = [
+        task.payload["inputs"]
+        for task in of_kind(plan, "evaluate")
+        if task.payload["parameters"].get("shares") == "greedy"
+    ]
+    with_thresholds = {"calibration": calibration.key, "trained": search.key}
+    assert needs.count(with_thresholds) == 4  # two densities of two windows
+    assert needs.count({"trained": search.key}) == 2
+
+
+def test_a_second_run_computes_nothing(tiny_llama: Path, tiny_text: str, tmp_path: Path) -> None:
+    entries = [
+        {"method": "teal", "density": [0.4, 0.6], "shares": ["uniform", "sensitivity+greedy"]},
+        {"method": "wina", "density": 0.4, "shares": "greedy", "gamma": [0.5, 1]},
+    ]
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, *entries)
+    done, table = run(sweep, tmp_path / "run")
+    assert (done.failed, set(table.status)) == ([], {"done"})
+    assert run(sweep, tmp_path / "run")[0].ran == 0
+    notes = " ".join(json.loads((tmp_path / "run" / "provenance.json").read_text())["notes"])
+    assert "shares at density 0.5: gate-input 0." in notes
+    exact = table[table.method == "wina"]
+    assert (exact.mlp_density - 0.4).abs().max() < 1 / 48
+    assert exact.overhead_bytes.tolist() == [2 * 2 * (48 + 48 + 96)] * 2
+    assert set(table[table.method == "teal"].overhead_bytes) == {0}
+
+
+def test_shares_of_another_number_of_layers_are_refused(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    entry = {"method": "teal", "density": 0.5, "shares": {group: [0.4, 0.5, 0.6] for group in EACH}}
+    with pytest.raises(InputError, match="shares: those of 3 layers for the 2 layers of"):
+        planned(sweep_of(tiny_llama, tmp_path, tiny_text, entry))
+
+
+def test_shares_that_do_not_make_the_density_are_a_fault_of_the_sweep(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    entry = {"method": "teal", "density": 0.4, "shares": dict.fromkeys(EACH, 0.5)}
+    with pytest.raises(InputError, match=r"shares: together they make the density 0\.5"):
+        sweep_of(tiny_llama, tmp_path, tiny_text, entry)
