@@ -55,6 +55,7 @@ def base(
         "text": str(tiny_text_file),
         "calibration": str(calibration_file),
         "windows": WINDOWS,
+        "window_order": "first",
         "window_tokens": TOKENS,
         "shard_windows": 2,
         "kv": {"tokens": STORAGE.kv_tokens},
