@@ -106,6 +106,9 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("bound", "flag", "", "method or policy knows the future: no device can run the point"),
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
+    # How reports name what a sweep file names.
+    Column("model_title", "text", "", "name of the model for a reader"),
+    Column("text_title", "text", "", "name of the evaluation text for a reader"),
 )
 
 

@@ -63,6 +63,17 @@ def config_of(path: Path) -> dict[str, Any]:
     return {name: size for name, size in config.items() if size is not None}
 
 
+def name_of(path: Path) -> str:
+    """What the file calls its model (`general.name`); empty where it says nothing usable."""
+    try:
+        with path.open("rb") as file:
+            given = _read(file)[0].get("general.name")
+    except (struct.error, UnicodeDecodeError, KeyError, OverflowError, MemoryError):
+        return ""
+    name = " ".join(given.split()) if isinstance(given, str) else ""
+    return "" if "/" in name or "\\" in name else name
+
+
 def _read(file: BinaryIO) -> tuple[dict[str, Any], set[str]]:
     if file.read(4) != b"GGUF" or _number(file, "<I") not in (2, 3):
         raise KeyError

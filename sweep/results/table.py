@@ -26,6 +26,7 @@ from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
 from sweep.plan.weight_steps import quant_label
 from sweep.results import facts
+from sweep.results.counts import merged_counts, merged_spread
 from sweep.results.perplexity import Losses, delta_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
@@ -87,6 +88,7 @@ class _Rows:
         point = planned.point
         names = (point.method, point.selector, point.policy)
         row = _identity(planned) | self._once(("facts", *names), facts.columns, point)
+        row |= {"windows": self._planned_windows(planned), **self._titles(point)}
         failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
@@ -94,6 +96,17 @@ class _Rows:
             return row | {"status": "missing"}
         row |= self._accuracy(planned) | self._cost(planned) | {"status": "done"}
         return row | self._downstream(planned)
+
+    def _planned_windows(self, planned: PlannedPoint) -> int | None:
+        """How many windows the point is evaluated on, also where that has failed; None where its
+        tasks are not known."""
+        known = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
+        return sum(len(task.payload["windows"]) for task in known) or None
+
+    def _titles(self, point: Point) -> Row:
+        """How reports name the model and the text."""
+        title = self.materials.title(point.model)
+        return {"model_title": title, "text_title": self.materials.text_title}
 
     def _first_failure(self, keys: Iterable[str]) -> Record | None:
         return next((r for key in keys if (r := self._failure(key))), None)
@@ -254,12 +267,12 @@ class _Rows:
     def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Counts of each group over all shards."""
         shards = [self._result(key)["groups"] for key in keys]
-        return {name: _merged([shard[name] for shard in shards]) for name in shards[0]}
+        return {name: merged_counts([shard[name] for shard in shards]) for name in shards[0]}
 
     def _spread(self, keys: tuple[str, ...]) -> dict[str, dict[str, list[int]]]:
         """By group and layer, the least, most and summed squares of units that a token used."""
         shards = [self._result(key).get("spread", {}) for key in keys]
-        return {name: _merged_spread([shard[name] for shard in shards]) for name in shards[0]}
+        return {name: merged_spread([shard[name] for shard in shards]) for name in shards[0]}
 
     # -- helpers -----------------------------------------------------------------------------
 
@@ -270,28 +283,6 @@ class _Rows:
         if identity not in self._memory:
             self._memory[identity] = make(*arguments)
         return self._memory[identity]
-
-
-def _merged(shards: list[dict[str, Any]]) -> dict[str, Any]:
-    first, *others = (PhaseCounts.from_json(shard["phases"]) for shard in shards)
-    return {
-        "phases": first.merge(others),
-        "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
-        "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
-        "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
-    }
-
-
-def _merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
-    merge: dict[str, Callable[..., Any]] = {"least": np.min, "most": np.max, "squares": np.sum}
-    return {
-        f"used_{name}_by_layer": how([shard[name] for shard in shards], axis=0).tolist()
-        for name, how in merge.items()
-    }
-
-
-def _sum(lists: Iterable[list[int]]) -> list[int]:
-    return np.sum(list(lists), axis=0).tolist()
 
 
 def _dense(point: Point) -> Point:

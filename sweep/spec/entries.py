@@ -30,7 +30,7 @@ from sweep.spec.names import (
     TextName,
     Timings,
 )
-from sweep.spec.resources import Resources
+from sweep.spec.resources import KV, Cache, Resources
 from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
@@ -104,6 +104,9 @@ class ModelEntry(Part):
     or file on this machine."""
     geometry: GeometryEntry | None = None
     """Its sizes, in place of what its config.json says: a mapping, or a built-in model's name."""
+    title: Words = ""
+    """Its name in reports; left out: of a GGUF file the name that it gives itself, else the last
+    part of a path."""
 
     def load_geometry(self) -> Geometry | None:
         """The geometry that the file gives, None if it leaves that to the model."""
@@ -232,28 +235,6 @@ class ExcludeRule(Part):
         return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
-class Cache(Part):
-    """How a cache starts, empty or hot, and how long it lives, a window or a whole shard."""
-
-    start: Annotated[
-        tuple[Annotated[str, Name("cache start", lambda: ("empty", "hot"))], ...], Axis()
-    ] = ("empty",)
-    """Whether a cache starts empty, or hot: with the units that the calibration text uses most."""
-    scope: Annotated[
-        tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
-    ] = ("window",)
-    """Whether a cache lives for a window, or is carried through the windows of a task."""
-
-
-class KV(Part):
-    """The KV cache that the simulator counts."""
-
-    bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0
-    """Bits of a number in it."""
-    tokens: Natural = 2048
-    """Tokens that it has room for."""
-
-
 class TaskEntry(Part):
     """A downstream task of lm-evaluation-harness; those whose data `sweep fetch` gets are
     arc_challenge, arc_easy, boolq, gsm8k, hellaswag, mmlu, openbookqa, piqa and winogrande."""
@@ -287,6 +268,8 @@ class Settings(Part):
     """Seed of everything that is random."""
     text: TextName = "embedded-wiki"
     """What perplexity is measured on: a built-in text, or the path of a text file."""
+    text_title: Words = ""
+    """Its name in reports; left out: the last part of a path."""
     calibration: TextName = "embedded-c4"
     """What thresholds, statistics, predictors and adapters are learnt from: as for `text`."""
     windows: Annotated[

@@ -1,4 +1,4 @@
-"""`resources:` of the sweep file: what each kind of task asks for."""
+"""What a sweep gives its tasks and its devices: `resources`, `cache` and `kv` of the sweep file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from sweep.spec import values as fields
 from sweep.spec.entry import Part
-from sweep.spec.values import Number, Words
+from sweep.spec.values import Axis, Name, Natural, Number, Words
 
 Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
 Amounts = dict[str, Annotated[float, Number(above=0, at_most=1e9)]]
@@ -73,3 +73,25 @@ class Resources(Part):
             return self.evaluate
         given = {name: getattr(own, name) for name in own.model_fields_set}
         return self.evaluate.model_copy(update=given)
+
+
+class Cache(Part):
+    """How a cache starts, empty or hot, and how long it lives, a window or a whole shard."""
+
+    start: Annotated[
+        tuple[Annotated[str, Name("cache start", lambda: ("empty", "hot"))], ...], Axis()
+    ] = ("empty",)
+    """Whether a cache starts empty, or hot: with the units that the calibration text uses most."""
+    scope: Annotated[
+        tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
+    ] = ("window",)
+    """Whether a cache lives for a window, or is carried through the windows of a task."""
+
+
+class KV(Part):
+    """The KV cache that the simulator counts."""
+
+    bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0
+    """Bits of a number in it."""
+    tokens: Natural = 2048
+    """Tokens that it has room for."""
