@@ -50,7 +50,7 @@ SWEEP = House(
 REPORTS = House(
     "reports",
     (
-        ("results", "numbers"),
+        ("results", "numbers", "read_sizes"),
         ("findings",),
         ("reading",),
         ("pages",),
