@@ -154,6 +154,8 @@ class DeviceEntry(Part):
     """DRAM that the model may use, in 1e9 bytes."""
     flash_gbps: Positives = ()
     """Read speed of Flash, in 1e9 bytes per second."""
+    flash_read_kib: Annotated[float | None, Number(above=0, at_most=1e6)] = None
+    """Reads that flash_gbps is meant for, of this many KiB and more; changes no figure."""
     dram_gbps: Positives = ()
     """Read speed of DRAM, in 1e9 bytes per second."""
     timing: Timings = ()
