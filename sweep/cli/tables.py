@@ -202,7 +202,7 @@ def _devices(_file: Path) -> list[tuple[str, ...]]:
             d.name,
             d.title,
             f"{d.dram_gb:g} GB",
-            f"Flash {d.flash_gbps:g} GB/s in reads of {d.flash_read_kib:g} KiB and more",
+            f"Flash {d.flash_gbps:g} GB/s ({d.flash_read_kib:g} KiB+)",
             f"{d.dram_gbps:g} GB/s",
         )
         for d in devices
