@@ -80,7 +80,7 @@ function layout(axes, yTitle) {
   return {
     width: state.paper ? 640 : undefined, autosize: !state.paper, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow() ? false : "zoom",
     font: { family: getComputedStyle(document.body).fontFamily, color: quiet, size: 12 },
-    margin: narrow() ? { l: 44, r: 8, t: axes.x ? 112 : 26, b: 44 } : { l: 60, r: 16, t: 30, b: 50 },
+    margin: narrow() ? { l: 44, r: 8, t: axes.x ? 128 : 26, b: 44 } : { l: 60, r: 16, t: 30, b: 50 },
     xaxis: axis("ΔPPL against dense", axes.x), yaxis: axis(yTitle, axes.y),
     modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: css("--accent") },
     legend: narrow() ? { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11.5 } } : { y: 1, font: { size: 13, color: css("--text") }, tracegroupgap: 2 },

@@ -185,8 +185,8 @@ class Materials:
         if not small:
             return []
         names = ", ".join(map(self.title, small))
-        relative = [b for b in self.sweep.budgets if b.endswith("%")]
-        read = f"; read the relative budgets (+{', +'.join(relative)})" if relative else ""
+        relative = [f"+{b[:-1]} %" for b in self.sweep.budgets if b.endswith("%")]
+        read = f"; read the relative budgets ({', '.join(relative)})" if relative else ""
         caveat = "a small model loses more perplexity at a given density than those of the paper"
         return [f"{names}: {caveat}{read}."]
 
