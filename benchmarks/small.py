@@ -69,7 +69,7 @@ def _setting(row: Row, about: dict[str, Any]) -> str:
         f"seed {row['seed']}; dense perplexity {row['ppl_full']:.2f}. Calibrated and trained on "
         "embedded web pages. "
         f"{machine['cpu']}, {machine['cores']} cores; torch {versions['torch']}, transformers "
-        f"{versions['transformers']}. Intervals: 95 %, paired bootstrap over windows."
+        f"{versions['transformers']}. Intervals: 95 %, from paired windows."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,16 @@ def applied(
     finally:
         for view in views:
             _restore(view.module, before[view.layer])
+
+
+def run_layers(model: nn.Module, tokens: Tensor) -> None:
+    """Run the model on tokens [1, tokens] for what its layers do.
+
+    Of the logits, which may take more memory than all else, the last token's alone are made where
+    the family knows how.
+    """
+    few = "logits_to_keep" in inspect.signature(model.forward).parameters
+    model(input_ids=tokens, use_cache=False, **({"logits_to_keep": 1} if few else {}))
 
 
 def _of_layer(select: LayerSelect, layer: int) -> Callable[..., Tensor]:

@@ -213,6 +213,20 @@ def it_reads_what_it_keeps(subject: Subject) -> None:
                 raise BrokenError(f"other weights in the units of {group} change nothing")
 
 
+def calibration_can_make_it(subject: Subject) -> None:
+    """Its parameters make it at density 1, where calibration counts its scores for thresholds."""
+    low, high = reachable(subject.name, **subject.parameters)
+    for density in (low + 0.1 * (high - low), (low + high) / 2, high):
+        method = subject.make(density)
+        name = method.calibrated_as or subject.name
+        counting = set(parameter_names(name)) - {"layers"}
+        given = {k: v for k, v in method.parameters().items() if k in counting}
+        try:
+            create(name, 1.0, **given)
+        except (MethodError, TypeError, ValueError) as error:
+            raise BrokenError(f"with the parameters of density {density:g}: {error}") from None
+
+
 def tokens_do_not_meet(subject: Subject) -> None:
     """A token's output is the same alone as among others."""
     with subject.ready() as (model, method):
@@ -281,6 +295,7 @@ RULES: tuple[Rule, ...] = (
     its_parameters_make_it_again,
     its_reach_is_kept,
     its_groups_make_its_density,
+    calibration_can_make_it,
     *ON_MODELS,
 )
 

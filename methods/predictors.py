@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from methods.apply import run_layers
 from methods.density import kept_units
 from methods.mlp import GatedMLP, gated_mlps
 from methods.select import topk_mask
@@ -88,7 +89,7 @@ def _mlp_inputs(
     device = next(model.parameters()).device
     with torch.inference_mode(), _recorded(views, seen):
         for window in windows:
-            model(input_ids=torch.from_numpy(window)[None].to(device))
+            run_layers(model, torch.from_numpy(window)[None].to(device))
     return {layer: torch.cat(parts).clone() for layer, parts in seen.items()}
 
 

@@ -31,7 +31,7 @@ READ_FIGURES = ("reads_per_token", "mean_read_bytes")
 """What rows have in place of the column `reads`: means of reads a token, and of their bytes."""
 STDERR, DENSE = "_stderr", "_dense"
 """Ends of the names of columns beside that of a downstream task."""
-STATUSES = ("done", "failed", "missing")
+STATUSES = ("done", "partial", "failed", "missing")
 
 _TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int64(), "flag": pa.bool_()}
 
@@ -74,8 +74,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("ppl", "number", "", "perplexity on the evaluation text"),
     Column("ppl_dense", "number", "", "perplexity of the same weights with nothing pruned"),
     Column("delta_ppl", "number", "", "ppl less ppl_dense, on the same windows"),
-    Column("delta_ppl_low", "number", "", "lower end of the 95 % interval, paired bootstrap"),
-    Column("delta_ppl_high", "number", "", "upper end of the 95 % interval, paired bootstrap"),
+    Column("delta_ppl_low", "number", "", "lower end of its 95 % interval, from paired windows"),
+    Column("delta_ppl_high", "number", "", "upper end of its 95 % interval, from paired windows"),
     # Cost.
     Column("hit_rate", "number", "", "used units found in the DRAM cache, over all used units"),
     Column("flash_bytes_per_token", "number", "B", "bytes read from Flash for a token, mean"),
@@ -86,16 +86,21 @@ COLUMNS: tuple[Column, ...] = (
     # Book-keeping.
     Column("tokens", "count", "", "evaluated tokens"),
     Column("seed", "count", "", "seed of every random choice"),
-    Column("status", "text", "", "done, failed or missing"),
+    Column("status", "text", "", "done, partial (of some windows), failed or missing"),
     Column("error", "text", "", "why a point failed"),
 )
 
 EXTRA_COLUMNS: tuple[Column, ...] = (
+    Column("context", "count", "", "tokens that the KV cache holds"),
     Column("timing", "text", "", "overlap: Flash and DRAM traffic at once; serial: in turn"),
     Column("cache_start", "text", "", "cache content before the first token: empty or hot"),
     Column("cache_scope", "text", "", "a session is one window, or carries on through a shard"),
     Column("window_tokens", "count", "", "tokens in one evaluation window"),
     Column("windows", "count", "", "evaluation windows"),
+    Column("windows_asked", "count", "", "those of the sweep; more than windows if it is partial"),
+    Column("ppl_ratio_low", "number", "", "lower end of the 95 % interval of ppl over ppl_dense"),
+    Column("ppl_ratio_high", "number", "", "upper end of it, which relative budgets are held to"),
+    Column("bos", "text", "", "windows that begin with a BOS; empty where the tokenizer adds none"),
     Column("text", "text", "", "evaluation text"),
     Column("dtype", "text", "", "floating-point type of the evaluation"),
     Column("geometry", "text", "", "layer sizes that bytes were counted with"),

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.device import Device
 from simulator.errors import SimulatorError
-from simulator.footprint import GROUPS, Allocation, Footprint, GroupSize, allocate, footprint
-from simulator.geometry import Geometry, Storage
+from simulator.footprint import (
+    GROUPS,
+    Allocation,
+    Footprint,
+    GroupSize,
+    allocate,
+    footprint,
+    weight_bytes,
+)
+from simulator.geometry import FileBits, Geometry, KVLayers, Storage
 from simulator.phases import PhaseCounts, phase_counts, uniform_reads
 from simulator.throughput import Throughput, throughput
 
@@ -63,10 +71,12 @@ __all__ = [
     "Allocation",
     "CacheState",
     "Device",
+    "FileBits",
     "Footprint",
     "Geometry",
     "GroupCounts",
     "GroupSize",
+    "KVLayers",
     "PhaseCounts",
     "Policy",
     "Selected",
@@ -94,6 +104,7 @@ __all__ = [
     "trace_curve",
     "uniform_reads",
     "unpack",
+    "weight_bytes",
     "write_trace",
 ]
 

@@ -85,11 +85,48 @@ def footprint(
     covered = [matrix for group in groups for matrix in COVERS[group][0]]
     if len(covered) != len(set(covered)):
         raise SimulatorError(f"groups {', '.join(groups)} prune the same matrix twice")
-    dense_mlp = storage.mlp_share * (3 - len(covered)) * geometry.hidden * geometry.intermediate
-    linear = geometry.layers * (geometry.attention_weights + dense_mlp)
-    embedding = geometry.embedding_weights * storage.embedding_bits / 8
-    static = linear * storage.bytes_per_weight + embedding + geometry.kv_bytes(storage)
+    parts = weight_bytes(geometry, storage)
+    dense = sum(parts[matrix] for matrix in _MATRICES if matrix not in covered)
+    static = parts["mixers"] + storage.mlp_share * dense
+    static += parts["embedding"] + parts["head"] + geometry.kv_bytes(storage)
     return Footprint(static + overhead_bytes, sizes)
+
+
+def weight_bytes(geometry: Geometry, storage: Storage) -> dict[str, float]:
+    """Bytes of all weights by kind: mixers, gate, up, down, embedding and head (0 if tied).
+
+    Further embeddings count with the embedding; of the MLP, nothing is pruned.
+    """
+    parts = {"mixers": _mixer_bytes(geometry, storage)}
+    parts |= {name: geometry.layers * _matrix_bytes(geometry, name, storage) for name in _MATRICES}
+    one = geometry.vocabulary * geometry.hidden
+    if storage.file is None:
+        parts["embedding"] = storage.embedding_bytes(geometry.vocabulary, geometry.hidden)
+        parts["head"] = 0.0 if geometry.tied_embeddings else parts["embedding"]
+        parts["embedding"] += geometry.other_embeddings * storage.embedding_bits / 8
+    else:
+        file = storage.file
+        parts["embedding"] = (one * file.embedding + geometry.other_embeddings * file.other) / 8
+        parts["head"] = 0.0 if geometry.tied_embeddings else one * file.head / 8
+    return parts
+
+
+_MATRICES = ("gate", "up", "down")
+
+
+def _mixer_bytes(geometry: Geometry, storage: Storage) -> float:
+    if storage.file is not None:
+        return geometry.mixer_weights * storage.file.mixers / 8
+    return sum(storage.linear_bytes(rows, length) for length, rows in geometry.mixer_rows)
+
+
+def _matrix_bytes(geometry: Geometry, matrix: str, storage: Storage) -> float:
+    """Bytes of one matrix of the MLP in one layer."""
+    hidden, intermediate = geometry.hidden, geometry.intermediate
+    if storage.file is not None:
+        return hidden * intermediate * getattr(storage.file, matrix) / 8
+    rows, length = (hidden, intermediate) if matrix == "down" else (intermediate, hidden)
+    return storage.linear_bytes(rows, length)
 
 
 def _group_size(geometry: Geometry, group: str, storage: Storage) -> GroupSize:
@@ -97,17 +134,33 @@ def _group_size(geometry: Geometry, group: str, storage: Storage) -> GroupSize:
         raise unknown("weight group", group, COVERS)
     matrices, runs_over = COVERS[group]
     units = getattr(geometry, runs_over)
-    across = geometry.intermediate if runs_over == "hidden" else geometry.hidden
-    return GroupSize(units, len(matrices) * across * storage.bytes_per_weight, geometry.layers)
+    total = sum(_matrix_bytes(geometry, matrix, storage) for matrix in matrices)
+    return GroupSize(units, total / units, geometry.layers)
+
+
+_HALF = 0.5
+"""Of a byte: by less, DRAM and what it is to hold differ only in how the numbers are rounded."""
+_PART = 1e-9
+"""Of a unit, likewise."""
 
 
 def allocate(footprint: Footprint, dram_bytes: float) -> Allocation:
     """Pin the static bytes, then give each group and layer `floor(f * units)` cache slots.
 
-    `f = min(1, (dram_bytes - static) / pruned)`, and 0 if the static bytes alone do not fit.
+    `f = min(1, (dram_bytes - static) / pruned)`, and 0 if the static bytes alone do not fit. DRAM
+    of exactly the bytes of the model holds all of it, whatever floats make of the sum.
     """
     check_number("allocation", "dram_bytes", dram_bytes, 0, strict=True)
     room, pruned = dram_bytes - footprint.static_bytes, footprint.pruned_bytes
-    fraction = min(1.0, max(0.0, room) / pruned) if pruned else float(room >= 0)
-    slots = {name: math.floor(fraction * group.units) for name, group in footprint.groups.items()}
-    return Allocation(fraction, slots, min(footprint.static_bytes, dram_bytes), max(0.0, -room))
+    room = 0.0 if abs(room) < _HALF else room
+    if pruned and room > pruned - _HALF:
+        fraction = 1.0
+    else:
+        fraction = max(0.0, room) / pruned if pruned else float(room >= 0)
+    slots = {name: _slots(fraction, group) for name, group in footprint.groups.items()}
+    resident = min(footprint.static_bytes, dram_bytes)
+    return Allocation(fraction, slots, resident, max(0.0, -room))
+
+
+def _slots(fraction: float, group: GroupSize) -> int:
+    return math.floor(fraction * group.units + _PART)

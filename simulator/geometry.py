@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 from simulator.errors import SimulatorError, check_fields, check_number, unknown
 
 
 @dataclass(frozen=True, slots=True)
+class FileBits:
+    """Bits of a weight as a file has them, scales included: a mean over the layers for each kind.
+
+    `mixers` are attention and whatever else mixes tokens; `head` counts where it is no part of the
+    embedding, `other` where there are further embeddings.
+    """
+
+    mixers: float
+    gate: float
+    up: float
+    down: float
+    embedding: float
+    head: float = 0
+    other: float = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_number("file bits", field.name, getattr(self, field.name), 0, strict=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """How weights and the KV cache are stored.
 
-    A linear weight takes `bits + scale_bits / group_size` bits (4 bit: 4.125); `group_size` 0
-    means no scales. The embedding and the head take `embedding_bits`, a key or value of the
-    `kv_tokens` cached tokens takes `kv_bits`. Of the MLP weights that every token uses a share
-    `mlp_share` is stored; below 1 that is static pruning, which packs what it keeps.
+    A linear weight takes `bits`, and each `group_size` of a row's weights, the last ones too if the
+    row's length cuts their group, a scale of `scale_bits` (4 bit: 4.125 where nothing is cut);
+    `group_size` 0 means no scales. The embedding and the head take `embedding_bits`, with scales
+    where `embedding_group` is not 0; a key or value of the `kv_tokens` cached tokens takes
+    `kv_bits`. Of the MLP weights that every token uses a share `mlp_share` is stored; below 1 that
+    is static pruning, which packs what it keeps. `file` takes the place of all bits of weights.
     """
 
     bits: float = 4
@@ -26,27 +51,68 @@ class Storage:
     kv_bits: float = 8
     kv_tokens: int = 2048
     mlp_share: float = 1
+    embedding_group: int = 0
+    file: FileBits | None = None
 
     def __post_init__(self) -> None:
         for name in ("bits", "embedding_bits", "mlp_share"):
             check_number("storage", name, getattr(self, name), 0, strict=True)
-        for name in ("group_size", "scale_bits", "kv_bits", "kv_tokens"):
+        for name in ("group_size", "scale_bits", "kv_bits", "kv_tokens", "embedding_group"):
             check_number("storage", name, getattr(self, name), 0, strict=False)
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of one linear weight, its share of the group's scale included."""
+        """Bits of one weight of an MLP, its share of the group's scale included."""
+        if self.file is not None:
+            return (self.file.gate + self.file.up + self.file.down) / 3
         return self.bits + (self.scale_bits / self.group_size if self.group_size else 0.0)
 
     @property
     def bytes_per_weight(self) -> float:
-        """Bytes of one linear weight, its share of the group's scale included."""
+        """Bytes of one weight of an MLP, its share of the group's scale included."""
         return self.bits_per_weight / 8
+
+    def linear_bytes(self, rows: float, length: int) -> float:
+        """Bytes of `rows` rows of `length` linear weights, the scales of cut groups included."""
+        scales = math.ceil(length / self.group_size) if self.group_size else 0
+        return rows * (length * self.bits + scales * self.scale_bits) / 8
+
+    def embedding_bytes(self, rows: float, length: int) -> float:
+        """Bytes of `rows` rows of `length` weights of embedding or head."""
+        scales = math.ceil(length / self.embedding_group) if self.embedding_group else 0
+        return rows * (length * self.embedding_bits + scales * self.scale_bits) / 8
+
+
+@dataclass(frozen=True, slots=True)
+class KVLayers:
+    """Layers whose caches are alike: `values` numbers for each token, of at most `window` tokens.
+
+    Layers that share the cache of another, and those that keep a state of fixed size in place of
+    one, are in none.
+    """
+
+    layers: int
+    values: int
+    window: int | None = None
+
+    def values_of(self, tokens: float) -> float:
+        """Numbers that the caches hold after so many tokens."""
+        held = tokens if self.window is None else min(tokens, self.window)
+        return self.layers * self.values * held
+
+
+Rows = tuple[tuple[int, int], ...]
+"""((length of a row, number of rows), …) of matrices, lengths in ascending order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Sizes of a decoder with gated MLPs; everything the simulator knows of a model."""
+    """Sizes of a decoder with gated MLPs; everything the simulator knows of a model.
+
+    Of a plain decoder the first nine fields are all. What is otherwise says `mixers`, the matrices
+    of all layers that are no MLP's, `kv`, the layers that have a KV cache, and `other_embeddings`,
+    the weights of embeddings beside that of the tokens.
+    """
 
     name: str
     layers: int
@@ -57,18 +123,17 @@ class Geometry:
     head_dim: int
     vocabulary: int
     tied_embeddings: bool = False
+    mixers: Rows | None = None
+    kv: tuple[KVLayers, ...] | None = None
+    other_embeddings: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "tied_embeddings":
-                right, must = isinstance(value, bool), "true or false"
-            elif field.name != "name":
-                right, must = _is_size(value), "a whole number of at least 1"
-            else:
-                continue
-            if not right:
-                what = f"{field.name} is {value!r}"
+        checked = dict.fromkeys(_SIZES, _is_size) | {"tied_embeddings": _is_flag}
+        for name, is_right in checked.items():
+            value = getattr(self, name)
+            if not is_right(value):
+                must = "true or false" if is_right is _is_flag else "a whole number of at least 1"
+                what = f"{name} is {value!r}"
                 raise SimulatorError(f"geometry {self.name!r}: {what}; it must be {must}")
 
     @staticmethod
@@ -89,10 +154,13 @@ class Geometry:
 
     @classmethod
     def _from_mapping(cls, mapping: Mapping[str, Any]) -> Geometry:
-        names = [field.name for field in fields(cls)]
-        check_fields("geometry", mapping, names)
+        check_fields("geometry", mapping, [field.name for field in fields(cls)])
         values: dict[str, Any] = {"name": "custom", **mapping}
-        missing = [n for n in names if n not in values and n != "tied_embeddings"]
+        missing = [n for n in _SIZES if n not in values]
+        if values.get("mixers") is not None:
+            values["mixers"] = tuple((int(a), int(b)) for a, b in values["mixers"])
+        if values.get("kv") is not None:
+            values["kv"] = tuple(KVLayers(**layers) for layers in values["kv"])
         if missing:
             raise SimulatorError(f"geometry {values['name']!r} lacks {', '.join(missing)}")
         return cls(**values)
@@ -118,13 +186,36 @@ class Geometry:
             raise SimulatorError(f"config of {name!r} gives no geometry: {error}") from error
 
     def to_mapping(self) -> dict[str, Any]:
-        """The fields as a plain mapping; `load` reads it back."""
-        return asdict(self)
+        """The fields as a plain mapping, without what a plain decoder leaves out; `load` reads it
+        back."""
+        left_out = (None, 0)
+        return {k: v for k, v in asdict(self).items() if k not in _EXACT or v not in left_out}
 
     @property
-    def attention_weights(self) -> int:
-        """Weights of the q, k, v and o projections of one layer."""
-        return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+    def is_plain(self) -> bool:
+        """Whether the first nine fields are all that there is to say."""
+        return self.mixers is None and self.kv is None and not self.other_embeddings
+
+    @property
+    def mixer_rows(self) -> Rows:
+        """Matrices of all layers that are no MLP's: if plain, the q, k, v and o projections."""
+        if self.mixers is not None:
+            return self.mixers
+        width = self.heads * self.head_dim
+        rows = self.layers * self.head_dim * (self.heads + 2 * self.kv_heads)
+        return merged_rows(((self.hidden, rows), (width, self.layers * self.hidden)))
+
+    @property
+    def mixer_weights(self) -> int:
+        """Weights of all matrices of `mixer_rows`."""
+        return sum(length * rows for length, rows in self.mixer_rows)
+
+    @property
+    def attention_weights(self) -> int | Fraction:
+        """Weights of the mixers of one layer, the mean where layers differ: `layers` times it is
+        `mixer_weights`, exactly."""
+        mean = Fraction(self.mixer_weights, self.layers)
+        return mean.numerator if mean.denominator == 1 else mean
 
     @property
     def mlp_weights(self) -> int:
@@ -132,14 +223,45 @@ class Geometry:
         return 3 * self.hidden * self.intermediate
 
     @property
+    def embedding_rows(self) -> int:
+        """Rows of embedding and head together: of two matrices, or of one if tied."""
+        return (1 if self.tied_embeddings else 2) * self.vocabulary
+
+    @property
     def embedding_weights(self) -> int:
-        """Weights of embedding and head together: two matrices, or one if tied."""
-        return (1 if self.tied_embeddings else 2) * self.vocabulary * self.hidden
+        """Weights of embedding and head together, further embeddings included."""
+        return self.embedding_rows * self.hidden + self.other_embeddings
+
+    @property
+    def weights(self) -> int:
+        """All weights that bytes are counted for."""
+        return self.mixer_weights + self.layers * self.mlp_weights + self.embedding_weights
 
     def kv_bytes(self, storage: Storage) -> float:
-        """Bytes of the KV cache of `storage.kv_tokens` tokens."""
-        values = 2 * self.layers * self.kv_heads * self.head_dim * storage.kv_tokens
-        return values * storage.kv_bits / 8
+        """Bytes of the KV cache after `storage.kv_tokens` tokens."""
+        kv = self.kv
+        if kv is None:
+            kv = (KVLayers(self.layers, 2 * self.kv_heads * self.head_dim),)
+        return sum(one.values_of(storage.kv_tokens) for one in kv) * storage.kv_bits / 8
+
+
+def merged_rows(matrices: Iterable[tuple[int, int]]) -> Rows:
+    """(length, rows) of matrices as `Rows`."""
+    rows: dict[int, int] = {}
+    for length, count in matrices:
+        rows[length] = rows.get(length, 0) + count
+    return tuple(sorted(rows.items()))
+
+
+_SIZES = (
+    *("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim"),
+    "vocabulary",
+)
+_EXACT = ("mixers", "kv", "other_embeddings")
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_size(value: object) -> bool:

@@ -42,7 +42,7 @@ from simulator.errors import SimulatorError, unknown
 NEVER = 1 << 62  # the next use of a unit that is not used again
 _CLASSES: dict[str, type[Policy]] = {}
 POLICIES: dict[str, str] = {}  # name -> what it does in a line, of every policy that is known
-# Policies that a cache-aware selector can use: those that its kernel has, so a user's is never one.
+# Policies of ours that a cache-aware selector can use: those that its kernel has.
 CACHE_AWARE = frozenset({"lfu", "lru"})
 
 
@@ -60,6 +60,8 @@ class Policy:
     description: ClassVar[str] = ""
     offline: ClassVar[bool] = False
     needs_start: ClassVar[bool] = False
+    caches: ClassVar[bool] = True
+    """Whether anything is ever kept."""
 
     def __init__(self, units: int, start: Sequence[int] | None) -> None:
         self.units = units
@@ -91,6 +93,23 @@ def register(policy: type[Policy]) -> type[Policy]:
     _CLASSES[policy.name] = policy
     POLICIES[policy.name] = policy_summary(policy.name)
     return policy
+
+
+def forget(name: str) -> None:
+    """Make a policy unknown again: a plug-in that is loaded anew may no longer have it."""
+    _CLASSES.pop(name, None)
+    POLICIES.pop(name, None)
+
+
+def cache_aware_policies() -> frozenset[str]:
+    """Policies that a cache-aware selector can use: of ours those that its kernel has, of a user's
+    own all that do not know the future."""
+    own = {
+        name
+        for name, policy in _CLASSES.items()
+        if policy.__module__ != __name__ and policy.caches and not policy.offline
+    }
+    return CACHE_AWARE | own
 
 
 def _origin(policy: type[Policy]) -> tuple[str, str]:
@@ -133,6 +152,7 @@ class NoCache(Policy):
     """Caches nothing: every used unit is read from Flash."""
 
     name = "none"
+    caches = False
 
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
         return set()
@@ -228,7 +248,7 @@ class Cache:
     ) -> None:
         kind = policy_class(policy)
         self.policy, self.capacity, self.token = kind(units, start), capacity, 0
-        self.cached: set[int] = set() if policy == "none" else set((start or [])[:capacity])
+        self.cached: set[int] = set((start or [])[:capacity]) if kind.caches else set()
 
     def step(self, used: Sequence[int]) -> int:
         """Request the units of one token together (ascending); returns the hits."""

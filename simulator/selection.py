@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from simulator.arguments import gamma_of, scores_of, whole
 from simulator.errors import SimulatorError, unknown
 from simulator.kernels import select as kernels
-from simulator.packing import unpack, words_for
-from simulator.policies import CACHE_AWARE
+from simulator.packing import pack, unpack, words_for
+from simulator.policies import CACHE_AWARE, Cache
 from simulator.state import CacheState, new_state
 
 __all__ = ["CacheState", "Selected", "cache_aware", "new_state", "select", "top_k"]
@@ -120,6 +120,42 @@ def select(
     _spread(scan, len(rows), threads)
     shape = values.shape[:-1]
     return Selected(packed.reshape(*shape, packed.shape[-1]), hits.reshape(shape))
+
+
+def select_plainly(
+    values: NDArray[np.float32],
+    k: int,
+    gamma: float,
+    cache: Cache,
+    *,
+    target: NDArray[np.float32] | None = None,
+    ones: bool = False,
+) -> Selected:
+    """`select` of `values [tokens, units]` with a cache of any online policy, one token at a time.
+
+    What `simulator.policies.cache_aware` tells in loops: a user's own policy has no kernel.
+    """
+    values = scores_of(values)
+    k = whole("k", k, 1, values.shape[-1], " (the number of units)")
+    penalty = np.float32(gamma_of(gamma))
+    masked = _target(target, values)
+    hits = np.zeros(len(values), np.int64)
+    packed = np.empty((len(values), words_for(values.shape[-1])), np.uint64)
+    cached = np.zeros(values.shape[-1], np.bool_)
+    for token in range(len(values)):
+        row = np.abs(values[token])
+        _refuse(token if not np.isfinite(row).all() else -1, values)
+        cached[:] = False
+        cached[list(cache.cached)] = True
+        weighed = row * np.where(cached, np.float32(1), penalty)
+        best = np.argsort(-weighed, kind="stable")[:k]
+        chosen = np.zeros(len(row), np.bool_)
+        chosen[best] = True
+        hits[token] = cache.step(np.flatnonzero(chosen).tolist())
+        packed[token] = pack(chosen[None])[0]
+        if masked is not None:
+            masked[0, token] = np.where(chosen, np.float32(1) if ones else values[token], 0)
+    return Selected(packed, hits)
 
 
 def _target(

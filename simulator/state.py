@@ -67,7 +67,7 @@ def new_state(
         policy=policy,
         units=units,
         capacity=capacity,
-        cached=first_units(order, 0 if policy == "none" else capacity, units),
+        cached=first_units(order, capacity if kind.caches else 0, units),
         uses=np.zeros(words_for(units) * WORD, np.int32),
         order=np.arange(units, dtype=np.uint32) if order is None else order.copy(),
         seen=0 if order is None else units,

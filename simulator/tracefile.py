@@ -7,9 +7,10 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import Any, BinaryIO, NoReturn, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,13 +127,20 @@ class TraceFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise SimulatorError(f"trace file {str(path)!r} does not exist")
-        self._file = self.path.open("rb")
-        header = self._header()
-        self.units: dict[str, int] = {g["name"]: g["units"] for g in header["groups"]}
-        self.layers: int = header["layers"]
-        self.about: dict[str, Any] = header["about"]
-        self._places: dict[tuple[str, int, int], tuple[int, int]] = {}
-        self.lengths = self._index()
+        try:
+            self._file = self.path.open("rb")
+        except OSError as error:
+            raise SimulatorError(f"trace file {str(path)!r}: {error.strerror}") from None
+        try:
+            header = self._header()
+            self.units, self.layers = self._groups(header), self._layers(header)
+            about = header.get("about")
+            self.about: dict[str, Any] = about if isinstance(about, dict) else {}
+            self._places: dict[tuple[str, int, int], tuple[int, int]] = {}
+            self.lengths = self._index()
+        except BaseException:
+            self._file.close()
+            raise
 
     def masks(self, group: str, layer: int, window: int | None = None) -> NDArray[np.uint64]:
         """Packed masks `[tokens, words]` of one window, or of all, one after the other."""
@@ -181,7 +189,33 @@ class TraceFile:
         text = self._file.read(length)
         if zlib.crc32(text) != crc:
             self._damaged("the header does not match its checksum")
-        return json.loads(text)
+        try:
+            header = json.loads(text)
+        except (ValueError, RecursionError):
+            header = None
+        if not isinstance(header, dict):
+            self._wrong("its header is no JSON object")
+        return header
+
+    def _groups(self, header: dict[str, Any]) -> dict[str, int]:
+        """Units by group, as the header has them: whatever wrote it, they are names and numbers."""
+        groups = header.get("groups")
+        if not isinstance(groups, list) or not groups:
+            self._wrong("its header has no list of groups")
+        units: dict[str, int] = {}
+        for group in groups:
+            name, count = (group.get("name"), group.get("units")) if _is_object(group) else (0, 0)
+            if not isinstance(name, str) or not _is_count(count) or name in units:
+                shown = json.dumps(group)[:80]
+                self._wrong(f"group {shown} is no name of its own with a whole number of units")
+            units[name] = count
+        return units
+
+    def _layers(self, header: dict[str, Any]) -> int:
+        layers = header.get("layers")
+        if not _is_count(layers) or layers >= _END:
+            self._wrong(f"layers is {json.dumps(layers)[:80]}, no number from 1 to {_END - 1}")
+        return layers
 
     def _index(self) -> tuple[int, ...]:
         place, size, chain = self._file.tell(), self.path.stat().st_size, 0
@@ -190,13 +224,13 @@ class TraceFile:
             record = self._read(place, _BLOCK.size + _CRC.size)
             group, layer, window, tokens = _block_head(record)
             place += len(record)
-            if group == _END:
+            if group == _END and layer == _END:
                 break
             if group >= len(groups) or layer >= self.layers:
                 self._damaged(f"the block before byte {place} is of no group and layer")
             name, units = groups[group]
+            self._check_block((name, layer, window), tokens, lengths.setdefault(window, tokens))
             self._places[name, layer, window] = (place, tokens)
-            lengths[window] = tokens
             chain = zlib.crc32(record[_BLOCK.size :], chain)
             place += tokens * words_for(units) * 8
             if place > size:
@@ -205,7 +239,31 @@ class TraceFile:
         whole_file = window == len(lengths) and tokens == len(self._places) and place == size
         if not whole_file or crc != zlib.crc32(record[: _BLOCK.size], chain):
             self._damaged("its last record does not match its blocks")
+        self._check_complete(lengths)
         return tuple(lengths[w] for w in range(window))
+
+    def _check_block(self, block: tuple[str, int, int], tokens: int, length: int) -> None:
+        group, layer, window = block
+        name = f"window {window} of group {group!r}, layer {layer}"
+        if block in self._places:
+            self._wrong(f"{name} is there twice")
+        if not tokens:
+            self._wrong(f"{name} has no tokens")
+        if tokens != length:
+            self._wrong(f"{name} has {tokens} tokens, other blocks of the window {length}")
+
+    def _check_complete(self, lengths: Mapping[int, int]) -> None:
+        """Every window, counted from 0, has a block of each group and layer."""
+        if not lengths:
+            self._wrong("it has no windows")
+        beyond = [window for window in lengths if window >= len(lengths)]
+        if beyond:
+            self._wrong(f"of its {len(lengths)} windows, counted from 0, one is {max(beyond)}")
+        if len(self._places) == len(lengths) * self.layers * len(self.units):
+            return
+        every = product(self.units, range(self.layers), range(len(lengths)))
+        group, layer, window = next(block for block in every if block not in self._places)
+        self._wrong(f"window {window} of group {group!r}, layer {layer} is missing")
 
     def _block(self, group: str, layer: int, window: int) -> NDArray[np.uint64]:
         place, tokens = self._places[group, layer, window]
@@ -227,6 +285,18 @@ class TraceFile:
 
     def _damaged(self, what: str) -> NoReturn:
         raise SimulatorError(f"trace file {str(self.path)!r} is damaged: {what}")
+
+    def _wrong(self, what: str) -> NoReturn:
+        """Of a file that is what its writer wrote: that is no trace (docs/trace-format.md)."""
+        raise SimulatorError(f"trace file {str(self.path)!r} is no trace: {what}")
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def write_trace(trace: Trace, path: str | Path, about: Mapping[str, Any] | None = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.downstream.merge import FILE as ACCURACY
+from sweep.execution.ray_head import check_reachable
 from sweep.execution.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.execution.session import Session
 from sweep.files.atomic import write_json
@@ -19,6 +20,7 @@ from sweep.results import reuse
 from sweep.results.folder import LIVE, cleared, plan_summary, provenance_of
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
+from sweep.store.traces import trace_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +40,8 @@ class Finished:
     ran: int = 0
     seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
+    traces: str = ""
+    """What the kept traces take on the disk, and how to be rid of them; empty where none are."""
 
     @property
     def exit_code(self) -> int:
@@ -54,8 +58,11 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     started, began = time.time(), time.monotonic()
     check_out(options.out)
     needs = needs_of(sweep)
-    if options.address is None and "RAY_ADDRESS" not in os.environ:
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    if address is None:
         check_feasible(needs, local_resources(options.workers), "this machine")
+    elif options.workers != 0:
+        check_reachable(address)  # before models are fetched and texts are read
     planned = plan_sweep(sweep, fetch=True, notify=console.print, points=options.points)
     with Session(sweep, options, console) as session:
         store, todo = session.store, session.missing(planned.plan)
@@ -73,11 +80,24 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         write_json(options.out / "provenance.json", about)
     finished.stopped_by, finished.ran = stopped_by, len(todo)
     finished.seconds = time.monotonic() - began
+    finished.traces = _kept_traces(sweep, options)
     if options.report and not stopped_by:
         import reports
 
         reports.build(options.out)
     return finished
+
+
+def _kept_traces(sweep: Sweep, options: Options) -> str:
+    taken = trace_bytes(options.store_folder)
+    if not taken:
+        return ""
+    every = sweep.keep_traces or options.only
+    limit = "" if every else f" of at most {sweep.traces_gb:g} GB (traces_gb)"
+    return (
+        f"masks kept for other policies and DRAM sizes: {taken / 1e9:.2f} GB{limit}; "
+        f"`sweep gc {options.store_folder} --traces` drops them"
+    )
 
 
 def _execute(planned: SweepPlan, todo: dict[str, str], session: Session) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from methods import registry
 from simulator.policies import POLICIES, policy_class
+from simulator.policies import forget as forget_policy
 from sweep.errors import InputError
 
 
@@ -27,6 +28,8 @@ class Plugin:
     methods: tuple[str, ...]
     policies: tuple[str, ...]
 
+
+Prefix = Literal["", "policy_"]
 
 _loaded: dict[str, Plugin] = {}
 
@@ -45,16 +48,18 @@ def load(path: Path) -> Plugin:
 def install(file: str, source: str) -> Plugin:
     """Run a plug-in's source, in the place of an earlier one of that file."""
     known = _loaded.get(file)
-    if known is not None and known.source == source and set(known.methods) <= set(registry.names()):
+    if known is not None and known.source == source and _stands(known):
         return known
     if known is not None:
         _forget(known)
-    before = registry.names()
+    before, known_policies = registry.names(), set(POLICIES)
     try:
         module = _run(file, source)
     except (Exception, SystemExit) as error:
         for name in set(registry.names()) - set(before):
             registry.forget(name)
+        for name in set(POLICIES) - known_policies:
+            forget_policy(name)
         raise InputError(f"plug-in {file}: {_reason(file, error)}") from error
     added = tuple(name for name in registry.names() if name not in before)
     policies = tuple(n for n in POLICIES if policy_class(n).__module__ == module.__name__)
@@ -62,6 +67,11 @@ def install(file: str, source: str) -> Plugin:
         raise InputError(f"plug-in {file} registers nothing: put @methods.register over its class")
     _loaded[file] = Plugin(file, source, added, policies)
     return _loaded[file]
+
+
+def _stands(plugin: Plugin) -> bool:
+    """Whether all that it registered is still known."""
+    return set(plugin.methods) <= set(registry.names()) and set(plugin.policies) <= set(POLICIES)
 
 
 def loaded() -> tuple[Plugin, ...]:
@@ -72,6 +82,8 @@ def loaded() -> tuple[Plugin, ...]:
 def _forget(plugin: Plugin) -> None:
     for name in plugin.methods:
         registry.forget(name)
+    for name in plugin.policies:
+        forget_policy(name)
     del _loaded[plugin.file]
 
 
@@ -100,13 +112,21 @@ def origin(name: str, kind: Literal["methods", "policies"] = "methods") -> Plugi
     return next((p for p in _loaded.values() if name in getattr(p, kind)), None)
 
 
-def where(name: str, kind: Literal["methods", "policies"] = "methods") -> dict[str, str]:
-    """What a worker needs to load the plug-in of a method or policy; nothing if it is built in."""
+def where(
+    name: str, kind: Literal["methods", "policies"] = "methods", prefix: Prefix = ""
+) -> dict[str, str]:
+    """What a worker needs to load the plug-in of a method or policy; nothing if it is built in.
+
+    A task that has both has the policy's under `policy_`.
+    """
     plugin = origin(name, kind)
-    return {"plugin": plugin.file, "plugin_source": plugin.source} if plugin else {}
+    if plugin is None:
+        return {}
+    return {f"{prefix}plugin": plugin.file, f"{prefix}plugin_source": plugin.source}
 
 
 def ensure(given: dict[str, Any]) -> None:
-    """Load the plug-in that `where` describes, if there is one."""
-    if "plugin" in given:
-        install(given["plugin"], given["plugin_source"])
+    """Load the plug-ins that `where` describes, if there are any."""
+    for prefix in ("", "policy_"):
+        if f"{prefix}plugin" in given:
+            install(given[f"{prefix}plugin"], given[f"{prefix}plugin_source"])

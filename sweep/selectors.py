@@ -19,11 +19,13 @@ from methods.density import kept_units, mlp_density
 from methods.select import topk_mask
 from methods.thresholds import SELECTORS as THRESHOLDS
 from methods.thresholds import Quantiles, ThresholdSelect
+from simulator.errors import SimulatorError
 from simulator.packing import pack
 from simulator.phases import phase_counts
-from simulator.selection import select
+from simulator.policies import Cache
+from simulator.selection import select, select_plainly
 from simulator.simulation import GroupCounts
-from simulator.state import CacheState, new_state
+from simulator.state import STATEFUL, CacheState, new_state
 from simulator.trace import Trace
 
 Start = Mapping[str, NDArray[np.int64]]
@@ -156,6 +158,7 @@ class ThresholdSelector(_Recorder):
     def _mask(
         self, layer: int, group: str, scores: Tensor, share: float
     ) -> tuple[NDArray[np.int64], Tensor]:
+        check_finite(scores)
         mask = self._threshold.mask(layer, group, scores, share)
         rows = _rows(mask).numpy()
         self._packed.setdefault((group, layer), []).append(pack(rows))
@@ -259,23 +262,40 @@ class CacheAwareSelector(_KernelSelector):
         self.slots, self.gamma, self.policy = slots, gamma, policy
         self.scope, self.start = scope, start
         self._states: dict[tuple[str, int], CacheState] = {}
+        self._caches: dict[tuple[str, int], Cache] = {}
+        """In place of a state, for a policy that has no kernel."""
         self._hits: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
     def begin_window(self, tokens: int) -> None:
         super().begin_window(tokens)
         if self.scope == "window":
             self._states.clear()
+            self._caches.clear()
 
     def _scan(self, layer: int, group: str, scan: _Scan) -> None:
-        state = self._state(layer, group, scan.rows.shape[-1])
-        options: dict[str, Any] = {"target": scan.target, "ones": not scan.prune}
-        chosen = select(scan.rows, scan.k, gamma=self.gamma, state=state, **options)
+        units, options = scan.rows.shape[-1], {"target": scan.target, "ones": not scan.prune}
+        if self.policy in STATEFUL:
+            state = self._state(layer, group, units)
+            chosen = select(scan.rows, scan.k, gamma=self.gamma, state=state, **options)
+        else:
+            cache = self._cache(layer, group, units)
+            chosen = select_plainly(scan.rows, scan.k, self.gamma, cache, **options)
         assert chosen.hits is not None
         self._hits.setdefault((group, layer), []).append(chosen.hits)
 
+    def _order(self, layer: int, group: str) -> NDArray[np.int64] | None:
+        return None if self.start is None else self.start[group][layer]
+
+    def _cache(self, layer: int, group: str, units: int) -> Cache:
+        if (group, layer) not in self._caches:
+            order = self._order(layer, group)
+            listed = None if order is None else order.tolist()
+            self._caches[group, layer] = Cache(self.policy, units, self.slots[group], listed)
+        return self._caches[group, layer]
+
     def _state(self, layer: int, group: str, units: int) -> CacheState:
         if (group, layer) not in self._states:
-            order = None if self.start is None else self.start[group][layer]
+            order = self._order(layer, group)
             self._states[group, layer] = new_state(units, self.slots[group], self.policy, order)
         return self._states[group, layer]
 
@@ -294,6 +314,15 @@ class CacheAwareSelector(_KernelSelector):
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
         hits = np.stack(self._by_layer(self._hits, group))
         return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
+
+
+def check_finite(scores: Tensor) -> None:
+    """Raise SimulatorError where a score is none, as top-k does: no threshold is above NaN."""
+    if not bool(torch.isfinite(scores).all()):
+        rows = _rows(scores.float())
+        token, unit = (int(i) for i in (~torch.isfinite(rows)).nonzero()[0])
+        text = f"the score of unit {unit} of token {token} is {float(rows[token, unit])}"
+        raise SimulatorError(f"{text}; scores must be finite")
 
 
 def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:

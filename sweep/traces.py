@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,17 +35,24 @@ class HitRate:
         return self.hits / self.used if self.used else 0.0
 
 
-def export(path: Path, settings: dict[str, Any], notify: Callable[[str], None] = print) -> Trace:
+def export(
+    path: Path,
+    settings: dict[str, Any],
+    notify: Callable[[str], None] = print,
+    plugins: Sequence[str] = (),
+) -> Trace:
     """Evaluate a model with a method and write the trace of its masks.
 
-    `settings` are keys of a sweep with one model, one method entry and top-k selection; the masks
-    are those that an accuracy task would make. Raises InputError as a sweep file would.
+    `settings` are keys of a sweep with one model and one method entry whose selector reads no
+    cache; `plugins` are files of methods. The masks are those that an accuracy task would make, and
+    the trace says which sizes the model has. Raises InputError as a sweep file would.
     """
     from sweep.plan.sweep_plan import plan_sweep
     from sweep.spec.file import from_mapping
 
     device = {"device": "apple-a18"}
-    source = {"sweeps": {"trace": settings | {"devices": [device], "policies": ["none"]}}}
+    source: dict[str, Any] = {"plugins": list(plugins)} if plugins else {}
+    source |= {"sweeps": {"trace": settings | {"devices": [device], "policies": ["none"]}}}
     sweep = from_mapping(source, "trace export").sweeps["trace"]
     shard = {} if sweep.windows is None else {"shard_windows": sweep.windows}
     sweep = sweep.model_copy(update=shard | {"keep_traces": True})
@@ -58,6 +65,22 @@ def export(path: Path, settings: dict[str, Any], notify: Callable[[str], None] =
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".trace-") as folder:
         return _evaluated(planned, point.evaluate_keys[0], Path(folder), path)
+
+
+def parameters_of(given: Iterable[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as parameters of a method, values as YAML has them."""
+    import yaml
+
+    parameters: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InputError(f"--parameter {text!r}: write KEY=VALUE")
+        try:
+            parameters[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parameters[key] = value
+    return parameters
 
 
 def _evaluated(planned: SweepPlan, key: str, folder: Path, path: Path) -> Trace:
@@ -76,22 +99,49 @@ def _evaluated(planned: SweepPlan, key: str, folder: Path, path: Path) -> Trace:
         if record.status == "failed":
             raise InputError(record.error)
         trace = session.store.load(key)
-    write_trace(trace, path, {"label": record.label, "key": record.key, "payload": record.payload})
+    about = {"label": record.label, "key": record.key, "payload": record.payload}
+    write_trace(trace, path, about | _sizes(planned))
     return trace
 
 
+def _sizes(planned: SweepPlan) -> dict[str, Any]:
+    """What `try_devices` must know of the model and of the method's own bytes."""
+    from sweep.plan.sizes import overhead_bytes
+
+    (point,) = (of_point.point for of_point in planned.plan.points)
+    geometry = planned.materials.geometry(point)
+    return {
+        "model": point.model,
+        "geometry": geometry.to_mapping(),
+        "storage": asdict(point.storage),
+        "overhead_bytes": overhead_bytes(point, geometry),
+    }
+
+
 def try_policies(
-    path: Path, policies: Iterable[str], fractions: Iterable[float], scope: str = "window"
+    path: Path,
+    policies: Iterable[str],
+    fractions: Iterable[float],
+    scope: str = "window",
+    step: Callable[[str], None] = lambda text: None,
 ) -> list[HitRate]:
-    """Hits of every policy at every cached fraction of each group of a trace file."""
+    """Hits of every policy at every cached fraction of each group of a trace file.
+
+    `slots` are those that the policy uses: none of a policy that caches nothing. `step` is told
+    what is simulated next, and nothing at the end.
+    """
+    from simulator.policies import policy_class
     from simulator.simulation import simulate_trace
     from simulator.tracefile import TraceFile
 
     found = []
     with TraceFile(path) as trace:
         for policy, fraction in product(policies, fractions):
-            slots = {g: math.floor(fraction * units + 1e-9) for g, units in trace.units.items()}
+            step(f"{policy}, {fraction:.0%} cached")
+            share = fraction if policy_class(policy).caches else 0.0
+            slots = {g: math.floor(share * units + 1e-9) for g, units in trace.units.items()}
             for group, counts in simulate_trace(trace, policy, slots, scope).items():
                 used, hits = int(counts.used_by_layer.sum()), int(counts.hits_by_layer.sum())
                 found.append(HitRate(policy, group, fraction, slots[group], used, hits))
+    step("")
     return found

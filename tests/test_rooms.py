@@ -33,6 +33,7 @@ SWEEP = House(
     (
         ("errors", "messages", "keys", "options", "plugins", "selectors"),
         ("files",),
+        ("sizes",),
         ("inputs",),
         ("spec",),
         ("downstream",),
@@ -42,7 +43,7 @@ SWEEP = House(
         ("execution",),
         ("results",),
         ("search",),
-        ("api", "traces", "contracts"),
+        ("api", "traces", "trace_speeds", "contracts"),
         ("cli",),
         ("__main__",),
     ),

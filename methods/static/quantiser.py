@@ -44,6 +44,15 @@ class Quantiser(ABC):
         """Whether SparseGPT can round with this while it prunes."""
         return False
 
+    @property
+    def embedding_bits(self) -> int:
+        """Bits that embedding and head are rounded to; 0 if they are left as they are."""
+        return 0
+
+    def quantised_embedding(self, weight: Tensor) -> Tensor:
+        """An embedding or head [rows, columns], rounded to `embedding_bits`."""
+        raise MethodError(f"{self.name} leaves embedding and head as they are")
+
     def __post_init__(self) -> None:
         if self.bits not in self.allowed_bits:
             allowed = ", ".join(map(str, self.allowed_bits))

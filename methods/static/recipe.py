@@ -96,4 +96,19 @@ def changed_weights(
         new = recipe.changed(old.float(), statistic, layer.in_mlp(path))
         return None if new is None else new.to(old.dtype)
 
-    return changed_layers(model, windows, needs, change)
+    yield from changed_layers(model, windows, needs, change)
+    if recipe.quantiser and recipe.quantiser.embedding_bits:
+        for name, weight in _ends(model):
+            new = recipe.quantiser.quantised_embedding(weight.detach().float())
+            yield name, new.to(weight.dtype)
+
+
+def _ends(model: Any) -> list[tuple[str, Tensor]]:
+    """Embedding and head by parameter name; one where they are tied."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    weights = [end.weight for end in ends if end is not None]
+    return [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if any(parameter is weight for weight in weights)
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from methods.base import MethodError
 from methods.static.quantiser import Quantiser
 
 if TYPE_CHECKING:
@@ -18,10 +19,31 @@ class RTN(Quantiser):
     name: ClassVar[str] = "rtn"
     allowed_bits: ClassVar[tuple[int, ...]] = (2, 3, 4, 8)
 
+    embeddings: int = 0
+    """Bits that embedding and head are rounded to, in groups of the same size; 0 leaves them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.embeddings, bool) or self.embeddings not in (0, *self.allowed_bits):
+            allowed = ", ".join(map(str, (0, *self.allowed_bits)))
+            raise MethodError(
+                f"embeddings {self.embeddings!r} of {self.name} are no bits that it has ({allowed})"
+            )
+
+    @property
+    def embedding_bits(self) -> int:
+        return self.embeddings
+
     def quantised(self, weight: Tensor, statistic: Tensor | None, seed: int) -> Tensor:
+        return self._rounded(weight, self.bits)
+
+    def quantised_embedding(self, weight: Tensor) -> Tensor:
+        return self._rounded(weight, self.embeddings)
+
+    def _rounded(self, weight: Tensor, bits: int) -> Tensor:
         from methods.static.uniform import nearest, scales
 
         result = weight.clone()
         for group in result.split(self.group_size, dim=1):  # views [rows, group_size]
-            group.copy_(nearest(group, scales(group, self.bits), self.bits))
+            group.copy_(nearest(group, scales(group, bits), bits))
         return result

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.apply import weights_replaced
+from methods.apply import run_layers, weights_replaced
 from methods.mlp import gated_mlps
 from methods.static.quantiser import Statistic
 
@@ -101,7 +101,7 @@ def _first_inputs(
         calls.append(_call(module, args[1:], kwargs))
 
     with _hooked(layers, take_down):
-        model(input_ids=windows[0], use_cache=False)
+        run_layers(model, windows[0])
     states: list[Tensor] = []
 
     def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

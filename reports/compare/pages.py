@@ -131,7 +131,7 @@ def _gates(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 NOTE = (
-    "A change of ΔPPL is sure when its 95 % interval, by paired bootstrap over the windows that"
+    "A change of ΔPPL is sure when its 95 % interval, from the paired windows that"
     " both runs evaluated, leaves out zero. Tokens per second follow from counts and have no"
     " interval."
 )

@@ -53,8 +53,8 @@ class Decision:
                   plain before cache-aware, then key
     interpolated  throughput of the best point's series at the limit itself, never extrapolated
     runner_up     fastest qualifying point of any other series
-    conservative  the certain choice: fastest point whose whole interval is within,
-                  delta_ppl_high <= limit; dense always is
+    conservative  the certain choice: fastest point whose whole interval is within, its
+                  `upper_end` <= limit; dense always is
     bound         fastest qualifying point among those that no device can run
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
     """
@@ -75,9 +75,10 @@ class Decision:
         """Where the best point's ΔPPL interval lies: within the budget, beyond it, or unknown."""
         if self.best is None or self.best.dense:
             return "within"
-        if not math.isfinite(self.best.delta_ppl_high):
+        end = upper_end(self.best, self.budget)
+        if not math.isfinite(end):
             return "unknown"
-        return "within" if self.best.delta_ppl_high <= self.limit else "beyond"
+        return "within" if end <= self.limit else "beyond"
 
     @property
     def is_dense(self) -> bool:
@@ -143,15 +144,22 @@ def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point
             (m.interpolated for m in methods if best and m.series == best.series), None
         ),
         runner_up=fastest(others, limit),
-        conservative=fastest(worth, limit, [_surely(p) for p in worth]),
+        conservative=fastest(worth, limit, [upper_end(p, budget) for p in worth]),
         bound=fastest([p for p in usable if p.bound], limit),
         methods=methods,
     )
 
 
-def _surely(point: Point) -> float:
-    """The ΔPPL that a point surely stays within; dense is what all are held against."""
-    return point.delta_ppl if point.dense else point.delta_ppl_high
+def upper_end(point: Point, budget: Budget) -> float:
+    """The upper end of the interval of ΔPPL, as the budget is held to it; NaN where unknown.
+
+    Within a share of the dense perplexity, how sure that is does not count.
+    """
+    if point.dense:
+        return 0.0
+    if budget.relative and math.isfinite(point.ppl_ratio_high):
+        return point.ppl_dense * (point.ppl_ratio_high - 1)
+    return point.delta_ppl_high
 
 
 def _method(name: str, members: list[Point], limit: float) -> MethodResult:

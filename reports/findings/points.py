@@ -29,6 +29,7 @@ class Setting:
     timing: str
     cache_start: str
     cache_scope: str
+    context: float = -1.0  # tokens of the KV cache; older tables do not say
     model_title: str = field(default="", compare=False)
     text_title: str = field(default="", compare=False)
 
@@ -73,12 +74,15 @@ class Point:
     mean_read_bytes: float
     status: str
     error: str
+    ppl_ratio_low: float = math.nan
+    ppl_ratio_high: float = math.nan  # ends of the interval of ppl over ppl_dense
+    windows: float = math.nan  # measured ones; those of the setting are what was asked for
 
     @property
     def measured(self) -> bool:
         """Both figures of the trade-off are there."""
         return (
-            self.status == "done"
+            self.status in ("done", "partial")
             and math.isfinite(self.delta_ppl)
             and math.isfinite(self.tokens_per_s)
         )
@@ -98,11 +102,15 @@ _NUMBERS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
-    *("overhead_bytes", "reads_per_token", "mean_read_bytes"),
+    *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
+    *("reads_per_token", "mean_read_bytes"),
 )
 ABSENT_NUMBER = -1.0
 """Stands for a number of a setting that its row does not have: NaN is not equal to itself."""
-_SETTING_NUMBERS = ("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps")
+_SETTING_NUMBERS = (
+    *("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps"),
+    "context",
+)
 
 
 def points(rows: Iterable[Row]) -> list[Point]:
@@ -161,6 +169,7 @@ def _setting(row: Row) -> Setting:
     }
     values["model_title"] = values["model_title"] or short_name(values["model"])
     values["text_title"] = values["text_title"] or short_name(values["text"])
+    values["windows"] = number(row.get("windows_asked"), values["windows"])
     return Setting(**values)
 
 
@@ -223,6 +232,7 @@ _FORMS = {
     "timing": "{} timing",
     "cache_start": "{} start",
     "cache_scope": "{} scope",
+    "context": "{:g} tokens of context",
     "text": "on {}",
 }
 

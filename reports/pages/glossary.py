@@ -21,7 +21,7 @@ TERMS: tuple[tuple[str, str], ...] = (
     (
         "Interval",
         (
-            "95 % interval of ΔPPL by paired bootstrap over evaluation windows; few windows make it"
+            "95 % interval of ΔPPL from the paired differences of windows; few windows make it"
             " rough."
         ),
     ),

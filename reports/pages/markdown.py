@@ -55,7 +55,7 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
 def _head(run: Run) -> Iterator[str]:
     yield f"# {md(run.title)}"
     counts = [f"{len(run.points):,} points", f"{len(run.settings)} model and device settings"]
-    counts += [f"{run.count(s)} {s}" for s in ("failed", "missing") if run.count(s)]
+    counts += [f"{run.count(s)} {s}" for s in ("partial", "failed", "missing") if run.count(s)]
     yield f"{', '.join(counts)}. The same with interactive charts: [report.html](report.html)."
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports.findings import certainty
 from reports.findings.budgets import Budget, parse_all
 from reports.findings.cache_aware import Comparison, Finding, compare, findings, sentences
 from reports.findings.decisions import Decision, decide_points
@@ -50,9 +51,17 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """Caveats that the run itself recorded."""
+        """Caveats that the run itself recorded, and those of what was chosen."""
         given = self.provenance.get("notes") or []
-        return [str(note) for note in given] if isinstance(given, list) else [str(given)]
+        recorded = [str(note) for note in given] if isinstance(given, list) else [str(given)]
+        chosen = certainty.chosen_among(self.points)
+        return [*recorded, *chosen, *certainty.outlook(self.headline, self.evaluated_s)]
+
+    @property
+    def evaluated_s(self) -> float:
+        """Seconds that the evaluations took, those of several workers at a time counted once."""
+        spans = [span for span in self.tasks if span.kind == "evaluate"]
+        return sum(span.seconds for span in spans) / max(1, len({span.worker for span in spans}))
 
     def count(self, status: str) -> int:
         return sum(p.status == status for p in self.points)

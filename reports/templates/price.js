@@ -37,9 +37,11 @@ const groupsOf = (i) => (counts.doc.of[i] < 0 ? null : counts.doc.reads[counts.d
 
 // Static bytes are pinned first, the rest is spread over the groups as an equal share of each.
 function allocate(fixedBytes, groups, size) {
-  const pruned = sumOf(groups, (g) => g.size), room = size - fixedBytes;
-  const fraction = groups.length ? Math.min(1, Math.max(0, room) / pruned) : Number(room >= 0);
-  return { fraction, slots: groups.map((g) => Math.floor(fraction * g.units)), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
+  const pruned = sumOf(groups, (g) => g.size), left = size - fixedBytes;
+  const room = Math.abs(left) < 0.5 ? 0 : left; // by less, only the rounding of numbers differs
+  const share = groups.length ? Math.max(0, room) / pruned : Number(room >= 0);
+  const fraction = groups.length && room > pruned - 0.5 ? 1 : share;
+  return { fraction, slots: groups.map((g) => Math.floor(fraction * g.units + 1e-9)), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
 }
 
 // Seconds of all phases of a group, apart by what each waits for; `per` are seconds of one unit.

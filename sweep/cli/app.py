@@ -73,10 +73,10 @@ def run(
 
     sweep = sweep_of(name, file, set_)
     console = console_on()
-    options = options_of("-".join([name, *(key[:16] for key in point)]), out, store)
-    options = api.Options(
-        out=options.out,
-        store=options.store,
+    options = options_of(
+        "-".join([name, *(key[:16] for key in point)]),
+        out,
+        store,
         address=address,
         workers=workers,
         retry_failed=retry_failed,
@@ -104,7 +104,9 @@ def plan(
 ) -> None:
     """Show how many points become how many tasks, and which of them are missing."""
     from sweep import api
+    from sweep.execution import estimates
     from sweep.execution.missing import missing
+    from sweep.execution.resources import local_resources
     from sweep.results.folder import reasons
     from sweep.store.store import Store
 
@@ -118,6 +120,8 @@ def plan(
     echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
     for reason, count in reasons(todo).items():
         echo(f"    {count:,}: {reason}")
+    for line in estimates.lines(planned, todo, kept, local_resources().cpus):
+        echo(f"  {line}")
     for note in planned.plan.notes:
         echo(f"  note: {note}")
     if why:
@@ -202,6 +206,9 @@ def gc(
     ] = [],  # noqa: B006
     file: File = DEFAULT_FILE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Drop kept traces too; new policies evaluate again.")
+    ] = False,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Take over what release 0.1.0 has finished; no more.")
     ] = False,
@@ -225,7 +232,7 @@ def gc(
         needed |= set(planned.plan.tasks)
     keys = needed if keep else None
     with Store(store) as opened:
-        done = tidy(opened, keys, dry_run)
+        done = tidy(opened, keys, dry_run, traces)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{done.records} records, {done.files} files, {done.freed_bytes:,} bytes {verb}")
 
@@ -246,27 +253,17 @@ def _adopt(store: Path, file: Path) -> None:
 
 @app.command()
 def logs(
-    key: Annotated[str, typer.Argument(help="Key of a task, or its first digits.")],
-    store: Annotated[Path, typer.Option("--store", help="Store or run folder.")] = Path(
-        "runs/demo"
-    ),
+    what: Annotated[
+        list[str],
+        typer.Argument(help="Key of a task, or its first digits; and a store or run folder."),
+    ],
+    store: Annotated[Path | None, typer.Option("--store", help="Store or run folder.")] = None,
 ) -> None:
-    """Print what a task wrote, its state and its error."""
-    from sweep.files.cache import training_dir
-    from sweep.store.store import Store
+    """Print what a task wrote, its state and its error; of a folder alone, its failed tasks."""
+    from sweep.cli.logs import lines
 
-    found = [r for k, r in Store(store).records.items() if k.startswith(key)]
-    running = sorted(training_dir().glob(f"{key}*.log"))
-    for path in running:  # a training that has not ended, or was killed
-        typer.echo(f"{path.stem} train: not ended\n{path.read_text(encoding='utf-8').rstrip()}")
-    if not found and not running:
-        raise InputError(f"{store} has no record of a task {key!r}")
-    for record in found:
-        typer.echo(f"{record.key} {record.kind}: {record.label}")
-        typer.echo(f"{record.status} in {record.seconds:g} s on {record.worker or 'no worker'}")
-        for text in (record.error, record.log):
-            if text:
-                typer.echo(text.rstrip())
+    for line in lines(what, store):
+        typer.echo(line)
 
 
 cli_report.add_to(app)
@@ -291,6 +288,8 @@ def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> N
     else:
         tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
         console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")
+    if done.traces and done.ran:
+        console.print(done.traces)
     report = done.out / "report.html"
     if report.exists():
         typer.echo(f"report: {report}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,16 +48,19 @@ def sweep_of(name: str, file: Path, set_: list[str]) -> Sweep:
     return select(load(file, set_), name)
 
 
-def options_of(name: str, out: str | None, store: Path | None) -> Options:
-    """Where a run of that name goes; for a URL, the folder of this machine that stands for it."""
+def options_of(name: str, out: str | None, store: Path | None, **how: Any) -> Options:
+    """The options of a run of that name; for a URL, `out` is the folder that stands for it here.
+
+    `how` are further fields of `Options`, as the command line names them.
+    """
     from sweep.files.mirror import is_url, work_folder
     from sweep.options import Options
 
     if store is not None and is_url(str(store).replace(":/", "://", 1)):
         raise InputError(f"--store {store}: a store is a folder; give --out a URL instead")
     if out is not None and is_url(out):
-        return Options(out=work_folder(out), store=store)
-    return Options(out=Path(out) if out else Path("runs") / name, store=store)
+        return Options(out=work_folder(out), store=store, **how)
+    return Options(out=Path(out) if out else Path("runs") / name, store=store, **how)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from sweep.downstream import cards as downstream
 from sweep.errors import SweepError
 from sweep.execution import provenance
 from sweep.files.cache import cache_dir
-from sweep.inputs import models, text_files
+from sweep.inputs import model_ref, models, text_files
 
 if TYPE_CHECKING:
     from sweep.spec.entries import Sweep
@@ -108,13 +108,21 @@ def _gigabytes(folder: Path) -> str:
 def _needs(sweep: Sweep) -> Iterator[Check]:
     section = f"needed by {sweep.name}"
     for ref in dict.fromkeys(entry.model for entry in sweep.models):
-        yield _need(section, f"model {ref}", ref, partial(models.present, ref))
+        yield _model(section, ref)
     yield _need(section, f"text {sweep.text}", sweep.text, partial(_text_here, sweep.text, False))
     name = sweep.calibration
     yield _need(section, f"text {name}, calibration", name, partial(_text_here, name, True))
     for one in downstream.asked(sweep):
         state, what = downstream.need(one)
         yield Check(section, what, state)
+
+
+def _model(section: str, ref: str) -> Check:
+    """A GGUF file that is here is all that is needed: what is made of it is made on the way."""
+    need = _need(section, f"model {ref}", ref, partial(models.present, ref))
+    if need.state != "missing" or not model_ref.resolve(ref).is_gguf:
+        return need
+    return Check(section, f"model {ref}: the first run, or `sweep fetch {ref}`, unpacks it", "ok")
 
 
 def _text_here(text: str, calibration: bool) -> bool:

@@ -20,6 +20,8 @@ def make_present(names: Sequence[str] = ()) -> None:
     """
     named = (*weights.names(), *text_files.names(), *taskdata.KNOWN)
     for name in names:
+        if name.endswith(".gguf") and not Path(name).expanduser().exists():
+            raise InputError(f"{name} does not exist; a GGUF file is named by its path")
         if name not in named and "/" not in name and not Path(name).exists():
             raise InputError(f"nothing to fetch is called {name!r}{nearest(name, named)}")
     with fetch.progress_bar() as progress:

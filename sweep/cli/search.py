@@ -56,12 +56,12 @@ def best(
         for text in decided.lacking:
             typer.echo(f"{folder}: {text}", err=True)
         raise typer.Exit(1 if decided.lacking else 0)
-    from sweep.options import Options
     from sweep.search import best as searching
 
     name = str(folder)
-    given = options_of(name, out, store)
-    options = Options(given.out, given.store, address, workers, retry_failed)
+    options = options_of(
+        name, out, store, address=address, workers=workers, retry_failed=retry_failed
+    )
     sweep = sweep_of(name, file, set_)
     with kept_at(out):
         answer = searching.search(sweep, options, console_on(), budget, screen)
@@ -81,15 +81,19 @@ def tune(
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
 ) -> None:
     """Search γ, densities and allocations with Optuna, and measure what wins on unseen text."""
-    from sweep.options import Options
     from sweep.search import study
     from sweep.search.tune import tune as run_study
     from sweep.spec.file import load
 
     found = study.load(load(file, set_), name)
-    folder = options_of(name, out, store)
-    options = Options(
-        folder.out, folder.store, address, workers, retry_failed, fail_fast=False, report=report
+    options = options_of(
+        name,
+        out,
+        store,
+        address=address,
+        workers=workers,
+        retry_failed=retry_failed,
+        report=report,
     )
     with kept_at(out):
         done = run_study(found, options, console_on())

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from reports.findings.points import Point
     from reports.reading.run import Run
     from simulator.verdicts import Verdict as PolicyVerdict
-    from sweep.traces import HitRate
+    from sweep.trace_speeds import Speed
+from sweep.traces import HitRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,21 @@ def hit_rates(rates: Sequence[HitRate]) -> Table:
     for (group, fraction, slots), found in rows.items():
         shown = (f"{found[name]:.2%}" for name in policies)
         table.add_row(Text(group), f"{fraction:.0%}", str(slots), *shown)
+    return table
+
+
+def speeds(found: Sequence[Speed]) -> Table:
+    """Tokens per second of `sweep simulate --device`: a row for each DRAM size and policy."""
+    table = Table(title="Tokens per second", title_justify="left")
+    for name in ("device", "DRAM", "policy", "slots a layer", "hit rate", "Flash a token", "tok/s"):
+        table.add_column(name, justify="left" if name in ("device", "policy") else "right")
+    for speed in found:
+        slots = ", ".join(f"{group} {count}" for group, count in speed.slots.items())
+        rate = "-" if speed.hit_rate is None else f"{speed.hit_rate:.2%}"
+        flash = f"{speed.flash_bytes_per_token / 1e6:.3g} MB"
+        dram = f"{speed.device.dram_gb:g} GB"
+        name, policy = Text(speed.device.name), Text(speed.policy)
+        table.add_row(name, dram, policy, slots, rate, flash, f"{speed.tokens_per_s:.3g}")
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,11 @@ from typing import Annotated
 import typer
 
 from sweep.cli.arguments import DEFAULT_FILE, File, Set, console_on, sweep_of
+from sweep.cli.size import sizes
+from sweep.errors import InputError
 
 tools = typer.Typer()
+tools.add_typer(sizes)
 
 
 @tools.command()
@@ -49,13 +53,24 @@ def validate(
     file: Annotated[Path, typer.Argument(help="Sweep file.")] = DEFAULT_FILE,
     set_: Set = [],  # noqa: B006
 ) -> None:
-    """Check a sweep file: all faults at once, each with its line."""
-    from sweep.plan.grid import expand
+    """Check a sweep file: all faults at once, and what a run will do with each method."""
+    from sweep.cli.trial import tried
     from sweep.spec.file import load
 
     loaded = load(file, set_)
+    faults: list[str] = []
     for name, sweep in loaded.sweeps.items():
-        typer.echo(f"{name}: {len(expand(sweep).points):,} points")
+        try:
+            grid = tried(sweep)
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        typer.echo(f"{name}: {len(grid.points):,} points")
+        for skipped in grid.skipped:
+            if skipped.points:
+                typer.echo(f"  skipped {skipped.points:,} points: {skipped.reason}")
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 @tools.command("check-method")
@@ -123,14 +138,28 @@ def trace_export(
     text: Annotated[str, typer.Option(help="Text.")] = "embedded-wiki",
     windows: Annotated[int, typer.Option(help="Windows.")] = 1,
     window_tokens: Annotated[int, typer.Option(help="Tokens in a window.")] = 2048,
+    parameter: Annotated[
+        list[str], typer.Option("--parameter", help="KEY=VALUE of the method (repeatable).")
+    ] = [],  # noqa: B006
+    selector: Annotated[
+        str | None, typer.Option(help="topk, layer-threshold, global-threshold [the method's].")
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(help="Text that thresholds are learnt from.")
+    ] = "embedded-c4",
+    plugin: Annotated[
+        list[Path], typer.Option("--plugin", help="File with methods of your own (repeatable).")
+    ] = [],  # noqa: B006
 ) -> None:
     """Write the masks of a method on a model, for policies to be tried on."""
-    from sweep.traces import export
+    from sweep.traces import export, parameters_of
 
-    entry = {"method": method} if method == "dense" else {"method": method, "density": density}
-    settings = {"models": [model], "methods": [entry], "text": text}
+    entry = {"method": method, **parameters_of(parameter)}
+    entry |= {} if method == "dense" else {"density": density}
+    entry |= {"selector": selector} if selector else {}
+    settings = {"models": [model], "methods": [entry], "text": text, "calibration": calibration}
     settings |= {"windows": windows, "window_tokens": window_tokens}
-    made = export(path, settings, console_on().print)
+    made = export(path, settings, console_on().print, [str(file.absolute()) for file in plugin])
     groups = ", ".join(f"{group} of {units} units" for group, units in made.units.items())
     typer.echo(f"{path}: {made.tokens:,} tokens, {made.layers} layers, {groups}")
 
@@ -148,13 +177,42 @@ def simulate(
     plugin: Annotated[
         list[Path], typer.Option("--plugin", help="File with policies of your own (repeatable).")
     ] = [],  # noqa: B006
+    device: Annotated[
+        str | None, typer.Option(help="Device: tokens per second, with the slots of its DRAM.")
+    ] = None,
+    dram_gb: Annotated[
+        list[float], typer.Option("--dram-gb", help="In place of the device's DRAM (repeatable).")
+    ] = [],  # noqa: B006
+    flash_gbps: Annotated[float | None, typer.Option(help="In place of the device's.")] = None,
+    dram_gbps: Annotated[float | None, typer.Option(help="In place of the device's.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Sizes of this model, where the trace names none.")
+    ] = None,
 ) -> None:
-    """Try cache policies on a trace file: hit rates by policy, group and cache size."""
+    """Try cache policies on a trace file: hit rates, and with a device tokens per second."""
     from simulator import load_policies
-    from sweep.cli.tables import hit_rates
+    from sweep.cli.tables import hit_rates, speeds
+    from sweep.trace_speeds import devices_of, try_devices
     from sweep.traces import FRACTIONS, try_policies
 
+    console = console_on(stderr=False)
     own = [name for file in plugin for name in load_policies(file)]
-    chosen = policy or ["lru", "lfu", "belady", "min"]
-    rates = try_policies(path, [*chosen, *own], fraction or FRACTIONS, scope)
-    console_on(stderr=False).print(hit_rates(rates))
+    chosen = list(dict.fromkeys([*(policy or ["lru", "lfu", "belady", "min"]), *own]))
+    if device is None and (dram_gb or flash_gbps or dram_gbps):
+        raise InputError("--dram-gb, --flash-gbps and --dram-gbps change a device: give --device")
+    if device is not None:
+        if fraction:
+            raise InputError("--fraction says what is cached, and so does --device: give one")
+        changes = {"flash_gbps": flash_gbps, "dram_gbps": dram_gbps}
+        tried = devices_of(device, dram_gb, changes)
+        console.print(speeds(try_devices(path, chosen, tried, scope, model, _step)))
+        return
+    rates = try_policies(path, chosen, fraction or FRACTIONS, scope, _step)
+    console.print(hit_rates(rates))
+
+
+def _step(text: str) -> None:
+    """What is simulated now, where a person waits for it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()

@@ -239,6 +239,7 @@ class SparseLM(_Adapter):
         """
         by_input: dict[tuple[int, ...], list[int]] = {}
         for i, (_, context, continuation) in enumerate(requests):
+            self._check_fits(context, continuation)
             tokens = (list(context) + list(continuation))[-(self.max_length + 1) :][:-1]
             by_input.setdefault(tuple(tokens), []).append(i)
         answers: list[Any] = [None] * len(requests)
@@ -259,6 +260,17 @@ class SparseLM(_Adapter):
 
         self.runner.score(prompts, take)
         return answers
+
+    def _check_fits(self, context: Sequence[int], continuation: Sequence[int]) -> None:
+        """What lm-eval asserts: of an answer that is cut, the rest would be scored."""
+        if not context or not continuation:
+            raise InputError(f"{'an answer' if context else 'a prompt'} of the task has no tokens")
+        if len(continuation) > self.max_length:
+            start = self.tok_decode(list(continuation[:12]))
+            raise InputError(
+                f"the answer {start!r}… has {len(continuation)} tokens, which do not fit the "
+                f"model's context of {self.max_length}"
+            )
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         """The greedy continuation of each request up to a stop sequence, in their order."""

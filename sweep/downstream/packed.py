@@ -11,9 +11,11 @@ with one thread; elsewhere results differ in the last bits, as those of any batc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,8 @@ from sweep.inputs import models
 
 ROWS = 16
 """Rows from which a product of matrices does not depend on their number."""
+_ROUNDING = 0.03
+"""Of the spread of a model's logits, what bfloat16 may differ by, and no wrong mixing keeps to."""
 
 
 @dataclass(slots=True)
@@ -43,20 +47,65 @@ class Segment:
     """Logits wanted: of this many of its last tokens."""
 
 
+_packs: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""Of each model that was tried, whether it packs."""
+
+
+def packs(model: Any) -> bool:
+    """Whether passes over segments give the logits of passes over whole sequences.
+
+    Its kind says so, and where `prove` has tried it, it does: something else than attention may mix
+    tokens, and attention may be told more than `_attend` knows of.
+    """
+    return models.packable(model) and _packs.get(model, True)
+
+
+def prove(model: Any) -> None:
+    """Try it once, on the dense model: two sequences in one pass, and one in two passes."""
+    if model in _packs or not models.packable(model):
+        return
+    words = int(model.config.get_text_config().vocab_size)
+    long, short = ([(7 * i + 3) % words for i in range(n)] for n in (48, 24))
+    past = Past()
+    with torch.inference_mode():
+        alone = [_last_logits(model, tokens) for tokens in (long, short)]
+        with PackedModel(model) as packed:
+            both = packed.forward([Segment(long, outputs=4), Segment(short, outputs=4)])
+            packed.forward([Segment(long[:32], keep=past)])
+            both += packed.forward([Segment(long[32:], past, outputs=4)])
+    wanted = [*alone, alone[0]]
+    apart = max(float((a - b).abs().mean() / b.std()) for a, b in zip(both, wanted, strict=True))
+    _packs[model] = apart < _ROUNDING
+
+
+def _last_logits(model: Any, tokens: Sequence[int]) -> Tensor:
+    device = next(model.parameters()).device
+    return model(input_ids=torch.tensor([tokens], device=device)).logits[0, -4:].float()
+
+
 class PackedModel:
     """A causal model whose attention keeps to segments while this is entered."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self._segments: Sequence[Segment] = ()
-        self._context = models.attention(model, self._attend)
+        self._inside = ExitStack()
 
     def __enter__(self) -> PackedModel:
-        self._context.__enter__()
+        self._inside.enter_context(models.attention(self.model, self._attend))
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+    def __exit__(self, *_error: Any) -> None:
+        self._inside.close()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The model with its own attention again, while this is entered."""
+        self._inside.close()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
     def forward(self, segments: Sequence[Segment], head_rows: int = ROWS) -> list[Tensor]:
         """Logits [outputs, vocabulary] of each segment, float32.

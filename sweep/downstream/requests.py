@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from methods.density import mlp_density
-from sweep.downstream.packed import ROWS, PackedModel, Past, Segment
+from sweep.downstream import generation
+from sweep.downstream.packed import ROWS, PackedModel, Past, Segment, packs
 from sweep.downstream.prefixes import Item, Node, share
-from sweep.inputs import models
 from sweep.selectors import CacheAwareSelector, Reads, Selector
 
 PASS_ROWS = 1024
@@ -76,7 +77,7 @@ class RequestRunner:
         self.share = share and not self.alone
         self.prefill = Counts()
         self.decode = Counts()
-        self._packed = PackedModel(model) if models.packable(model) else None
+        self._packed = PackedModel(model) if packs(model) else None
 
     @contextmanager
     def open(self) -> Iterator[RequestRunner]:
@@ -162,9 +163,11 @@ class RequestRunner:
             self.prefill.add(read)
             take(item.index, self._continued(item.index, logits[0], own, most, ended))
 
-        if self._packed is None:
-            for i, prompt in enumerate(prompts):
-                take(i, self._generated_plainly(i, prompt, most, ended))
+        if self._packed is None or generation.asked(self.model):
+            generation.check(self.model)
+            with self._packed.aside() if self._packed else nullcontext():
+                for i, prompt in enumerate(prompts):
+                    take(i, self._generated_by_transformers(i, prompt, most, ended))
         else:
             self._walk(self._tree(prompts), Past(), Counts(), leaf)
 
@@ -186,29 +189,25 @@ class RequestRunner:
         self._count_decoded(len(made) - 1)
         return made
 
-    def _generated_plainly(
+    def _generated_by_transformers(
         self,
         place: int,
         prompt: Prompt,
         most: Sequence[int],
         ended: Callable[[int, list[int]], bool],
     ) -> list[int]:
-        """With the model's own attention and cache."""
+        """With the model's own attention and cache, called as `generate` calls it.
+
+        A pass of several tokens after the first is the past, computed anew: it counts as prefill.
+        """
         if self.selector:
             self.selector.begin_window(len(prompt.tokens))
-        answer = self.model(input_ids=self._ids(prompt.tokens), use_cache=True)
-        self.prefill.add(self._drained([len(prompt.tokens)])[0])
-        made: list[int] = []
-        while True:
-            made.append(int(answer.logits[0, -1].argmax()))
-            if len(made) >= most[place] or ended(place, made):
-                break
-            answer = self.model(
-                input_ids=self._ids(made[-1:]),
-                past_key_values=answer.past_key_values,
-                use_cache=True,
-            )
-        self._count_decoded(len(made) - 1)
+        made, lengths = generation.continued(
+            self.model, prompt.tokens, most[place], partial(ended, place)
+        )
+        reads = self._drained(lengths)
+        for i, (length, read) in enumerate(zip(lengths, reads, strict=True)):
+            (self.prefill if i == 0 or length > 1 else self.decode).add(read)
         return made
 
     def _count_decoded(self, tokens: int) -> None:

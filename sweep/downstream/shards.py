@@ -11,7 +11,7 @@ from sweep.downstream.task import DownstreamTask, shards_of
 
 
 def shards(entry: DownstreamTask, card: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """All shards of a task, as their payloads say which they are.
+    """All shards of a task, as their payloads say which they are, and the kind of their answers.
 
     Few-shot examples, generation settings and documents are in the hash of the prompts.
     """
@@ -20,6 +20,7 @@ def shards(entry: DownstreamTask, card: Mapping[str, Any]) -> Iterator[dict[str,
         for (begin, end), prompts in zip(ranges, leaf["prompts"], strict=True):
             yield {
                 "task": name,
+                "output": leaf["output"],
                 "documents": [begin, end],
                 "prompts": prompts,
                 "settings": leaf["settings"],

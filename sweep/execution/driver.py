@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
@@ -26,6 +26,7 @@ from sweep.execution.resources import Resources
 from sweep.execution.schedule import Rank
 from sweep.plan.plan import Plan
 from sweep.store.store import Store
+from sweep.store.traces import TraceRoom
 from sweep.tasks.task import PERSISTED, Record, Task
 
 POLL_SECONDS = 0.5
@@ -53,8 +54,9 @@ class Watcher(Protocol):
 class Driver:
     """One pass over the missing tasks. `execute` returns when all ended or a stop was asked for.
 
-    An evaluation is written to the store when the simulations of its trace have ended, so that a
-    killed run loses the shards in flight and no finished task is ever done twice.
+    An evaluation whose trace is not kept is written to the store when the simulations of its trace
+    have ended, so that a killed run loses the shards in flight and no finished task is ever done
+    twice.
     """
 
     plan: Plan
@@ -63,7 +65,8 @@ class Driver:
     executor: Executor
     needs: dict[str, Resources]
     watcher: Watcher
-    keep_traces: bool = False
+    traces_bytes: float = 0.0
+    """How much disk the traces of the store may take; kept ones evaluate nothing again."""
     fail_fast: bool = False
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     """The order of what runs a model; that of the plan where none is given."""
@@ -73,7 +76,7 @@ class Driver:
     """What ended the run early: a signal, --fail-fast or --max-hours."""
     _short: deque[Task] = field(default_factory=deque)
     _long: list[tuple[tuple[float, ...], Task]] = field(default_factory=list)
-    """A heap. What was set free comes before the rest, the last first."""
+    """A heap. In each stage, what was set free comes before the rest, the last first."""
     _entered: int = 0
     _slots: Mapping[str, int] = field(default_factory=dict)
     _in_flight: Counter[str] = field(default_factory=Counter)
@@ -85,8 +88,11 @@ class Driver:
     _held: dict[str, Record] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _failures: int = 0
+    _kept_traces: set[str] = field(default_factory=set)
+    _room: TraceRoom | None = None
 
     def execute(self) -> None:
+        self._room = TraceRoom(self.store, self.traces_bytes, self.plan.tasks.keys())
         for key in self.todo:
             self._enqueue(self.plan.tasks[key])
         self._slots = self._counted_slots()
@@ -133,7 +139,7 @@ class Driver:
         rank = self.ranks.get(task.key, Rank())
         self._entered += 1
         order = (0, -self._entered) if freed else (1, rank.model, rank.effort, self._entered)
-        heapq.heappush(self._long, ((rank.priority, *order), task))
+        heapq.heappush(self._long, ((rank.priority, rank.stage, *order), task))
 
     @property
     def _queued(self) -> bool:
@@ -142,7 +148,8 @@ class Driver:
     def _next(self) -> Task | None:
         """Simulations before what runs a model, for they set traces free; then by rank.
 
-        What a task has just set free comes first, so that few hand-overs are held at a time. Where
+        What a task has just set free comes first in its stage, so that few hand-overs are held at
+        a time. Where
         models run on GPUs, these go on while simulations wait for CPUs, unless too many wait.
         """
         if self._short and self._has_room(self._short[0]):
@@ -218,8 +225,9 @@ class Driver:
     def _kept(self, task: Task, outcome: Outcome) -> Record:
         """The record, after its hand-over is in the store where it has to be."""
         record = outcome.record
-        keep = task.kind in PERSISTED or (task.kind == "evaluate" and self.keep_traces)
-        if record.status != "done" or not keep:
+        if record.status == "done" and task.kind == "evaluate":
+            self._keep_trace(record.key, outcome.handle)
+        if record.status != "done" or task.kind not in PERSISTED:
             return record
         try:
             value = self.executor.get(outcome.handle)
@@ -228,6 +236,15 @@ class Driver:
         if value is not None:
             self.store.save(record.key, value)
         return record
+
+    def _keep_trace(self, key: str, handle: Handle) -> None:
+        """In the store, where there is room; a trace that was lost on its way is not needed yet."""
+        assert self._room is not None
+        if self._room.full:
+            return
+        with suppress(HandoverLostError):
+            if self._room.keep(key, self.executor.get(handle)):
+                self._kept_traces.add(key)
 
     def _free_dependants(self, task: Task) -> None:
         for dependant in reversed(self._dependants.get(task.key, [])):
@@ -247,7 +264,7 @@ class Driver:
 
     def _write(self, record: Record) -> None:
         """To the store, unless others still need what the task handed over and nothing keeps it."""
-        kept = record.kind in PERSISTED
+        kept = record.kind in PERSISTED or record.key in self._kept_traces
         if record.status == "done" and self._takers.get(record.key) and not kept:
             self._held[record.key] = record
         else:

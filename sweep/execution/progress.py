@@ -126,7 +126,7 @@ class Progress:
     def ended(self, record: Record) -> None:
         self.tally.end(record)
         if record.status == "failed":
-            self.console.print(Text(f"failed: {record.label}: {record.error}", style="red"))
+            self.console.print(Text(failure_line(record), style="red"))
 
     def dropped(self, task: Task) -> None:
         self.tally.failed[task.kind] += 1
@@ -154,6 +154,11 @@ class Progress:
         for label in list(tally.running.values())[:4]:
             grid.add_row("", Text(label, style="dim", overflow="ellipsis", no_wrap=True), "")
         return grid
+
+
+def failure_line(record: Record) -> str:
+    """What failed and why, with the key by which `sweep logs` tells more."""
+    return f"failed: {record.label}: {record.error} (log: {record.key})"
 
 
 def past_seconds(records: Iterable[Record]) -> dict[str, float]:

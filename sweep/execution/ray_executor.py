@@ -10,8 +10,8 @@ from typing import Any
 
 from sweep.errors import ResourceError
 from sweep.execution.executor import RETRIES, ExecutorLostError, Handle, HandoverLostError, Outcome
-from sweep.execution.ray_head import HeadWatch
-from sweep.execution.ray_job import EXCLUDES, PACKAGES
+from sweep.execution.ray_head import HeadWatch, check_reachable
+from sweep.execution.ray_job import CODE_EXCLUDES, PACKAGES
 from sweep.execution.resources import Resources
 from sweep.tasks import run as tasks
 from sweep.tasks.task import Record, Task, lost_record
@@ -41,7 +41,9 @@ class RayExecutor:
         # Without this, a task that needs more memory than there is would be tried for ever.
         os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
         address = address or os.environ.get("RAY_ADDRESS")
-        if address is None:
+        if address is not None:
+            check_reachable(address)
+        else:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a cluster of this process alone
         import ray
 
@@ -201,4 +203,4 @@ def _own_code() -> dict[str, Any]:
     root = Path(spec.origin).parent.parent
     if (root / "site-packages").exists() or root.name == "site-packages":
         return {"py_modules": [str(root / name) for name in PACKAGES]}
-    return {"working_dir": str(root), "excludes": EXCLUDES}
+    return {"working_dir": str(root), "excludes": CODE_EXCLUDES}

@@ -6,14 +6,67 @@ was started anew it waits for ever. A connection of our own notices both within 
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from sweep.errors import InputError, ResourceError
+
 PATIENCE_SECONDS = 20.0
 """How long a head may be out of reach."""
 _CONNECT_SECONDS = 1.0
+REACH_SECONDS = 5.0
+"""How long an address may take to answer before a run begins; Ray itself tries for minutes."""
+_PLACE = re.compile(
+    r"(?:(?P<scheme>ray|https?)://)?(?P<host>\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d+)/?"
+)
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC begins: it ends with an empty frame of settings."""
+_SETTINGS = 4
+"""Kind of the frame that a server of gRPC answers with."""
+
+
+def check_reachable(address: str) -> None:
+    """Raise ResourceError where nothing answers at the address of a cluster, within seconds.
+
+    `auto`, and a scheme of another's, are left to Ray. InputError for no address.
+    """
+    place = _PLACE.fullmatch(address)
+    if address in ("auto", "local") or (place is None and "://" in address):
+        return
+    if place is None:
+        raise InputError(f"--address {address}: write HOST:PORT of the Ray head, or auto")
+    try:
+        where = (place["host"].strip("[]"), int(place["port"]))
+        with socket.create_connection(where, timeout=REACH_SECONDS) as connection:
+            if place["scheme"] in ("http", "https") or os.environ.get("RAY_USE_TLS") == "1":
+                return
+            answered = _speaks_grpc(connection)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ResourceError(f"nothing answers at {address} ({reason}){_CURE}") from None
+    if not answered:
+        raise ResourceError(f"what answers at {address} is no Ray head{_CURE}")
+
+
+_CURE = (
+    ": give the HOST:PORT that `ray start --head` printed (port 6379 unless set; 8265 is that of "
+    "`sweep submit`, as http://HOST:8265), and see that the head runs and no firewall is between"
+)
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether the other side answers as a server of gRPC, as Ray's head is one."""
+    connection.settimeout(REACH_SECONDS)
+    connection.sendall(_PREFACE)
+    head = b""
+    with suppress(OSError):
+        while len(head) < 4 and (more := connection.recv(64)):
+            head += more
+    return len(head) >= 4 and head[3] == _SETTINGS
 
 
 class HeadWatch:

@@ -14,7 +14,7 @@ from sweep.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
     from sweep.spec.entries import Sweep
-    from sweep.spec.resources import Resources as Asked
+    from sweep.spec.resources import Resources as Requested
 
 ACCELERATOR = "accelerator_type:"
 """Ray's prefix of the custom resource that says which accelerator a node has."""
@@ -124,17 +124,25 @@ def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> 
         )
 
 
-def needs_of(sweep: Sweep, gpus: float | None = None) -> dict[str, Resources]:
+def needs_of(
+    sweep: Sweep, gpus: float | None = None, have: Resources | None = None
+) -> dict[str, Resources]:
     """What each kind asks for. `gpu: auto` is one where there is one (none until that is known).
 
-    Kinds that run the model ask for what `evaluate` does, but for what is given for them.
+    Kinds that run the model ask for what `evaluate` does, but for what is given for them. Memory
+    that is not given is estimated from sizes, and no more than the largest machine of `have` has:
+    an estimate alone refuses nothing.
     """
+    from sweep.execution.estimates import memory_gb
     from sweep.tasks.task import KINDS
 
-    return {kind: _need(sweep.resources, kind, gpus) for kind in KINDS}
+    machines = (have.nodes or (have,)) if have else ()
+    most = max((machine.memory_gb for machine in machines), default=0.0)
+    estimate = min(memory_gb(sweep), most)
+    return {kind: _need(sweep.resources, kind, gpus, estimate) for kind in KINDS}
 
 
-def _need(asked: Asked, kind: str, gpus: float | None) -> Resources:
+def _need(asked: Requested, kind: str, gpus: float | None, estimate: float) -> Resources:
     if kind == "simulate":
         own = asked.simulate
         return Resources(own.cpu, 0.0, own.memory_gb, tuple(sorted(own.custom.items())))
@@ -146,7 +154,8 @@ def _need(asked: Asked, kind: str, gpus: float | None) -> Resources:
     if gpu is None:
         gpu = 1.0 if gpus else 0.0
     cpus = float(asked.evaluate.cpu)
-    return Resources(cpus, gpu, model.memory_gb, tuple(sorted(custom.items())))
+    memory = estimate if model.memory_gb is None else model.memory_gb
+    return Resources(cpus, gpu, memory, tuple(sorted(custom.items())))
 
 
 def check_out(out: Path) -> None:

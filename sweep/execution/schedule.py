@@ -1,4 +1,8 @@
-"""In which order tasks run, which no result depends on: by priority, by model, longest first."""
+"""In which order tasks run, which no result depends on.
+
+By priority, then so that a run that is stopped has answers: dense runs and calibrations, then the
+first shard of every point, then the rest; in each of these by model, and the longest first.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,19 @@ _MASKED, _CACHED = 1.2, 1.3
 """Time of an evaluation with masks, and with masks that a cache decides, over a dense one."""
 
 
+DENSE, FIRST, REST = range(3)
+"""Stages of a run: what all points are held against, a shard of each, and all others."""
+_LARGE = ("weights", "trained")
+"""Roles of hand-overs that are large: what takes one does not wait for a later stage."""
+
+
 class Rank(NamedTuple):
     """Tasks of lower rank run first."""
 
     priority: float = 0.0
     """Below 0 for what is wanted first."""
+    stage: int = 0
+    """One of `DENSE`, `FIRST` and `REST`."""
     model: int = 0
     """Place of the task's model: workers keep their model, so models come one after another."""
     effort: float = 0.0
@@ -35,14 +47,36 @@ def ranks(plan: Plan, todo: Iterable[str], priority: Mapping[str, float]) -> dic
     the plan, so that a worker loads each of them once.
     """
     wanted = _priorities(plan.points, priority) if priority else {}
+    staged = stages(plan)
     places: dict[str, int] = {}
     found = {}
     for key in todo:
         task = plan.tasks[key]
         model = task.where.get("model", "")
         place = places.setdefault(model, len(places))
-        found[key] = Rank(-wanted.get(key, 0.0), place, -effort(task))
+        found[key] = Rank(-wanted.get(key, 0.0), staged[key], place, -effort(task))
     return found
+
+
+def stages(plan: Plan) -> dict[str, int]:
+    """The stage of every task; one that another needs is not in a later stage than that one."""
+    found = {key: _own_stage(task) for key, task in plan.tasks.items()}
+    for planned in plan.points:
+        for key in planned.evaluate_keys[:1]:
+            found[key] = min(found[key], FIRST)
+        for key in (*planned.dense_keys, *planned.full_keys):
+            found[key] = DENSE
+    for key in reversed(plan.tasks):  # needed ones stand before those that need them
+        for needed in plan.tasks[key].needs:
+            found[needed] = min(found[needed], found[key])
+    return found
+
+
+def _own_stage(task: Task) -> int:
+    if task.kind == "calibrate":
+        return DENSE
+    large = any(role in _LARGE for role in task.payload.get("inputs", {}))
+    return FIRST if large and task.kind == "evaluate" else REST
 
 
 def _priorities(points: Iterable[PlannedPoint], priority: Mapping[str, float]) -> dict[str, float]:

@@ -7,6 +7,7 @@ reverse.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from sweep.errors import SweepError
 from sweep.execution.driver import Driver, Watcher
 from sweep.execution.executor import Executor, InProcessExecutor
 from sweep.execution.missing import missing
+from sweep.execution.progress import failure_line
 from sweep.execution.resources import check_feasible, needs_of
 from sweep.execution.schedule import ranks
 from sweep.plan.patterns import selected
@@ -69,10 +71,12 @@ class Session:
     def run(self, plan: Plan, todo: Mapping[str, str], watcher: Watcher) -> str:
         """Run these tasks of a plan; returns what stopped the run early, or nothing."""
         executor = self.opened()
-        needs = needs_of(self.sweep, gpus=executor.resources().gpus)
+        have = executor.resources()
+        needs = needs_of(self.sweep, have.gpus, have)
         driver = Driver(plan, dict(todo), self.store, executor, needs, watcher)
         # With --only, tasks that are not run now may need a trace later.
-        driver.keep_traces = self.sweep.keep_traces or bool(self.options.only)
+        every = self.sweep.keep_traces or self.options.only
+        driver.traces_bytes = math.inf if every else self.sweep.traces_gb * 1e9
         driver.fail_fast, driver.deadline = self.options.fail_fast, self.deadline
         driver.ranks = ranks(plan, todo, self.sweep.priority)
         driver.execute()
@@ -91,7 +95,7 @@ class Session:
         if self._executor is None:
             self._executor = executor = open_executor(self.options)
             have = executor.resources()
-            check_feasible(needs_of(self.sweep, gpus=have.gpus), have, executor.where)
+            check_feasible(needs_of(self.sweep, have.gpus, have), have, executor.where)
         return self._executor
 
 
@@ -118,7 +122,7 @@ class _Announcer:
         if record.kind == "evaluate":
             self.ran["tokens"] += record.result.get("tokens", 0)
         if record.status == "failed":
-            self.console.print(Text(f"failed: {record.label}: {record.error}", style="red"))
+            self.console.print(Text(failure_line(record), style="red"))
 
     def dropped(self, task: Task) -> None:
         pass

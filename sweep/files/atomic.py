@@ -16,6 +16,8 @@ from sweep.errors import ResourceError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where there is no room for more."""
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What the system says where a file system has no file locks."""
 
 
 class WriteError(ResourceError):

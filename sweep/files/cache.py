@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import platformdirs
 from filelock import FileLock
 
 from sweep.errors import ResourceError
+from sweep.files.atomic import FULL, NO_LOCKS
 
 
 def cache_dir() -> Path:
@@ -41,15 +43,27 @@ def training_dir() -> Path:
 def locked(name: str) -> Iterator[None]:
     """Hold the lock `name`, so that of several processes one makes the file and the rest wait."""
     folder = cache_dir() / "locks"
+    lock = FileLock(folder / f"{name}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
-        raise ResourceError(
-            f"cannot write to the cache folder {cache_dir()} ({error.strerror}); "
-            "set SWEEP_CACHE to a folder that can be written"
-        ) from None
-    with FileLock(folder / f"{name}.lock"):
+        raise cache_error(error) from None
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def cache_error(error: OSError) -> ResourceError:
+    """What became of a write to the cache folder, and the way out of it."""
+    cure = "set SWEEP_CACHE to a folder that can be written"
+    if error.errno in FULL:
+        cure = "make room, or set SWEEP_CACHE to a folder on another disk"
+    if error.errno in NO_LOCKS:
+        cure = "set SWEEP_CACHE to a folder whose file system has file locks"
+    reason = error.strerror or error
+    return ResourceError(f"cannot write to the cache folder {cache_dir()} ({reason}); {cure}")
 
 
 @contextmanager
@@ -58,13 +72,27 @@ def staged(target: Path) -> Iterator[Path]:
 
     `target` appears complete or not at all; what is left after an error is removed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=".staged-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=".staged-", dir=target.parent))
+    except OSError as error:
+        raise _said(error, target) from error
     try:
         yield room / target.name
         (room / target.name).replace(target)
+    except OSError as error:
+        raise _said(error, target) from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _said(error: OSError, target: Path) -> Exception:
+    """A lack of room or of rights in the cache folder in words; any other error as it is."""
+    inside = target.is_relative_to(cache_dir())
+    refused = error.errno in (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+    own = error.filename is None or str(error.filename).startswith(str(target.parent))
+    above = error.filename is not None and target.is_relative_to(str(error.filename))
+    return cache_error(error) if inside and refused and (own or above) else error
 
 
 def sha256_of(path: Path) -> str:
@@ -87,7 +115,10 @@ def remembered_sha256(path: Path) -> str:
     if {name: known.get(name) for name in seen} == seen and "sha256" in known:
         return str(known["sha256"])
     digest = sha256_of(real)
-    with suppress(OSError), staged(note) as temporary:  # a cache that cannot be written: no note
+    with (
+        suppress(OSError, ResourceError),
+        staged(note) as temporary,
+    ):  # a cache that cannot be written: no note
         temporary.write_text(json.dumps({**seen, "sha256": digest}), encoding="utf-8")
     return digest
 

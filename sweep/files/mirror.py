@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sweep.errors import InputError, ResourceError, StoreLockedError
-from sweep.files.cache import cache_dir
+from sweep.files.cache import cache_dir, cache_error
 from sweep.keys import digest
 
 PUSH_SECONDS = 30.0
@@ -29,7 +29,9 @@ STALE_SECONDS = 300.0
 HOLDER = "driver.json"
 JOURNAL = "journal.jsonl"
 SCHEMES = ("file", "s3", "gs", "abfs", "hdfs")
+_KNOWN = f"known: {', '.join(SCHEMES)}, and those that fsspec has"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_READ_ONLY = ("http", "https")
 _NOT_COPIED = (".lock", ".holder")
 
 
@@ -179,8 +181,9 @@ class Mirror:
 
 
 def _stays(path: Path) -> bool:
-    """Files that mean something on this machine only: locks, and what is being written."""
-    return path.name in _NOT_COPIED or path.name.endswith((".tmp", ".lock"))
+    """Files that mean something on this machine only: locks, and what is being written; and traces,
+    which are large and can be made again."""
+    return path.name in _NOT_COPIED or path.name.endswith((".tmp", ".lock", ".trace"))
 
 
 def _joined(there: bytes, here: bytes) -> bytes:
@@ -196,6 +199,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
     import pyarrow as pa
     from pyarrow import fs
 
+    scheme = url.partition("://")[0].lower()
+    if scheme in _READ_ONLY:
+        raise InputError(f"{url}: {scheme} cannot be written to; {_KNOWN}")
     try:
         with _reached(url):
             return fs.FileSystem.from_uri(url)
@@ -215,10 +221,7 @@ def _by_fsspec(url: str) -> tuple[Any, str]:
         raise ResourceError(f"{url}: {error}") from None
     except ValueError:
         scheme = url.partition("://")[0]
-        known = ", ".join(SCHEMES)
-        raise InputError(
-            f"{url}: unknown scheme {scheme!r} (known: {known}, and those that fsspec has)"
-        ) from None
+        raise InputError(f"{url}: unknown scheme {scheme!r} ({_KNOWN})") from None
     return fs.PyFileSystem(fs.FSSpecHandler(files)), path
 
 
@@ -233,6 +236,11 @@ def _reached(url: str) -> Iterator[None]:
         raise
     except pa.ArrowInvalid:
         raise
+    except NotImplementedError:
+        scheme = url.partition("://")[0]
+        raise InputError(f"{url}: {scheme} cannot be written to; {_KNOWN}") from None
     except OSError as error:
+        if error.filename and Path(str(error.filename)).is_relative_to(cache_dir()):
+            raise cache_error(error) from None
         first = str(error).strip().splitlines()[0]
         raise ResourceError(f"{url} cannot be reached: {first}") from None

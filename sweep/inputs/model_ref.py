@@ -45,6 +45,9 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 
+GENERATION_FILE = "generation_config.json"
+"""Where a generation ends, and what it penalises; no perplexity depends on it."""
+
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -161,6 +164,13 @@ def tokenizer_fingerprint(ref: str) -> str:
     if model.source == "built-in" or model.path is None or model.is_gguf:
         return fingerprint(ref)
     return _combined(tokenizer_files(model.path))
+
+
+def generation_fingerprint(ref: str) -> str:
+    """sha256 of the model's generation settings; empty where it has no file of them."""
+    folder = resolve(ref).path
+    file = None if folder is None else folder / GENERATION_FILE
+    return remembered_sha256(file) if file is not None and file.is_file() else ""
 
 
 def _on_hub(ref: str, hub_id: str, revision: str | None) -> ModelRef:

@@ -22,7 +22,7 @@ from sweep.errors import InputError
 from sweep.files.cache import cache_dir, locked, remembered_sha256, staged
 from sweep.inputs import malloc as heap
 from sweep.inputs import model_files
-from sweep.inputs.model_ref import fingerprint, resolve
+from sweep.inputs.model_ref import fingerprint, generation_fingerprint, resolve
 from sweep.messages import nearest
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ def load(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedMod
 
 def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """As `load`, but the process keeps the last model, which is returned again when asked for."""
-    key = (fingerprint(ref), dtype, device)
+    key = (fingerprint(ref) + generation_fingerprint(ref), dtype, device)
     if key not in _kept:
         _kept.clear()
         model = load(ref, dtype, device)
-        _kept[fingerprint(ref), dtype, device] = model  # known only now for a model just fetched
+        known = fingerprint(ref) + generation_fingerprint(ref)  # now, for a model just fetched
+        _kept[known, dtype, device] = model
         return model
     return _kept[key]
 

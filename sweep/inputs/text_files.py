@@ -164,13 +164,31 @@ def _usable_file(text: str) -> Path:
 
 
 def _read_file(path: Path) -> str:
+    """The words of a file without a byte order mark. Raises InputError for what is no UTF-8."""
     if path.suffix == ".parquet":
-        return BLANK_LINE.join(_parquet_rows(path))
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"text file {path} is not UTF-8 (byte {error.start})") from None
+        content = BLANK_LINE.join(_parquet_rows(path))
+    else:
+        try:
+            content = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"text file {path} is not UTF-8 (byte {error.start}){_other_encoding(path)}"
+            ) from None
+    if "\0" in content:
+        raise InputError(
+            f"text file {path} has NUL characters, so it is no UTF-8 text{_other_encoding(path)}"
+        )
     return BLANK_LINE.join(_raw_rows(content)) if path.suffix == ".raw" else content
+
+
+def _other_encoding(path: Path) -> str:
+    """A hint where every second byte of the beginning is 0, or the file says it is UTF-16."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    marked = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    few, many = sorted((head[::2].count(0), head[1::2].count(0)))
+    wide = 4 * few < many
+    return ": it looks like UTF-16; save it as UTF-8" if marked or wide else ""
 
 
 def _raw_rows(content: str) -> list[str]:

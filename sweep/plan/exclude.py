@@ -39,6 +39,7 @@ _READ: Mapping[str, Callable[[Point], object]] = {
     "dram_gb": lambda point: point.device.dram_gb,
     "flash_gbps": lambda point: point.device.flash_gbps,
     "dram_gbps": lambda point: point.device.dram_gbps,
+    "context": lambda point: point.kv_tokens,
     "timing": lambda point: point.timing,
     "quant": lambda point: point.quant.method,
     "bits": lambda point: point.quant.bits,

@@ -11,8 +11,9 @@ from typing import Any
 
 import methods
 from simulator.device import Device
-from simulator.policies import CACHE_AWARE
+from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
+from sweep.inputs import model_sizes
 from sweep.plan.exclude import excluded_by
 from sweep.plan.point import Accuracy, MethodTraits, Parameters, Point, Quant
 from sweep.plan.weight_steps import quantiser, refusal
@@ -24,6 +25,7 @@ from sweep.spec.entries import (
     QuantEntry,
     Sweep,
 )
+from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 MAX_POINTS = 1_000_000
 
@@ -103,15 +105,13 @@ def _points(
     left_out: Counter[str],
 ) -> Iterator[Point]:
     accuracy = _accuracy(sweep)
-    quants = {i: _quants(entry.quant or sweep.quant) for i, entry in enumerate(entries)}
-    every = dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry)
-    for model, quant in product(sweep.models, every):
+    for model, quants, quant in _weights(sweep, entries):
         geometry = model.load_geometry()
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), device in product(
+            for (method, density, parameters, gamma, selector), (device, context) in product(
                 _choices(entry, traits), devices
             ):
                 reason = refusal(quant, method)
@@ -120,8 +120,7 @@ def _points(
                     continue
                 caches = _caches(sweep, entry, method, gamma, left_out)
                 if gamma < 1 and selector != "cache-aware":
-                    reason = f"gamma below 1 selects by the cache, not by {selector}"
-                    left_out[reason] += len(caches)
+                    left_out[_not_by_cache(method, selector, entry)] += len(caches)
                     continue
                 for policy, start, scope in caches:
                     yield Point(
@@ -141,9 +140,20 @@ def _points(
                         accuracy=accuracy,
                         traits=method,
                         kv_bits=_plain(sweep.kv.bits),
-                        kv_tokens=sweep.kv.tokens,
+                        kv_tokens=context,
                         geometry=geometry,
                     )
+
+
+def _weights(
+    sweep: Sweep, entries: tuple[MethodEntry, ...]
+) -> Iterator[tuple[ModelEntry, dict[int, list[Quant]], Quant]]:
+    """Models with each quantisation that an entry asks for, and those of each entry."""
+    for model in sweep.models:
+        own = model_sizes.comes_quantised(model.model)
+        quants = {i: _quants(entry.quant or sweep.quant, own) for i, entry in enumerate(entries)}
+        for quant in dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry):
+            yield model, quants, quant
 
 
 def _choices(
@@ -151,7 +161,7 @@ def _choices(
 ) -> list[tuple[MethodTraits, float, Parameters, float, str]]:
     """(method, density, parameters, gamma, selector) of one entry, each once.
 
-    gamma below 1 takes the place of top-k, and of a selector that the entry does not ask for.
+    gamma below 1 takes the place of top-k and of no other selector.
     """
     choices = []
     names = entry.parameters
@@ -164,10 +174,17 @@ def _choices(
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
             for gamma, selector in product(gammas, selectors or (method.selector,)):
-                by_cache = gamma < 1 and (selector == "topk" or not selectors)
-                way = "cache-aware" if by_cache else selector
+                way = "cache-aware" if gamma < 1 and selector == "topk" else selector
                 choices.append((method, density, parameters, gamma, way))
     return list(dict.fromkeys(choices))
+
+
+def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
+    """Why gamma below 1 makes no point with this selector: top-k alone gives way to the cache."""
+    reason = f"gamma below 1 selects by the cache, not by {selector}"
+    if entry.selector:
+        return reason
+    return f"{reason}, the selector of {method.name}; selector: topk in its entry asks for it"
 
 
 def _all_parameters(name: str, density: float, written: Parameters) -> Parameters:
@@ -185,22 +202,23 @@ def _caches(
     caches = []
     for policy in entry.policies or sweep.policies:
         ways = list(product(sweep.cache.start, sweep.cache.scope))
-        if gamma < 1 and policy not in CACHE_AWARE:
+        if gamma < 1 and policy not in cache_aware_policies():
             online = " or ".join(sorted(CACHE_AWARE))
             left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
-        elif policy == "none":
+        elif not policy_class(policy).caches:
             caches.append((policy, "empty", "window"))
         else:
             caches += [(policy, *way) for way in ways]
     return caches
 
 
-def _devices(sweep: Sweep, entry: MethodEntry, model: ModelEntry) -> list[Device]:
-    """Devices of an entry for one model, with their timing."""
-    devices: list[Device] = []
+def _devices(sweep: Sweep, entry: MethodEntry, model: ModelEntry) -> list[tuple[Device, int]]:
+    """Devices of an entry for one model, with their timing, and the tokens of the KV cache."""
+    devices: list[tuple[Device, int]] = []
     for device in entry.devices or sweep.devices:
         if not device.models or model.model in device.models:
-            devices += _variants(device, device.timing or sweep.timing)
+            variants = _variants(device, device.timing or sweep.timing)
+            devices += product(variants, device.context or (sweep.kv.tokens,))
     return list(dict.fromkeys(devices))
 
 
@@ -221,14 +239,20 @@ def _variants(entry: DeviceEntry, timings: tuple[str, ...]) -> tuple[Device, ...
     )
 
 
-def _quants(entries: Iterable[QuantEntry]) -> list[Quant]:
+def _quants(entries: Iterable[QuantEntry], come_quantised: bool) -> list[Quant]:
+    """Of weights that come quantised, those that nothing is done to keep the bits of the file."""
     quants = []
     for entry in entries:
-        sizes = product(entry.bits, entry.group_size, entry.embedding_bits)
-        choices = product(*entry.parameters.values())
-        for method, (bits, group_size, embedding), values in product(entry.method, sizes, choices):
+        choices = list(product(*entry.parameters.values()))
+        for method, group_size, embedding, values in product(
+            entry.method, entry.group_size, entry.embedding_bits, choices
+        ):
+            as_in_file = come_quantised and method == "none"
             written = dict(zip(entry.parameters, values, strict=True))
-            quants.append(_quant(method, _plain(bits), group_size, _plain(embedding), written))
+            quants += [
+                _quant(method, _plain(bits), group_size, _plain(embedding), written)
+                for bits in entry.bits or ((FILE_BITS,) if as_in_file else DEFAULT_BITS)
+            ]
     return list(dict.fromkeys(quants))
 
 
@@ -251,6 +275,8 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         dtype=sweep.dtype,
         threads=sweep.resources.evaluate.cpu,
         seed=sweep.seed,
+        bos=sweep.bos,
+        window_order=sweep.window_order,
     )
 
 
@@ -273,7 +299,7 @@ def _upper_bound(sweep: Sweep) -> int:
 
 def _quant_size(entry: QuantEntry) -> int:
     axes = (entry.method, entry.bits, entry.group_size, entry.embedding_bits)
-    return prod(len(values) for values in (*axes, *entry.parameters.values()))
+    return prod(max(1, len(values)) for values in (*axes, *entry.parameters.values()))
 
 
 def _size(entry: MethodEntry) -> int:
@@ -284,5 +310,5 @@ def _size(entry: MethodEntry) -> int:
 
 def _device_size(entry: DeviceEntry, sweep: Sweep) -> int:
     timings = entry.timing or sweep.timing
-    axes = (entry.dram_gb, entry.flash_gbps, entry.dram_gbps, timings)
+    axes = (entry.dram_gb, entry.flash_gbps, entry.dram_gbps, entry.context, timings)
     return prod(max(1, len(axis)) for axis in axes)

@@ -28,7 +28,12 @@ def _selector_label(selector: SelectorPayload) -> str:
 
 def windows_label(shard: tuple[int, ...]) -> str:
     """Which windows a shard has."""
-    return f"window {shard[0]}" if len(shard) == 1 else f"window {shard[0]}-{shard[-1]}"
+    first, last, count = shard[0], shard[-1], len(shard)
+    if count == 1:
+        return f"window {first}"
+    if shard == tuple(range(first, last + 1)):
+        return f"window {first}-{last}"
+    return f"window {first} and {count - 1} more"
 
 
 def parameters_label(parameters: Mapping[str, Any]) -> str:

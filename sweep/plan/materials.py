@@ -6,11 +6,13 @@ present is planned all the same, under a fingerprint that says so and a note.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from simulator import Geometry
+from simulator import Geometry, Storage, weight_bytes
 from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
@@ -18,10 +20,27 @@ from sweep.inputs import model_ref as weights
 from sweep.inputs import model_sizes, ready, text_files, texts
 from sweep.keys import digest
 from sweep.plan.point import Point
+from sweep.plan.sizes import difference, groupby_model, planned_sizes
 from sweep.spec.entries import Sweep
 
 CALIBRATION_WINDOWS = 4
 """Windows of the calibration text from which the order of units is taken."""
+
+_BEGINNINGS = {
+    "each-window": "each window begins with the BOS that the tokenizer puts before a text.",
+    "first-window": "the first window alone begins with the BOS that the tokenizer puts before a"
+    " text, as in the GPTQ protocol; a perplexity can be much higher than with one in each.",
+    "none": "no window begins with the BOS that the tokenizer puts before a text; a perplexity can"
+    " be much higher than with one.",
+}
+
+
+def spread(count: int, seed: int) -> list[int]:
+    """The windows of a text in an order that looks random and that the seed alone fixes.
+
+    By their hashes: the same in every release of Python and NumPy.
+    """
+    return sorted(range(count), key=lambda w: hashlib.sha256(f"{seed} {w}".encode()).digest())
 
 
 class Materials:
@@ -48,12 +67,12 @@ class Materials:
 
         Raises InputError or ResourceError.
         """
-        size = self.sweep.window_tokens
+        size, bos = self.sweep.window_tokens, self.sweep.bos
         for model in dict.fromkeys(point.model for point in points):
             ready.ensure(model, notify)
-            texts.count(self.sweep.text, model, size, make=True)
+            texts.count(self.sweep.text, model, size, make=True, bos=bos)
             if calibration:
-                texts.count(self.sweep.calibration, model, size, True, make=True)
+                texts.count(self.sweep.calibration, model, size, True, make=True, bos=bos)
         known = [card(one) for one in self.asked]
         if ensure(self.asked, notify) != known:
             self.complete = False  # shards are other than planned, or not planned yet
@@ -71,17 +90,61 @@ class Materials:
             return found
         return digest([found, weights.tokenizer_fingerprint(model)])
 
+    def generation(self, model: str) -> str:
+        """Fingerprint of a model's generation settings; empty where it has none."""
+        return self._once(("generation", model), weights.generation_fingerprint, model)
+
     def geometry(self, point: Point) -> Geometry:
-        """Sizes from the sweep file, the built-in table, or the model's configuration."""
+        """Sizes from the sweep file, the built-in table, or the model's own files.
+
+        Raises InputError where they are not those of a decoder with gated MLPs of one width.
+        """
         return point.geometry or self._sizes(point.model)
 
     def _sizes(self, model: str) -> Geometry:
-        return self._once(("geometry", model), model_sizes.geometry, model)
+        given = next((m.load_geometry() for m in self.sweep.models if m.model == model), None)
+        return given or self._once(("geometry", model), model_sizes.geometry, model)
+
+    def storage(self, point: Point) -> Storage:
+        """How the point's weights are stored: where it asks for that, with the bits of the files.
+
+        Raises InputError where these cannot be told; of files that are not here the bits are as
+        if they were none of their own, under the note that says so.
+        """
+        if not point.quant.of_file:
+            return point.storage
+        stored = self._stored(point.model)
+        if stored is None:
+            self._note(f"model {point.model} is not present; its bits are known once it is fetched")
+            return point.storage
+        return replace(point.storage, file=stored.bits)
+
+    def _stored(self, model: str) -> model_sizes.Stored | None:
+        return self._once(("stored", model), model_sizes.stored, model)
+
+    def _file_bytes(self, model: str) -> float | None:
+        """Bytes of the weights in the model's files; None where that is not known."""
+        try:
+            stored = self._stored(model)
+        except InputError:  # of a model whose sizes the sweep file gives
+            return None
+        return stored and stored.bytes
+
+    def compare_sizes(self, points: Iterable[Point]) -> None:
+        """Note where the bytes that are simulated are not those of the model's files."""
+        for model, of_model in groupby_model(points).items():
+            in_files = self._file_bytes(model)
+            for point in of_model if in_files else ():
+                counted = sum(weight_bytes(self.geometry(point), self.storage(point)).values())
+                text = difference(model, counted, float(in_files or 0), point.quant)
+                if text and text not in self.notes:
+                    self.notes.append(text)
 
     def where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds the model and the text."""
         return {
             "model": self._once(("place", point.model), weights.locate, point.model),
+            "sizes": self._once(("sizes", point.model), planned_sizes, self.geometry(point)),
             "text_name": text_files.locate(getattr(point.accuracy, role)),
         }
 
@@ -118,7 +181,23 @@ class Materials:
         if asked is None and have is None:
             self._note(f"text {accuracy.text} is not present: one window stands for all of them")
         count, size = asked or have or 1, accuracy.shard_windows
-        return [tuple(range(i, min(i + size, count))) for i in range(0, count, size)]
+        chosen = range(count)
+        if asked is not None and have is not None and accuracy.window_order == "spread":
+            chosen = spread(have, accuracy.seed)[:count]
+        return [tuple(chosen[i : i + size]) for i in range(0, count, size)]
+
+    def bos(self, point: Point) -> str:
+        """As `bos_of`; empty, too, where windows are those of the text tokenised once, so that
+        keys are those of releases that knew no other."""
+        bos = self.bos_of(point.model)
+        return "" if bos == texts.FIRST_WINDOW else bos
+
+    def bos_of(self, model: str) -> str:
+        """Which windows begin with what the tokenizer puts before a text; empty where it puts
+        nothing there."""
+        before = self._once(("before", model), texts.kept_before_text, model)
+        self.complete = self.complete and before is not None
+        return "" if before is None or not len(before) else self.sweep.bos
 
     def calibration_windows(self, point: Point) -> int:
         """How many windows of the calibration text are used."""
@@ -134,7 +213,8 @@ class Materials:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""
         name, size = self._text_name(calibration), self.sweep.window_tokens
         identity = ("windows", model, calibration)
-        have = self._once(identity, texts.count, name, model, size, calibration)
+        bos = self.sweep.bos
+        have = self._once(identity, texts.count, name, model, size, calibration, False, bos)
         self.complete = self.complete and have is not None
         return have
 
@@ -181,19 +261,19 @@ class Materials:
 
     def caveats(self) -> list[str]:
         """What a reader of the report should know about these models and texts."""
-        small = [m.model for m in self.sweep.models if self._parameters(m.model) < 1e9]
+        every = [entry.model for entry in self.sweep.models]
+        begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
+        small = [model for model in every if self._parameters(model) < 1e9]
         if not small:
-            return []
+            return begun
         names = ", ".join(map(self.title, small))
         relative = [f"+{b[:-1]} %" for b in self.sweep.budgets if b.endswith("%")]
         read = f"; read the relative budgets ({', '.join(relative)})" if relative else ""
         caveat = "a small model loses more perplexity at a given density than those of the paper"
-        return [f"{names}: {caveat}{read}."]
+        return [*begun, f"{names}: {caveat}{read}."]
 
     def _parameters(self, model: str) -> float:
-        geometry = self._sizes(model)
-        mlp = 3 * geometry.hidden * geometry.intermediate
-        return geometry.layers * (geometry.attention_weights + mlp) + geometry.embedding_weights
+        return self._sizes(model).weights
 
     # -- helpers -----------------------------------------------------------------------------
 

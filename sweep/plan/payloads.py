@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from methods.registry import create
 from sweep.plan.materials import Materials
@@ -29,17 +29,21 @@ class _Run(TypedDict):
     window_tokens: int
     dtype: str
     threads: int
+    bos: NotRequired[str]
 
 
 def _run(point: Point, materials: Materials) -> _Run:
     """What every run of the model on a text depends on."""
     accuracy = point.accuracy
-    return {
+    run: _Run = {
         "weights": materials.weights(point.model),
         "window_tokens": accuracy.window_tokens,
         "dtype": accuracy.dtype,
         "threads": accuracy.threads,
     }
+    if bos := materials.bos(point):
+        run["bos"] = bos
+    return run
 
 
 def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
@@ -68,18 +72,19 @@ def evaluate(
         "parameters": dict(point.parameters) if selector else {},
         "selector": selector,
         "inputs": inputs,
-        "code": code_of_method("evaluate", method),
+        "code": code_of_method("evaluate", method, selector.get("policy", "")),
         "windows": [],
     }
 
 
-def score(evaluation: Evaluate, shard: Mapping[str, Any]) -> Score:
+def score(evaluation: Evaluate, shard: Mapping[str, Any], generation: str) -> Score:
     """A shard of a downstream task for the model, method and selector of an evaluation.
 
-    Of a cache-aware selector, each request is a session of its own.
+    Of a cache-aware selector, each request is a session of its own. `generation` is the fingerprint
+    of the model's generation settings, which count where it writes.
     """
     chosen = evaluation["selector"]
-    return {
+    payload: Score = {
         "weights": evaluation["weights"],
         "dtype": evaluation["dtype"],
         "threads": evaluation["threads"],
@@ -88,7 +93,7 @@ def score(evaluation: Evaluate, shard: Mapping[str, Any]) -> Score:
         "parameters": evaluation["parameters"],
         "selector": {**chosen, "scope": "window"} if "scope" in chosen else chosen,
         "inputs": evaluation["inputs"],
-        "code": code_of_method("score", evaluation["method"]),
+        "code": code_of_method("score", evaluation["method"], chosen.get("policy", "")),
         "task": shard["task"],
         "documents": shard["documents"],
         "prompts": shard["prompts"],
@@ -97,6 +102,9 @@ def score(evaluation: Evaluate, shard: Mapping[str, Any]) -> Score:
         "max_length": shard["max_length"],
         "lm_eval": shard["lm_eval"],
     }
+    if generation and shard["output"] == "generate_until":
+        payload["generation"] = generation
+    return payload
 
 
 def transform(point: Point, materials: Materials, step: Step, inputs: Inputs) -> Transform:
@@ -116,6 +124,8 @@ def transform(point: Point, materials: Materials, step: Step, inputs: Inputs) ->
     if step.windows:
         payload["text"] = materials.text(point, "calibration")
         payload["window_tokens"] = accuracy.window_tokens
+        if bos := materials.bos(point):
+            payload["bos"] = bos
         payload["windows"] = list(range(materials.training_windows(point, step.windows)))
     return payload
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from simulator.policies import policy_class
 from sweep import plugins
 from sweep.downstream.shards import place, shard_label, shards
 from sweep.downstream.task import DownstreamTask
@@ -56,6 +57,7 @@ def plan_points(points: Iterable[Point], materials: Materials) -> Plan:
     builder = _Builder(plan, materials)
     for point in points:
         plan.points.append(builder.add(point))
+    materials.compare_sizes(planned.point for planned in plan.points)
     plan.notes = materials.notes
     return plan
 
@@ -80,6 +82,7 @@ class _Builder:
         return point if cached else without_cache(point)
 
     def _added(self, point: Point) -> PlannedPoint:
+        self.materials.geometry(point)  # refuses a model whose sizes are not those of the formulas
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.method == "dense")
@@ -111,6 +114,7 @@ class _Builder:
         identity = _evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
+            where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
             self._evaluations[identity] = tuple(
                 self._task(
@@ -138,9 +142,11 @@ class _Builder:
         identity = ("scores", _evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
+            where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
+            generation = self.materials.generation(point.model)
             self._evaluations[identity] = tuple(
-                (entry.name, self._scored(evaluation, entry, card, label, where))
+                (entry.name, self._scored(evaluation, entry, card, label, where, generation))
                 for entry, card in tasks
             )
         return self._evaluations[identity] if tasks else ()
@@ -152,11 +158,12 @@ class _Builder:
         card: Mapping[str, Any],
         label: str,
         where: dict[str, str],
+        generation: str,
     ) -> tuple[str, ...]:
         return tuple(
             self._task(
                 "score",
-                payloads.score(evaluation, shard),
+                payloads.score(evaluation, shard, generation),
                 f"{shard_label(shard)} {label}",
                 where | place(entry),
             )
@@ -169,8 +176,8 @@ class _Builder:
     def _selector_inputs(self, point: Point) -> dict[str, str]:
         if point.selector in THRESHOLD_SELECTORS:
             return {"calibration": self._calibrate(point)}
-        hot = point.selector == "cache-aware" and point.cache_start == "hot"
-        return {"start": self._calibrate(point)} if hot else {}
+        ordered = point.selector == "cache-aware" and _is_ordered(point)
+        return {"start": self._calibrate(point)} if ordered else {}
 
     # -- changed weights ---------------------------------------------------------------------
 
@@ -236,8 +243,8 @@ class _Builder:
         return self._simulations[identity]
 
     def _simulation(self, point: Point, trace: str) -> str:
-        ordered = point.policy == "static" or point.cache_start == "hot"
-        inputs = {"trace": trace} | ({"start": self._calibrate(point)} if ordered else {})
+        inputs = {"trace": trace}
+        inputs |= {"start": self._calibrate(point)} if _is_ordered(point) else {}
         payload = payloads.simulate(point, dict(self._slots(point)), inputs)
         slots = slots_label(payload["slots"])
         label = f"{point.policy} {slots} on {self.tasks[trace].label}"
@@ -247,7 +254,7 @@ class _Builder:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
         if not point.traits.groups:
             return ()
-        dram_gb = 0.0 if point.policy == "none" else point.device.dram_gb
+        dram_gb = point.device.dram_gb if policy_class(point.policy).caches else 0.0
         kv = (point.kv_bits, point.kv_tokens)
         method = (point.method, point.parameters)
         identity = (point.model, point.geometry, method, point.quant, kv, dram_gb)
@@ -258,7 +265,8 @@ class _Builder:
     def _allocated(self, point: Point) -> tuple[tuple[str, int], ...]:
         geometry = self.materials.geometry(point)
         _check_layers(point, geometry.layers)
-        return tuple(cached_units(point, geometry).items())
+        storage = self.materials.storage(point)
+        return tuple(cached_units(point, geometry, storage).items())
 
     # -- tasks -------------------------------------------------------------------------------
 
@@ -273,6 +281,10 @@ class _Builder:
         key = digest([kind, content])
         self.tasks.setdefault(key, Task(kind, key, content, label, where))
         return key
+
+    def _policy_place(self, evaluation: Evaluate) -> dict[str, str]:
+        """What a worker needs for the policy of a cache-aware selector, where it is a user's."""
+        return plugins.where(evaluation["selector"].get("policy", ""), "policies", "policy_")
 
     def _where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds model, text and, if it is a user's own, the method."""
@@ -289,6 +301,11 @@ def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int]
     if point.selector != "cache-aware":
         return (*masked, point.selector)
     return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
+
+
+def _is_ordered(point: Point) -> bool:
+    """Whether the cache begins with an order of units, which calibration makes."""
+    return point.cache_start == "hot" or policy_class(point.policy).needs_start
 
 
 def _check_layers(point: Point, count: int) -> None:

@@ -10,6 +10,7 @@ from methods.static.pruning import StaticPruning
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
 from sweep.keys import digest
+from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 Parameters = tuple[tuple[str, object], ...]
 
@@ -18,7 +19,8 @@ Parameters = tuple[tuple[str, object], ...]
 class Quant:
     """What is done to the weights, and the bits that the simulator counts for them.
 
-    `parameters` holds all of the quantiser's own parameters, defaults included, sorted by name.
+    `bits` 0 stands for those of the model's files, whatever the other sizes are. `parameters` holds
+    all of the quantiser's own parameters, defaults included, sorted by name.
     """
 
     method: str = "none"
@@ -26,6 +28,16 @@ class Quant:
     group_size: int = 128
     embedding_bits: float = 4
     parameters: Parameters = ()
+
+    @property
+    def of_file(self) -> bool:
+        """Whether the bits of the model's files are counted."""
+        return self.bits == FILE_BITS
+
+    @property
+    def embeddings(self) -> int:
+        """Bits that embedding and head are rounded to; 0 if they are left as they are."""
+        return int(str(dict(self.parameters).get("embeddings", 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +52,17 @@ class Accuracy:
     dtype: str
     threads: int
     seed: int
+    bos: str = "each-window"
+    window_order: str = "first"
 
     def to_mapping(self) -> dict[str, str | int | None]:
-        """The fields as a plain mapping."""
-        return {field: getattr(self, field) for field in self.__slots__}
+        """The fields as a plain mapping, without those that earlier releases did not have where
+        they have the value that was meant then."""
+        every = {field: getattr(self, field) for field in self.__slots__}
+        meant = {"bos": "each-window", "window_order": "first"}
+        if self.windows is None:
+            meant["window_order"] = self.window_order  # all windows come in the text's own order
+        return {field: value for field, value in every.items() if meant.get(field) != value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +156,16 @@ class Point:
 
     @property
     def storage(self) -> Storage:
-        """How the simulator stores the weights and the KV cache of this point."""
+        """How the simulator stores the weights and the KV cache of this point, but for the bits of
+        the model's files (`Materials.storage` knows those)."""
+        quant = self.quant
+        rounded = quant.embeddings
         return Storage(
-            bits=self.quant.bits,
-            group_size=self.quant.group_size,
-            embedding_bits=self.quant.embedding_bits,
+            bits=DEFAULT_BITS[0] if quant.of_file else quant.bits,
+            group_size=quant.group_size,
+            embedding_bits=rounded or quant.embedding_bits,
             kv_bits=self.kv_bits,
             kv_tokens=self.kv_tokens,
             mlp_share=self.density if self.traits.static else 1,
+            embedding_group=quant.group_size if rounded else 0,
         )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import methods
 from methods.static.pruning import StaticPruning
-from simulator import Footprint, Geometry, allocate, footprint
-from sweep.plan.point import Point
+from simulator import Footprint, Geometry, Storage, allocate, footprint
+from sweep.plan.point import Point, Quant
+from sweep.plan.weight_steps import quant_label
 
 MOST_PLACES = 6
 """Notes about devices where nothing is cached; of more, their number."""
 
 
-def overhead_bytes(point: Point, geometry: Geometry) -> float:
+def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
     """Static bytes of the point's method in all layers.
 
     Weights of its own are stored with the bits of the model's; the mask of static pruning takes
@@ -24,18 +26,18 @@ def overhead_bytes(point: Point, geometry: Geometry) -> float:
     weights = method.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
-    return weights * point.storage.bytes_per_weight + mask
+    return weights * storage.bytes_per_weight + mask
 
 
-def footprint_of(point: Point, geometry: Geometry) -> Footprint:
+def footprint_of(point: Point, geometry: Geometry, storage: Storage) -> Footprint:
     """Bytes of the point's model, its method's among them, as a device stores them."""
-    overhead = overhead_bytes(point, geometry)
-    return footprint(geometry, point.traits.groups, point.storage, overhead)
+    overhead = overhead_bytes(point, geometry, storage)
+    return footprint(geometry, point.traits.groups, storage, overhead)
 
 
-def cached_units(point: Point, geometry: Geometry) -> dict[str, int]:
+def cached_units(point: Point, geometry: Geometry, storage: Storage) -> dict[str, int]:
     """Units of each pruned group that a layer's cache holds; none under the policy `none`."""
-    sizes = footprint_of(point, geometry)
+    sizes = footprint_of(point, geometry, storage)
     if point.policy == "none":
         return dict.fromkeys(sizes.groups, 0)
     return dict(allocate(sizes, point.device.dram_gb * 1e9).slots)
@@ -69,3 +71,33 @@ def uncached_notes(points: Iterable[Point], title: Callable[[str], str]) -> list
     ]
     more = len(notes) - MOST_PLACES
     return notes if more <= 0 else [*notes[:MOST_PLACES], f"nothing is cached in {more} more"]
+
+
+def planned_sizes(geometry: Geometry) -> str:
+    """As JSON, what a loaded model must have (`sweep.tasks.as_planned`)."""
+    names = ("layers", "hidden", "intermediate", "tied_embeddings")
+    return json.dumps({name: getattr(geometry, name) for name in names})
+
+
+NOTABLE = 0.1
+"""Share by which simulated bytes may differ from those of the files before it is said."""
+
+
+def groupby_model(points: Iterable[Point]) -> dict[str, list[Point]]:
+    """By model, a point for each way in which its weights are stored."""
+    models: dict[str, dict[Quant, Point]] = {}
+    for point in points:
+        if not point.traits.static:
+            models.setdefault(point.model, {}).setdefault(point.quant, point)
+    return {model: list(of_model.values()) for model, of_model in models.items()}
+
+
+def difference(model: str, counted: float, in_files: float, quant: Quant) -> str:
+    """One sentence where the bytes that are counted are not those of the files; else empty."""
+    if abs(counted / in_files - 1) <= NOTABLE:
+        return ""
+    label = quant_label(quant.method, quant.bits, quant.group_size, dict(quant.parameters))
+    return (
+        f"model {model}: {counted / 1e9:.3g} GB of weights are simulated ({label}), its files have "
+        f"{in_files / 1e9:.3g} GB; quant {{method: none, bits: file}} counts those of the files"
+    )

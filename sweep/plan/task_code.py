@@ -19,12 +19,13 @@ MODULES: Mapping[str, str] = {
 """The module of each kind of task, in the order of `KINDS`."""
 
 
-def code_of_method(kind: str, method: str) -> str:
-    """Fingerprint of the code of a task that runs a method; a user's own counts by its source."""
-    plugin = plugins.origin(method)
-    if plugin is not None:
-        return code_fingerprint(MODULES[kind], plugin=plugin.source)
-    return code_fingerprint(MODULES[kind], method_class(method).__module__)
+def code_of_method(kind: str, method: str, policy: str = "") -> str:
+    """Fingerprint of the code of a task that runs a method, under a cache of a policy where its
+    masks read one; a user's own counts by its source."""
+    plugin, cache = plugins.origin(method), plugins.origin(policy, "policies")
+    own = "\0".join(dict.fromkeys(p.source for p in (plugin, cache) if p is not None))
+    modules = (MODULES[kind],) if plugin else (MODULES[kind], method_class(method).__module__)
+    return code_fingerprint(*modules, plugin=own)
 
 
 def code_of_policy(policy: str) -> str:

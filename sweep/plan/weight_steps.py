@@ -19,6 +19,7 @@ from methods.registry import create
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
 from methods.static.quantiser import Quantiser
+from sweep.spec.names import FILE_BITS
 
 if TYPE_CHECKING:
     from sweep.plan.point import MethodTraits, Point, Quant
@@ -96,6 +97,8 @@ def quant_label(method: str, bits: float, group_size: int, parameters: Mapping[s
     """Quantisation in words: `gptq 3 bit`, or `4 bit`; with what is unusual of it, as its group
     size and `act_order`, so that different weights have different words."""
     words = [] if method == "none" else [method]
+    if bits == FILE_BITS:
+        return "bits of the file"
     words += [f"{bits:g} bit"] + ([] if group_size == 128 else [f"g{group_size}"])
     for name, value in parameters.items():
         if value != getattr(quantisers.quantiser_class(method), name):

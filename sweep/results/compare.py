@@ -36,9 +36,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Losses by window, and the text and window length that they belong to."""
+    """Losses by window, and the text, window length and BOS that they belong to."""
 
-    text: tuple[str, int]
+    text: tuple[str, int, str]
     windows: Windows
 
     @property
@@ -149,7 +149,8 @@ def _evaluations(records: Iterable[Record]) -> dict[str, Evaluated]:
     found: dict[str, Evaluated] = {}
     for record in records:
         payload = {k: v for k, v in record.payload.items() if k != "windows"}
-        text = str(payload.get("text")), int(payload.get("window_tokens") or 0)
+        bos = str(payload.get("bos", ""))
+        text = str(payload.get("text")), int(payload.get("window_tokens") or 0), bos
         one = found.setdefault(digest(payload), Evaluated(text, {}))
         result = record.result
         values = zip(record.payload["windows"], result["nll"], result["predicted"], strict=True)

@@ -24,10 +24,9 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.plan.weight_steps import quant_label
 from sweep.results import facts
 from sweep.results.counts import merged_counts, merged_spread
-from sweep.results.perplexity import Losses, delta_interval
+from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
 
@@ -87,17 +86,20 @@ class _Rows:
     def row(self, planned: PlannedPoint) -> Row:
         point = planned.point
         names = (point.method, point.selector, point.policy)
-        row = _identity(planned) | self._once(("facts", *names), facts.columns, point)
-        row |= {"windows": self._planned_windows(planned), **self._titles(point)}
+        row = facts.identity(planned) | self._once(("facts", *names), facts.columns, point)
+        row |= {"bos": self.materials.bos_of(point.model), **self._titles(point)}
+        row["windows_asked"] = self._windows_asked(planned)
         failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
-        if any(self.store.done(key) is None for key in planned.measured):
+        begun = self._begun(planned)
+        if begun is None:
             return row | {"status": "missing"}
-        row |= self._accuracy(planned) | self._cost(planned) | {"status": "done"}
+        status = "done" if begun == planned else "partial"
+        row |= self._accuracy(begun) | self._cost(begun) | {"status": status}
         return row | self._downstream(planned)
 
-    def _planned_windows(self, planned: PlannedPoint) -> int | None:
+    def _windows_asked(self, planned: PlannedPoint) -> int | None:
         """How many windows the point is evaluated on, also where that has failed; None where its
         tasks are not known."""
         known = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
@@ -107,6 +109,26 @@ class _Rows:
         """How reports name the model and the text."""
         title = self.materials.title(point.model)
         return {"model_title": title, "text_title": self.materials.text_title}
+
+    def _begun(self, planned: PlannedPoint) -> PlannedPoint | None:
+        """The point on the shards that are done for it and for what it is held against; None if
+        there are none."""
+        done = self.store.done
+        if all(done(key) is not None for key in planned.measured):
+            return planned
+        if any(done(key) is None for key in planned.prepare):
+            return None
+        named = ("evaluate_keys", "dense_keys", "full_keys", "simulate_keys")
+        of_shards = {name: keys for name in named if (keys := getattr(planned, name))}
+        whole = [
+            shard
+            for shard in range(len(planned.evaluate_keys))
+            if all(done(keys[shard]) is not None for keys in of_shards.values())
+        ]
+        if not whole:
+            return None
+        kept = {name: tuple(keys[i] for i in whole) for name, keys in of_shards.items()}
+        return replace(planned, **kept)
 
     def _first_failure(self, keys: Iterable[str]) -> Record | None:
         return next((r for key in keys if (r := self._failure(key))), None)
@@ -154,7 +176,8 @@ class _Rows:
 
     def _measure(self, planned: PlannedPoint) -> Row:
         own, dense = self._losses(planned.evaluate_keys), self._losses(planned.dense_keys)
-        low, high = delta_interval(own, dense, planned.point.accuracy.seed)
+        low, high = delta_interval(own, dense)
+        ratio_low, ratio_high = ratio_interval(own, dense)
         results = [self._result(key) for key in planned.evaluate_keys]
         tokens = [result["tokens"] for result in results]
         densities = [result["mlp_density"] for result in results]
@@ -165,6 +188,8 @@ class _Rows:
             "delta_ppl": own.perplexity - dense.perplexity,
             "delta_ppl_low": _known(low),
             "delta_ppl_high": _known(high),
+            "ppl_ratio_low": _known(ratio_low),
+            "ppl_ratio_high": _known(ratio_high),
             "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
             "windows": len(own.nll),
@@ -177,10 +202,14 @@ class _Rows:
         return self._result(planned.weights)["mlp_density"]
 
     def _losses(self, keys: tuple[str, ...]) -> Losses:
-        results = [self._result(key) for key in keys]
-        nll = np.array([x for result in results for x in result["nll"]], dtype=np.float64)
-        predicted = np.array([x for r in results for x in r["predicted"]], dtype=np.float64)
-        return Losses(nll, predicted)
+        """Windows in the order of the text, so that no sum depends on how they were cut."""
+        by_window: dict[int, tuple[float, float]] = {}
+        for key in keys:
+            result, windows = self._result(key), self.tasks[key].payload["windows"]
+            losses = zip(result["nll"], result["predicted"], strict=True)
+            by_window |= dict(zip(windows, losses, strict=True))
+        ordered = np.array([by_window[w] for w in sorted(by_window)], dtype=np.float64)
+        return Losses(ordered[:, 0].copy(), ordered[:, 1].copy())
 
     # -- cost --------------------------------------------------------------------------------
 
@@ -218,8 +247,8 @@ class _Rows:
 
     def _sizes(self, point: Point) -> tuple[Footprint, float]:
         """Bytes of the model and of what the method needs beside it."""
-        geometry = self.materials.geometry(point)
-        return footprint_of(point, geometry), overhead_bytes(point, geometry)
+        stored = (self.materials.geometry(point), self.materials.storage(point))
+        return footprint_of(point, *stored), overhead_bytes(point, *stored)
 
     def _reads_text(
         self,
@@ -259,7 +288,7 @@ class _Rows:
             point.device,
             phases,
             tokens,
-            point.storage,
+            self.materials.storage(point),
             overhead,
             timing=point.timing,
         )
@@ -291,48 +320,5 @@ def _dense(point: Point) -> Point:
     return replace(point, method="dense", density=1.0, parameters=(), traits=traits)
 
 
-def _quant(point: Point) -> str:
-    quant = point.quant
-    return quant_label(quant.method, quant.bits, quant.group_size, dict(quant.parameters))
-
-
-def _allocation(parameters: Mapping[str, Any]) -> str | None:
-    """How the density is split over groups, and whether over layers."""
-    by_layer = ", by layer" if parameters.get("layers") else ""
-    return f"{parameters['allocation']}{by_layer}" if "allocation" in parameters else None
-
-
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _identity(planned: PlannedPoint) -> Row:
-    """Columns that say what the point is."""
-    point = planned.point
-    return {
-        "sweep": point.sweep,
-        "point_key": point.key,
-        "model": point.model,
-        "quant": _quant(point),
-        "method": point.method,
-        "selector": point.selector,
-        "density": point.density,
-        "gamma": point.gamma,
-        "allocation": _allocation(dict(point.parameters)),
-        "parameters": json.dumps(dict(point.parameters)),
-        "policy": point.policy,
-        "device": point.device.name,
-        "dram_gb": point.device.dram_gb,
-        "flash_gbps": point.device.flash_gbps,
-        "dram_gbps": point.device.dram_gbps,
-        "seed": point.accuracy.seed,
-        "error": "",
-        "timing": point.timing,
-        "cache_start": point.cache_start,
-        "cache_scope": point.cache_scope,
-        "window_tokens": point.accuracy.window_tokens,
-        "text": point.accuracy.text,
-        "dtype": point.accuracy.dtype,
-        "geometry": None,
-        "task_keys": json.dumps(planned.keys),
-    }

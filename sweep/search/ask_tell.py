@@ -39,7 +39,7 @@ Parameters = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedTrial:
     """A trial that waits to be told."""
 
     ordinal: int
@@ -103,12 +103,12 @@ class Search:
 
     # -- asking ------------------------------------------------------------------------------
 
-    def ask(self, count: int) -> list[Asked]:
+    def ask(self, count: int) -> list[AskedTrial]:
         """The next trials; whoever asks tells them all, in this order, before asking again."""
         start = len(self.trials())
         return [self._ask(start + i) for i in range(count)]
 
-    def _ask(self, ordinal: int) -> Asked:
+    def _ask(self, ordinal: int) -> AskedTrial:
         self.study.sampler = self._made_sampler(ordinal)
         fixed = self._again.get(ordinal)
         if fixed is None and ordinal < len(self.fixed):
@@ -119,7 +119,7 @@ class Search:
             warnings.simplefilter("ignore")
             trial = self.study.ask(dict(self.distributions))
         trial.set_user_attr(ORDINAL, ordinal)
-        return Asked(ordinal, _rounded(trial.params), trial)
+        return AskedTrial(ordinal, _rounded(trial.params), trial)
 
     def _made_sampler(self, ordinal: int) -> BaseSampler:
         seed = self._seed + ordinal
@@ -145,7 +145,7 @@ class Search:
 
     # -- telling -----------------------------------------------------------------------------
 
-    def tell(self, asked: Asked, told: Told) -> None:
+    def tell(self, asked: AskedTrial, told: Told) -> None:
         """Finish a trial for good."""
         trial = asked.trial
         for name, value in told.constraints.items():

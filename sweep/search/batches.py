@@ -22,7 +22,7 @@ from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
 from sweep.plan.plan import PlannedPoint, only, shards
 from sweep.results.rows import rows_of
-from sweep.search.ask_tell import PRUNABLE, Asked, Search, Told, Trial
+from sweep.search.ask_tell import PRUNABLE, AskedTrial, Search, Told, Trial
 from sweep.search.early_stop import (
     Noise,
     differences,
@@ -68,7 +68,7 @@ class Setting:
             self.limit = Budget.parse(self.study.entry.objective.within).limit(ppl)
             self.mean_limit = limit_of_mean(self.limit, ppl)
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[AskedTrial]:
         """The next trials: what is left of a batch, or of all trials."""
         told, entry = len(self.search.trials()), self.study.entry
         left = min(entry.batch - told % entry.batch, self.study.trials - told)
@@ -94,7 +94,7 @@ class _Running:
     """A trial of the batch."""
 
     setting: Setting
-    asked: Asked
+    asked: AskedTrial
     planned: PlannedPoint | None
     told: Told | None = None
 
@@ -147,7 +147,7 @@ class Batches:
                 trial.setting.search.tell(trial.asked, trial.told)
         return True
 
-    def _begun(self, setting: Setting, asked: Asked) -> _Running:
+    def _begun(self, setting: Setting, asked: AskedTrial) -> _Running:
         try:
             point = self.study.point(setting.dense.point, asked.parameters)
         except ImpossibleError as error:
@@ -237,7 +237,8 @@ def label(planned: PlannedPoint) -> str:
     quant, device = point.quant, point.device
     done = "" if quant.method == "none" else f"{quant.method} "
     timing = "" if point.timing == "overlap" else f" {point.timing}"
+    bits = "bits of the file" if quant.of_file else f"{quant.bits:g} bit"
     return (
-        f"{point.model} {done}{quant.bits:g} bit, {device.name} {device.dram_gb:g} GB,"
+        f"{point.model} {done}{bits}, {device.name} {device.dram_gb:g} GB,"
         f" Flash {device.flash_gbps:g} GB/s, DRAM {device.dram_gbps:g} GB/s{timing}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from sweep.plan.plan import Plan
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.results.rows import rows_of
 from sweep.search.batches import label
-from sweep.search.bisection import Adaptive
+from sweep.search.bisection import Bisection
 from sweep.search.series import Found, dense_of, evaluated_tokens
 from sweep.spec.entries import Sweep
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FILE = "search.json"
+_DOUBT = (
+    "± The 95 % interval of ΔPPL, of the text from these windows, reaches beyond the budget: more"
+    " windows would tell."
+)
 DTYPES = ("float32", "bfloat16")
 
 
@@ -98,7 +103,7 @@ def search(
     asked = parse_all(budgets or sweep.budgets)
     with Session(sweep, options, console) as session:
         screening = _screening(planned, screen)
-        looking = Adaptive(session, planned.plan, planned.materials, asked, screening)
+        looking = Bisection(session, planned.plan, planned.materials, asked, screening)
         found = looking.run()
         cost = _cost(looking, planned.plan, session.ran, time.time() - started)
         answer = Answer(found, cost, looking.left_out, _dense_rows(found, session, planned))
@@ -129,7 +134,7 @@ def _screening(planned: SweepPlan, dtype: str | None) -> Plan | None:
     return planning.plan_points(points, planned.materials)
 
 
-def _cost(looking: Adaptive, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
+def _cost(looking: Bisection, plan: Plan, ran: Counter[str], seconds: float) -> Cost:
     points = looking.exact_points()
     keys = {key for planned in points for key in (*planned.evaluate_keys, *planned.dense_keys)}
     grid = [plan.tasks[key] for key in keys if key in plan.tasks]
@@ -185,11 +190,17 @@ def _entry(found: Found) -> dict[str, Any]:
         "point_key": planned.point.key,
         "tokens_per_s": row["tokens_per_s"],
         "tokens_per_s_dense": row["tokens_per_s_dense"],
-        "delta_ppl": [found.low, found.high],
+        "delta_ppl": [_json(found.low), _json(found.high)],
+        "delta_ppl_estimate": row["delta_ppl"],
+        "sure": found.sure,
         "windows": row["windows"],
         "dtype": row["dtype"],
         "measured": found.whole,
     }
+
+
+def _json(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def tables(answer: Answer) -> Group:
@@ -219,8 +230,11 @@ def tables(answer: Answer) -> Group:
         f" {cost.share:.1%}"
     )
     note = f"; {answer.left_out:,} points that need to know the future are left out"
+    lines = [text + (note if answer.left_out else "")]
+    if any(found.planned is not None and not found.sure for found in answer.found):
+        lines.append(_DOUBT)
     ship = [Text(f"Ship dense: nothing within {b.label} is faster ({s}).") for s, b in wins]
-    return Group(*ship, *made.values(), Text(text + (note if answer.left_out else "")))
+    return Group(*ship, *made.values(), Text("\n".join(lines)))
 
 
 def _dense_cells(budget: Budget, row: dict[str, Any], won: bool) -> list[str]:
@@ -250,7 +264,8 @@ def _cells(found: Found) -> list[str]:
     series = f"{point.method}{own}{gamma} {point.policy}"
     if found.planned is None:
         return [found.budget.label, "", series, "-", "-", "-", "no density is within", ""]
-    delta = f"{found.low:+.3f}" if found.whole else f"{found.low:+.3f} … {found.high:+.3f}"
+    ends = "" if math.isnan(found.low) else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    delta = f"{row['delta_ppl']:+.3f}{ends}{'' if found.sure else ' ±'}"
     return [
         found.budget.label,
         "best" if found.best else "",

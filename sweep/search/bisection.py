@@ -3,14 +3,15 @@
 Each series of the grid, a method with all its settings but the density, is bisected over its
 densities. A point is evaluated shard by shard until the paired differences to the dense run put it
 clearly inside or outside of the budget. What wins is measured on all windows; should it prove to be
-outside, the search goes on. Tasks and keys are those of the grid: what is known costs nothing, and
-what is found here is known to the grid.
+outside, the search goes on. The windows are a sample of the text all the same: an answer comes with
+the interval of the table, and is sure only where all of that is within the budget. Tasks and keys
+are those of the grid: what is known costs nothing, and what is found here is known to the grid.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +39,7 @@ from sweep.search.series import (
 )
 
 
-class Adaptive:
+class Bisection:
     """Bisects all series of a plan for some budgets.
 
     `screening`, if given, is the plan of the same points, in the same order, in a faster number
@@ -272,15 +273,12 @@ class Adaptive:
     def _answer(self, series: Series, budget: Budget, winner: PlannedPoint | None) -> Found:
         planned = self._candidate(series, budget)
         if planned is None:
-            return Found(series, budget, None, {}, 0.0, 0.0, False)
+            return Found(series, budget, None, {}, math.nan, math.nan, False)
         row, best = self._row(planned), planned == winner
-        if planned in self._final:
-            delta = row["delta_ppl"]
-            return Found(series, budget, planned, row, delta, delta, True, best)
-        known, ppl = self._evaluation(planned), self._ppl[planned.dense_keys]
-        ends = self._interval(planned, known, self.limit(series, budget))
-        low, high = (ppl * math.expm1(end) for end in ends)
-        return Found(series, budget, planned, row, low, high, False, best)
+        ends = (row.get("delta_ppl_low"), row.get("delta_ppl_high"))
+        low, high = (math.nan if end is None else end for end in ends)
+        whole, sure = planned in self._final, _surely_within(row, budget)
+        return Found(series, budget, planned, row, low, high, whole, best, sure)
 
     # -- running -----------------------------------------------------------------------------
 
@@ -294,3 +292,9 @@ class Adaptive:
             if task.kind == "evaluate":
                 self.asked[key] = evaluated_tokens(task.payload)
         self.session.run_all(part)
+
+
+def _surely_within(row: Mapping[str, Any], budget: Budget) -> bool:
+    """Whether the whole 95 % interval of a row is within the budget."""
+    high = row.get("ppl_ratio_high" if budget.relative else "delta_ppl_high")
+    return high is not None and high <= (1 + budget.amount if budget.relative else budget.amount)

@@ -67,11 +67,13 @@ class Found:
     """None if no density of the series is within the budget."""
     row: dict[str, Any]
     low: float
-    """ΔPPL lies between `low` and `high` with 99 % confidence; equal once it is measured."""
+    """The 95 % interval of ΔPPL from the windows that were evaluated; NaN where that is one."""
     high: float
     whole: bool
     """Whether it is measured on all windows."""
     best: bool = False
+    sure: bool = False
+    """Whether the whole interval is within the budget."""
 
 
 def dense_of(planned: PlannedPoint) -> PlannedPoint:

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from methods import MethodError, allocation
 from methods.layers import spread
-from simulator.policies import CACHE_AWARE
+from simulator.policies import CACHE_AWARE, cache_aware_policies
 from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files
 from sweep.messages import nearest, show
@@ -241,7 +241,7 @@ def _check_policies(study: Study) -> None:
     """γ below 1 needs an online policy."""
     searched = study.space.get("policy")
     names = searched.values if isinstance(searched, Choices) else study.entry.method.policies
-    offline = [name for name in names if name not in CACHE_AWARE]
+    offline = [name for name in names if name not in cache_aware_policies()]
     if "gamma" in study.space and offline:
         online = " or ".join(sorted(CACHE_AWARE))
         raise InputError(

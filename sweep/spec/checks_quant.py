@@ -13,6 +13,7 @@ from methods.static import quantiser
 from sweep.messages import nearest
 from sweep.spec.document import Document, Route
 from sweep.spec.entries import QuantEntry
+from sweep.spec.names import DEFAULT_BITS
 from sweep.spec.values import spread
 
 _MAX_COMBINATIONS = 200
@@ -50,8 +51,8 @@ def _check(document: Document, route: Route, entry: Mapping[str, Any]) -> None:
 
 def _choices(axes: Mapping[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:
     """Every choice of values of the entry, defaults for what it leaves out."""
-    fields = QuantEntry.model_fields
-    defaults = {"bits": fields["bits"].default, "group_size": fields["group_size"].default}
+    group_size = QuantEntry.model_fields["group_size"].default
+    defaults = {"bits": DEFAULT_BITS, "group_size": group_size}
     every = {**defaults, **axes, "method": names}
     return (dict(zip(every, values, strict=True)) for values in product(*every.values()))
 
@@ -67,6 +68,8 @@ def _fault(choice: Mapping[str, Any]) -> str:
     """Why there is no such quantisation; empty if there is, or if a value is no number at all."""
     own = {k: v for k, v in choice.items() if k not in QuantEntry.model_fields}
     bits, group_size = choice["bits"], choice["group_size"]
+    if bits == "file":
+        return f"bits: file counts weights as they are; {choice['method']} makes others of them"
     numbers = all(
         isinstance(n, int | float) and not isinstance(n, bool) for n in (bits, group_size)
     )

@@ -16,7 +16,7 @@ from simulator.device import Device
 from simulator.geometry import Geometry
 from sweep.spec import describe
 from sweep.spec import values as fields
-from sweep.spec.entry import Part
+from sweep.spec.entry import Entry
 from sweep.spec.names import (
     BUDGETS,
     Bits,
@@ -40,15 +40,6 @@ MAPPINGS = ("allocation",)
 """Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
 
 
-def parameter_values(value: Any) -> tuple[Any, ...]:
-    """The values of a method's parameter: an axis, where a mapping that is no range is one value.
-
-    Raises PydanticCustomError.
-    """
-    is_range = isinstance(value, dict) and (not value or {"from", "to", "step"} & set(value))
-    return (value,) if isinstance(value, dict) and not is_range else fields.spread(value)
-
-
 def method_names() -> tuple[str, ...]:
     """Names that `method:` takes: the methods and their aliases."""
     return (*methods.names(), *ALIASES)
@@ -62,7 +53,7 @@ def _device_reason(text: str) -> str:
 MethodName = Annotated[str, Name("method", method_names)]
 
 
-class GeometryEntry(Part):
+class GeometryEntry(Entry):
     """Sizes of a model that is neither built in nor described by a config.json; or a name."""
 
     layers: Whole
@@ -95,7 +86,7 @@ class GeometryEntry(Part):
         return {"enum": list(Geometry.names())}
 
 
-class ModelEntry(Part):
+class ModelEntry(Entry):
     """A model: built-in name, hub id, or local path; `geometry` replaces what its config says."""
 
     shorthand = "model"
@@ -105,8 +96,7 @@ class ModelEntry(Part):
     geometry: GeometryEntry | None = None
     """Its sizes, in place of what its config.json says: a mapping, or a built-in model's name."""
     title: Words = ""
-    """Its name in reports; left out: of a GGUF file the name that it gives itself, else the last
-    part of a path."""
+    """Its name in reports; left out: a GGUF file's own, else the last part of a path."""
 
     def load_geometry(self) -> Geometry | None:
         """The geometry that the file gives, None if it leaves that to the model."""
@@ -115,19 +105,23 @@ class ModelEntry(Part):
         return Geometry.load({"name": self.model, **self.geometry.model_dump()})
 
 
-class QuantEntry(Part):
+class QuantEntry(Entry):
     """What is done to the weights of all linear layers, and the bits that the simulator counts."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     shorthand = "method"
     method: Annotated[tuple[QuantName, ...], Axis()]
     """How weights are rounded; none leaves their values as published, and only counts bits."""
-    bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
-    """Bits of a weight; 16 / group_size more are counted for scales or codebooks."""
+    bits: Annotated[tuple[Bits, ...], Axis()] = ()
+    """Bits of a weight; 16 more for each group, as scales or codebooks. `file`: those of each kind
+    of weight in the model's files, embeddings too. Left out: file where weights come quantised
+    (GGUF, packed safetensors) and the method is none, else 4; 4 for built-in models."""
     group_size: Annotated[tuple[Natural, ...], Axis()] = (128,)
-    """Weights that share a scale of 16 bits, or as much of a codebook; 0 counts no scales."""
+    """Weights of a row that share a scale of 16 bits, or as much of a codebook, the last of a row
+    too where its length cuts them; 0 counts no scales."""
     embedding_bits: Annotated[tuple[Bits, ...], Axis()] = (4.0,)
-    """Bits of a weight of the embeddings; they are counted and never rounded."""
+    """Bits of a weight of embedding and head; they are counted and not rounded, but by rtn with
+    `embeddings`, whose bits and group_size take their place."""
 
     @classmethod
     def own_keys(cls) -> list[str]:
@@ -143,7 +137,7 @@ class QuantEntry(Part):
         return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
 
 
-class DeviceEntry(Part):
+class DeviceEntry(Entry):
     """A preset with what is given put over it, or a device of your own. Lists are axes."""
 
     shorthand = "device"
@@ -158,6 +152,8 @@ class DeviceEntry(Part):
     """Reads that flash_gbps is meant for, of this many KiB and more; changes no figure."""
     dram_gbps: Positives = ()
     """Read speed of DRAM, in 1e9 bytes per second."""
+    context: Annotated[tuple[Whole, ...], Axis(ranges=True)] = ()
+    """Tokens that the KV cache holds; left out: as many as kv.tokens of the sweep."""
     timing: Timings = ()
     """In place of the sweep's: overlap or serial."""
     title: Words = ""
@@ -168,7 +164,7 @@ class DeviceEntry(Part):
     """Restricts the entry to some of the sweep's models; left out: all."""
 
 
-class MethodEntry(Part):
+class MethodEntry(Entry):
     """Methods with their densities and parameters; every list is an axis of this entry alone."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -194,10 +190,10 @@ class MethodEntry(Part):
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of each of the method's own parameters."""
-        return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
+        return {key: fields.parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
-class ExcludeRule(Part):
+class ExcludeRule(Entry):
     """Drops every point that matches all its keys; a list matches any of its values."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -219,6 +215,8 @@ class ExcludeRule(Part):
     """Read speed of Flash, in 1e9 bytes per second."""
     dram_gbps: Positives = ()
     """Read speed of DRAM, in 1e9 bytes per second."""
+    context: Annotated[tuple[Whole, ...], Axis()] = ()
+    """Tokens that the KV cache holds."""
     timing: Timings = ()
     """How Flash and DRAM times combine."""
     quant: Annotated[tuple[QuantName, ...], Axis()] = ()
@@ -234,10 +232,10 @@ class ExcludeRule(Part):
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of parameters of methods that the rule asks for."""
-        return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
+        return {key: fields.parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
-class TaskEntry(Part):
+class TaskEntry(Entry):
     """A downstream task of lm-evaluation-harness; those whose data `sweep fetch` gets are
     arc_challenge, arc_easy, boolq, gsm8k, hellaswag, mmlu, openbookqa, piqa and winogrande."""
 
@@ -263,7 +261,7 @@ class TaskEntry(Part):
     """Documents of one unit of work, which a killed run can lose."""
 
 
-class Settings(Part):
+class Settings(Entry):
     """Keys that `defaults` and every sweep take; a sweep's own value wins."""
 
     seed: Natural = 0
@@ -277,15 +275,24 @@ class Settings(Part):
     windows: Annotated[
         int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})
     ] = 2
-    """Windows of the text to evaluate, from its start, or all."""
+    """Windows of the text to evaluate, or all."""
+    window_order: Annotated[str, Name("window order", lambda: ("spread", "first"))] = "spread"
+    """spread: windows from all over the text, in an order that the seed fixes, so that more windows
+    go on from fewer; first: those at its start."""
     window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
-    """Tokens of a window."""
+    """Tokens of a window, with what the tokenizer puts before a text."""
+    bos: Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))] = (
+        "each-window"
+    )
+    """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
+    the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
     """Windows of one task: the unit of work that a killed run can lose."""
     dtype: DtypeName = "float32"
     """Numbers that the model computes with; bfloat16 is for screening."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
-    """What is done to the weights, and their bits; left out: none, counted with 4 bits."""
+    """What is done to the weights, and their bits; left out: none, with the bits of quantised
+    files, else 4."""
     policies: Policies = ("lfu",)
     """Who leaves a full cache; none caches nothing, belady and min know the future."""
     cache: Cache = Cache()
@@ -305,8 +312,10 @@ class Settings(Part):
         default_factory=dict
     )
     """{method: number}: tasks above 0 run before the others, below 0 after them."""
+    traces_gb: Annotated[float, Number(at_least=0, at_most=1e9)] = 2
+    """Disk for the masks of evaluations: with them another policy or DRAM runs no model again."""
     keep_traces: bool = False
-    """Whether the masks of each evaluation are kept as files."""
+    """Whether all of them are kept, whatever they take."""
 
 
 class SweepEntry(Settings):

@@ -10,7 +10,7 @@ import methods
 from sweep.spec import describe
 
 
-class Part(BaseModel):
+class Entry(BaseModel):
     """A mapping of the file. Keys that are not listed are faults; values are not coerced."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -54,13 +54,13 @@ class Part(BaseModel):
         """What each of the `own_keys` means, as a JSON schema."""
         return describe.method_parameters()
 
-    def over(self, base: Part) -> Self:
-        """This part with what it leaves out taken from `base`, nested parts alike."""
+    def over(self, base: Entry) -> Self:
+        """This entry with what it leaves out taken from `base`, nested entries alike."""
         values: dict[str, Any] = {}
         for key in base.model_fields_set:
             theirs, ours = getattr(base, key), getattr(self, key)
             if key not in self.model_fields_set:
                 values[key] = theirs
-            elif isinstance(ours, Part):
+            elif isinstance(ours, Entry):
                 values[key] = ours.over(theirs)
         return self.model_copy(update=values)

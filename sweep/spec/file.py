@@ -22,13 +22,13 @@ from sweep.spec import checks
 from sweep.spec import document as yamlfile
 from sweep.spec.document import Document, Route
 from sweep.spec.entries import Settings, Sweep, SweepEntry
-from sweep.spec.entry import Part
+from sweep.spec.entry import Entry
 from sweep.spec.overrides import apply
 from sweep.spec.studies import StudyEntry
 from sweep.spec.values import Axis, Label, Words
 
 
-class FileEntry(Part):
+class FileEntry(Entry):
     """The whole file."""
 
     plugins: Annotated[tuple[Words, ...], Axis(or_none=True)] = ()
@@ -203,7 +203,7 @@ def _in_words(found: Mapping[str, Any], route: Route) -> str:
     return found["msg"]
 
 
-def _keys(model: type[Part], route: Iterable[str | int]) -> tuple[str, ...]:
+def _keys(model: type[Entry], route: Iterable[str | int]) -> tuple[str, ...]:
     """Keys that the mapping at `route` may have."""
     named = False
     for step in route:
@@ -218,9 +218,9 @@ def _keys(model: type[Part], route: Iterable[str | int]) -> tuple[str, ...]:
     return tuple(model.model_fields)
 
 
-def _part(annotation: Any) -> type[Part] | None:
+def _part(annotation: Any) -> type[Entry] | None:
     """The model inside `tuple[Model, ...]`, `dict[str, Model]`, `Model | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, Part):
+    if isinstance(annotation, type) and issubclass(annotation, Entry):
         return annotation
     parts = (_part(argument) for argument in get_args(annotation))
     return next((part for part in parts if part is not None), None)

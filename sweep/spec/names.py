@@ -69,6 +69,10 @@ TextName = Annotated[str, Name("text", lambda: TEXTS, fields.text_reason)]
 Policies = Annotated[tuple[PolicyName, ...], Axis()]
 Timings = Annotated[tuple[TimingName, ...], Axis()]
 ModelNames = Annotated[tuple[Words, ...], Axis()]
-Bits = Annotated[float, Number(above=0, at_most=32)]
+DEFAULT_BITS = (4.0,)
+"""Where the sweep file says nothing, and the model's files have none of their own."""
+FILE_BITS = 0.0
+"""Stands for the bits that the model's files have."""
+Bits = Annotated[float, Number(above=0, at_most=32, words={"file": FILE_BITS})]
 QuantName = Annotated[str, Name("quantisation", _quant_names)]
 DtypeName = Annotated[str, Name("dtype", _dtypes)]

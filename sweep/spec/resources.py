@@ -7,20 +7,21 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from sweep.spec import values as fields
-from sweep.spec.entry import Part
+from sweep.spec.entry import Entry
 from sweep.spec.values import Axis, Name, Natural, Number, Words
 
 Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
 Amounts = dict[str, Annotated[float, Number(above=0, at_most=1e9)]]
 
 
-class ModelResources(Part):
+class ModelResources(Entry):
     """What a task asks for that runs a model; what is left out is as for `evaluate`."""
 
     gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
     """GPUs, possibly a fraction of one; auto is one where there is one, else none."""
-    memory_gb: Memory = 0.0
-    """Memory that must be free on the node, in 1e9 bytes; 0 does not ask."""
+    memory_gb: Annotated[float | None, Number(at_least=0, at_most=1e6, words={"auto": None})] = None
+    """Memory that must be free on the node, in 1e9 bytes; auto is estimated from the sizes of the
+    model, and 0 does not ask."""
     accelerator: Words = ""
     """Type of the GPU as Ray names it, such as A100 or H100."""
     custom: Amounts = Field(default_factory=dict)
@@ -41,7 +42,7 @@ class EvaluateResources(ModelResources):
     """Cores, which are also the threads of every task with a model."""
 
 
-class SimulateResources(Part):
+class SimulateResources(Entry):
     """What a simulation task asks for."""
 
     cpu: Annotated[float, Number(above=0, at_most=4096)] = 1.0
@@ -52,7 +53,7 @@ class SimulateResources(Part):
     """Custom resources of the Ray cluster, as {name: amount}."""
 
 
-class Resources(Part):
+class Resources(Entry):
     """What a task asks for, by its kind."""
 
     evaluate: EvaluateResources = EvaluateResources()
@@ -75,7 +76,7 @@ class Resources(Part):
         return self.evaluate.model_copy(update=given)
 
 
-class Cache(Part):
+class Cache(Entry):
     """How a cache starts, empty or hot, and how long it lives, a window or a whole shard."""
 
     start: Annotated[
@@ -88,7 +89,7 @@ class Cache(Part):
     """Whether a cache lives for a window, or is carried through the windows of a task."""
 
 
-class KV(Part):
+class KV(Entry):
     """The KV cache that the simulator counts."""
 
     bits: Annotated[float, Number(at_least=0, at_most=32)] = 8.0

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from sweep.spec import values as fields
 from sweep.spec.entries import DeviceEntry, MethodEntry
-from sweep.spec.entry import Part
+from sweep.spec.entry import Entry
 from sweep.spec.names import Budget
 from sweep.spec.spaces import Searched
 from sweep.spec.values import Axis, Name, Number, Whole, Words
@@ -25,7 +25,7 @@ TUNING_TEXTS = ("embedded-wiki-validation", "embedded-c4-validation", "wikitext2
 Metrics = Annotated[tuple[Annotated[str, Name("metric", lambda: METRICS)], ...], Axis()]
 
 
-class Objective(Part):
+class Objective(Entry):
     """What a study maximises and minimises, one or two metrics, and the budget it must keep."""
 
     maximize: Metrics = ()
@@ -44,7 +44,7 @@ class Objective(Part):
         return goals
 
 
-class StudyEntry(Part):
+class StudyEntry(Entry):
     """A search over a sweep's parameters, once for each of its models, weights and devices."""
 
     description: Words = ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.store.store import Store
+from sweep.store.traces import trace_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,17 @@ class Tidied:
     freed_bytes: int
 
 
-def gc(store: Store, keep: Iterable[str] | None = None, dry_run: bool = False) -> Tidied:
+def gc(
+    store: Store, keep: Iterable[str] | None = None, dry_run: bool = False, traces: bool = False
+) -> Tidied:
     """Drop artefacts without a record, leftovers, and superseded lines of the journal.
 
-    With `keep`, records of other keys go too. The store must be open for writing.
+    With `keep`, records of other keys go too; with `traces`, all traces. The store must be open
+    for writing.
     """
     kept = set(store.records) if keep is None else set(keep) & set(store.records)
     files = list(_useless_files(store.folder, kept))
+    files += [path for path in trace_files(store.folder) if traces and path not in files]
     freed = sum(path.lstat().st_size for path in files)
     lines = store.lines()
     if not dry_run:

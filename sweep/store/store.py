@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import filelock
 
-from sweep.errors import InputError, StoreLockedError, SweepError
+from sweep.errors import InputError, ResourceError, StoreLockedError, SweepError
 from sweep.files.atomic import (
     FULL,
+    NO_LOCKS,
     WriteError,
     append,
     clear,
@@ -111,6 +112,11 @@ class Store:
             self._lock.release()
             if error.errno in FULL:
                 raise write_error(self.folder, error) from None
+            if error.errno in NO_LOCKS:
+                raise ResourceError(
+                    f"the file system of {self.folder} has no file locks ({error.strerror}), which "
+                    "keep two runs from writing at once: put --out (or --store) on another"
+                ) from None
             raise InputError(f"cannot write to {self.folder}: {error.strerror or error}") from None
         except WriteError:
             self._lock.release()
@@ -135,11 +141,13 @@ class Store:
     def holder(self) -> str:
         """Who writes to the store now; empty if nobody does."""
         path = self.folder / ".holder"
+        if not path.exists():  # nobody; and asking for the lock would make the folder
+            return ""
         try:
             with self._lock.acquire(timeout=0):
                 return ""
         except filelock.Timeout:
-            return path.read_text().strip() if path.exists() else "another process"
+            return path.read_text().strip() or "another process"
         except OSError:
             return ""
 

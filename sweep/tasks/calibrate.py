@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from methods.apply import run_layers
 from methods.registry import create
 from methods.thresholds import Histogram, Quantiles
-from sweep.inputs import texts
+from sweep.selectors import check_finite
 from sweep.tasks.sparse_model import sparse_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Calibrate, Where
@@ -29,15 +31,12 @@ def calibrate(
     The scores are those of the method with nothing pruned: activations of the dense model. Ties go
     to the lower unit. Memory does not grow with the text.
     """
-    every = texts.windows(
-        where["text_name"], where["model"], payload["window_tokens"], calibration=True
-    )
-    windows = every[payload["windows"]]
+    windows = text_windows(payload, where, payload["windows"], calibration=True)
     seen = Statistics()
     method = create(payload["method"], 1.0, **payload["parameters"])
     with sparse_model(payload, where, inputs, device, method, seen) as model:
         for window in windows:
-            model(input_ids=torch.from_numpy(window)[None].to(device))
+            run_layers(model, torch.from_numpy(window)[None].to(device))
     return {"tokens": int(windows.size), "groups": seen.ranges()}, seen.arrays()
 
 
@@ -49,6 +48,7 @@ class Statistics:
         self._histograms: dict[str, Histogram] = {}
 
     def __call__(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
+        check_finite(scores)
         total = scores.double().reshape(-1, scores.shape[-1]).sum(0)
         earlier = self._sums.get((group, layer))
         self._sums[group, layer] = total if earlier is None else earlier + total

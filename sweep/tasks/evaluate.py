@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from methods.registry import create
-from sweep.inputs import texts
+from sweep.inputs import models
 from sweep.selectors import Selector, make_selector
+from sweep.tasks.losses import losses, prove
 from sweep.tasks.sparse_model import sparse_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Evaluate, Where
-
-LOGITS_ROWS = 256
-"""Positions whose logits are turned into losses at a time; bounds memory, not the result."""
 
 
 def evaluate(
@@ -34,10 +33,10 @@ def evaluate(
     The input `weights`, if there is one, takes the place of the model's own for this task, and
     `trained` is what the training of the method made.
     """
-    every = texts.windows(where["text_name"], where["model"], payload["window_tokens"])
-    windows = every[payload["windows"]]
+    windows = text_windows(payload, where, payload["windows"])
     method = create(payload["method"], payload["density"], **payload["parameters"])
     selector = make_selector(payload["selector"], inputs) if method.groups else None
+    prove(models.loaded(where["model"], payload["dtype"], device))
     with sparse_model(payload, where, inputs, device, method, selector) as model:
         nll = [_window_nll(model, window, selector) for window in windows]
     result: dict[str, Any] = {
@@ -58,15 +57,8 @@ def _window_nll(model: nn.Module, window: NDArray[np.int64], selector: Selector 
     tokens = torch.from_numpy(window)[None].to(next(model.parameters()).device)  # [1, tokens]
     if selector:
         selector.begin_window(len(window))
-    logits = model(input_ids=tokens).logits[0, :-1]  # [tokens - 1, vocabulary]
-    targets = tokens[0, 1:]
-    losses = [
-        nn.functional.cross_entropy(logits[i : i + LOGITS_ROWS].float(), rows, reduction="sum")
-        for i, rows in zip(
-            range(0, len(targets), LOGITS_ROWS), targets.split(LOGITS_ROWS), strict=True
-        )
-    ]
-    total = float(torch.stack(losses).double().sum())
+    by_slice = losses(model, tokens)
+    total = float(by_slice.double().sum())
     if not np.isfinite(total):
         raise FloatingPointError(f"the loss of a window is {total}")
     return total

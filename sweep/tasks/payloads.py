@@ -16,6 +16,8 @@ class ModelWhere(TypedDict):
 
     model: str
     """Name of a built-in model, folder or file."""
+    sizes: NotRequired[str]
+    """Sizes that were planned with, as JSON; a loaded model of others is refused."""
     plugin: NotRequired[str]
     """File name of the plug-in."""
     plugin_source: NotRequired[str]
@@ -83,6 +85,9 @@ class TextRun(ModelRun):
     """Fingerprint of the text."""
     window_tokens: int
     """Tokens of a window."""
+    bos: NotRequired[str]
+    """Which windows begin with what the tokenizer puts before a text; left out where it puts
+    nothing there, and where they are those of the text tokenised once (`first-window`)."""
 
 
 class MethodRun(ModelRun):
@@ -122,6 +127,8 @@ class Score(MethodRun):
     """Tokens to which prompts are cut; None is what the model can take."""
     lm_eval: str
     """Version of lm-eval."""
+    generation: NotRequired[str]
+    """Fingerprint of the model's generation settings, of a task that lets it write."""
     share: NotRequired[bool]
     """Whether common beginnings are computed once: they are, but in benchmarks."""
 
@@ -159,6 +166,8 @@ class Transform(ModelRun):
     """Fingerprint of the calibration text, where data is needed."""
     window_tokens: NotRequired[int]
     """Tokens of a window, where data is needed."""
+    bos: NotRequired[str]
+    """As of a `TextRun`, where data is needed."""
 
 
 class Simulate(TypedDict):

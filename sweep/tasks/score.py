@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from methods.registry import create
-from sweep.downstream import harness
+from sweep.downstream import harness, packed
 from sweep.downstream.requests import RequestRunner
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
@@ -41,6 +41,7 @@ def score(
         raise InputError(f"the data of {leaf} is not what it was when the sweep was planned")
     method = create(payload["method"], payload["density"], **payload["parameters"])
     selector = make_selector(payload["selector"], inputs) if method.groups else None
+    packed.prove(models.loaded(where["model"], payload["dtype"], device))
     with (
         sparse_model(payload, where, inputs, device, method, selector) as model,
         RequestRunner(model, selector, share=payload.get("share", True)).open() as runner,

@@ -13,6 +13,7 @@ from methods.apply import applied, weights_replaced
 from methods.base import Method
 from methods.training import fitted
 from sweep.inputs import models
+from sweep.tasks import as_planned
 
 if TYPE_CHECKING:
     from methods.apply import LayerSelect
@@ -26,6 +27,8 @@ def changed_model(
     """The model of a task; the input `weights`, if there is one, takes the place of its own."""
     torch.set_num_threads(payload["threads"])
     model = models.loaded(where["model"], payload["dtype"], device)
+    if "sizes" in where:
+        as_planned.check(model, where["sizes"])
     with weights_replaced(model, inputs.get("weights", {})):
         yield model
 

@@ -19,8 +19,8 @@ from methods.select import topk
 from methods.thresholds import SELECTORS, Quantiles, ThresholdSelect
 from methods.training import Arrays, Lesson
 from sweep.files.cache import staged, training_dir
-from sweep.inputs import texts
 from sweep.tasks.sparse_model import changed_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import SelectorPayload, Train, TrainWhere
@@ -30,13 +30,10 @@ def train(
     payload: Train, where: TrainWhere, inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Arrays]:
     """What the training found out, and hands over the arrays that it made."""
-    every = texts.windows(
-        where["text_name"], where["model"], payload["window_tokens"], calibration=True
-    )
     method = create(payload["method"], payload["density"], **payload["parameters"])
     checkpoint = FileCheckpoint(training_dir() / f"{where['checkpoint']}.npz")
     lesson = Lesson(
-        windows=every[: payload["windows"]],
+        windows=text_windows(payload, where, slice(payload["windows"]), calibration=True),
         seed=payload["seed"],
         select=_select(payload["selector"], inputs),
         checkpoint=checkpoint,

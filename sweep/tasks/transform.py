@@ -11,8 +11,8 @@ from torch import Tensor
 
 from methods.apply import weight_array
 from methods.static.recipe import Recipe, changed_weights
-from sweep.inputs import texts
 from sweep.tasks.sparse_model import changed_model
+from sweep.tasks.text_windows import text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Transform, Where
@@ -45,7 +45,5 @@ def transform(
 def _windows(payload: Transform, where: Where, device: str) -> list[Tensor]:
     if "window_tokens" not in payload:  # the recipe needs no data
         return []
-    every = texts.windows(
-        where["text_name"], where["model"], payload["window_tokens"], calibration=True
-    )
-    return [torch.from_numpy(window)[None].to(device) for window in every[payload["windows"]]]
+    windows = text_windows(payload, where, payload["windows"], calibration=True)
+    return [torch.from_numpy(window)[None].to(device) for window in windows]

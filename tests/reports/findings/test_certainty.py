@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 import reports
-from reports.findings.certainty import sentences
-from reports.findings.decisions import Decision
+from reports.findings.budgets import Budget
+from reports.findings.certainty import chosen_among, outlook, sentences, windows_needed
+from reports.findings.decisions import Decision, upper_end
 from tests.reports import synthetic
 
 
@@ -21,7 +22,8 @@ def decided() -> Decision:
 def with_best(decision: Decision, high: float, windows: float = 2) -> Decision:
     assert decision.best is not None
     setting = replace(decision.best.setting, windows=windows)
-    return replace(decision, best=replace(decision.best, delta_ppl_high=high, setting=setting))
+    best = replace(decision.best, delta_ppl_high=high, setting=setting, windows=windows)
+    return replace(decision, best=best)
 
 
 def test_an_interval_within_is_sure_and_few_windows_are_rough() -> None:
@@ -66,3 +68,73 @@ def test_what_needs_no_interval_says_so(best: str) -> None:
         assert sentences(replace(given, best=replace(given.best, method="dense"))) == []
     else:
         assert sentences(with_best(given, math.nan))[0] == "Unknown: ΔPPL has no interval."
+
+
+def measured(decision: Decision, share: float, half: float, windows: float = 4) -> Decision:
+    """With a choice whose loss is `share` of the dense perplexity, known to a factor `half`."""
+    assert decision.best is not None
+    dense = 20.0
+    best = replace(
+        decision.best,
+        ppl=dense * (1 + share),
+        ppl_dense=dense,
+        delta_ppl=dense * share,
+        delta_ppl_high=dense * share + 5,  # the level is not known: no matter for a share
+        ppl_ratio_high=(1 + share) * half,
+        windows=windows,
+    )
+    return replace(decision, best=best, budget=Budget.parse("5%"), limit=0.05 * dense)
+
+
+def test_a_share_of_the_dense_perplexity_is_held_to_the_ratio() -> None:
+    """How sure its level is does not count: 4 % of any level is within 5 % of it."""
+    given = measured(decided(), 0.03, 1.01)
+    assert given.best is not None
+    assert upper_end(given.best, given.budget) == pytest.approx(20 * (1.03 * 1.01 - 1))
+    assert given.certainty == "within"
+    assert measured(decided(), 0.03, 1.03).certainty == "beyond"
+    absolute = replace(given, budget=Budget.parse("1"), limit=1.0)
+    assert absolute.certainty == "beyond"
+
+
+def test_windows_needed_bring_the_interval_within() -> None:
+    """As many as Student's t asks for, and no fewer."""
+    from scipy import stats
+
+    given = measured(decided(), 0.03, 1.03)
+    assert given.best is not None
+    count = windows_needed(given.best, given.budget)
+    spread = math.log(1.03) * 2 / stats.t.ppf(0.975, 3)
+    margin = math.log(1.05 / 1.03)
+    assert stats.t.ppf(0.975, count - 1) * spread / math.sqrt(count) <= margin
+    assert stats.t.ppf(0.975, count - 2) * spread / math.sqrt(count - 1) > margin
+    beyond = measured(decided(), 0.06, 1.03)
+    assert beyond.best is not None
+    assert windows_needed(beyond.best, beyond.budget) == math.inf
+
+
+def test_the_report_says_how_many_windows_and_minutes_would_settle_it() -> None:
+    given = measured(decided(), 0.03, 1.03)
+    assert given.best is not None
+    count = windows_needed(given.best, given.budget)
+    (line,) = outlook([given, measured(decided(), 0.01, 1.001)], seconds=600)
+    minutes = round(10 * (count / 4 - 1))
+    assert line.startswith(
+        f"For +5 % you need about {count:,} windows where 4 were evaluated, {minutes} minutes"
+    )
+    assert "here" not in outlook([given], seconds=0)[0]
+    assert outlook([measured(decided(), 0.01, 1.001)], 600) == []
+    near = measured(decided(), 0.05 - 1e-6, 1.03)
+    assert "1 more are too near the budget" in outlook([given, near], 600)[0]
+
+
+def test_a_choice_among_many_is_said_to_be_one() -> None:
+    points = reports.findings.points.points(reports.results.rows(synthetic.table(flaws=False)))
+    (line,) = chosen_among(points)
+    settings = {p.setting for p in points}
+    most = max(
+        sum(p.setting == s and p.measured and not (p.bound or p.dense) for p in points)
+        for s in settings
+    )
+    assert f"up to {most:,} points" in line
+    assert chosen_among(points[:5]) == []

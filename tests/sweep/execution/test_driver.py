@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -274,7 +275,7 @@ def test_what_prepares_is_kept_and_traces_only_on_demand(work: Work) -> None:
 
 def test_kept_traces_serve_later_simulations(work: Work) -> None:
     trace = work.task("trace")
-    work.run(keep_traces=True)
+    work.run(traces_bytes=math.inf)
     later = [work.task(f"later {n}", "simulate", trace=trace) for n in range(3)]
     run, _ = work.run(later)
     assert work.begun("trace") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from sweep.errors import InputError
 from sweep.execution.driver import Driver
 from sweep.execution.executor import Outcome
 from sweep.execution.resources import Resources
-from sweep.execution.schedule import Rank, effort, ranks
+from sweep.execution.schedule import DENSE, FIRST, REST, Rank, effort, ranks, stages
 from sweep.inputs import model_ref as weights
 from sweep.inputs import models
 from sweep.keys import digest
 from sweep.plan.patterns import selected
-from sweep.plan.plan import Plan
+from sweep.plan.plan import Plan, PlannedPoint
 from sweep.spec import file as spec
 from sweep.store.store import Store
 from sweep.tasks.task import KINDS, Record, Task
@@ -27,6 +28,7 @@ from tests.sweep.tinysweep import planned, run, sweep_of
 
 DIP = {"method": "dip", "density": [0.5, 0.7]}
 UP = {"method": "up", "density": 0.7}
+PLANNED = PlannedPoint(None, (), (), ())  # type: ignore[arg-type]
 
 
 def task(name: str, kind: str = "evaluate", **payload: Any) -> Task:
@@ -44,25 +46,48 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     return api.plan_sweep(spec.from_mapping(file).sweeps["a"]).plan
 
 
-def test_a_model_is_done_before_the_next(plan: Plan) -> None:
+def in_order(plan: Plan) -> list[Task]:
     found = ranks(plan, plan.tasks, {})
-    order = sorted(plan.tasks, key=lambda key: found[key])
-    at = [plan.tasks[key].where["model"] for key in order if plan.tasks[key].kind == "evaluate"]
-    assert at == sorted(at, key=at.index)
-    assert len(set(at)) == 2
+    return [plan.tasks[key] for key in sorted(plan.tasks, key=lambda key: found[key])]
 
 
-def test_long_tasks_come_first(plan: Plan) -> None:
-    """The shard of two windows before the rest of one; cache-aware, masked, dense."""
-    found = ranks(plan, plan.tasks, {})
+def test_dense_runs_go_first_and_then_a_shard_of_every_point(plan: Plan) -> None:
+    """So that a run that is stopped has answers."""
+    order = [task for task in in_order(plan) if task.kind == "evaluate"]
+    dense = {key for planned in plan.points for key in planned.dense_keys}
+    first = {planned.evaluate_keys[0] for planned in plan.points} - dense
+    assert {task.key for task in order[: len(dense)]} == dense
+    assert {task.key for task in order[len(dense) : len(dense) + len(first)]} == first
+    assert len(order) > len(dense) + len(first)
+
+
+def test_what_a_dense_run_needs_goes_with_it_and_large_hand_overs_do_not_wait() -> None:
+    """Weights are quantised for a dense run; what runs on them is done while they are held."""
+    quantised, held = task("q", "transform"), {"inputs": {"weights": "q"}}
+    own = [quantised, task("d", **held), task("e0", **held), task("e1", **held), task("c", "score")]
+    every = Plan(tasks={t.key: t for t in own})
+    every.points = [replace(PLANNED, evaluate_keys=("e0", "e1"), dense_keys=("d",))]
+    assert stages(every) == {"q": DENSE, "d": DENSE, "e0": FIRST, "e1": FIRST, "c": REST}
+
+
+def test_in_a_stage_a_model_is_done_before_the_next(plan: Plan) -> None:
+    staged = stages(plan)
+    order = [task for task in in_order(plan) if task.kind == "evaluate"]
+    for stage in (DENSE, FIRST, REST):
+        at = [task.where["model"] for task in order if staged[task.key] == stage]
+        assert at == sorted(at, key=at.index)
+        assert len(set(at)) == 2
+
+
+def test_in_a_stage_long_tasks_come_first(plan: Plan) -> None:
+    """Shards of two windows before those of one; cache-aware before masked."""
+    staged = stages(plan)
     model = next(iter(plan.tasks.values())).where["model"]
-    own = [t for t in plan.tasks.values() if t.kind == "evaluate" and t.where["model"] == model]
-    order = sorted(own, key=lambda t: found[t.key])
-    windows = [len(t.payload["windows"]) for t in order]
-    assert windows == sorted(windows, reverse=True)
-    assert order[0].payload["selector"]["name"] == "cache-aware"
-    longest = [t for t in order if len(t.payload["windows"]) == 2]
-    assert longest[-1].payload["method"] == "dense"
+    own = [t for t in in_order(plan) if t.kind == "evaluate" and t.where["model"] == model]
+    dense = [len(t.payload["windows"]) for t in own if staged[t.key] == DENSE]
+    assert dense == [2, 1]
+    first = [t.payload["selector"]["name"] for t in own if staged[t.key] == FIRST]
+    assert first.index("topk") == first.count("cache-aware") > 0
 
 
 def test_effort_counts_windows_however_they_are_given() -> None:

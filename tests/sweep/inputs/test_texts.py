@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,24 +77,152 @@ def test_the_cached_tokens_are_used_and_a_damaged_file_is_made_again(
     assert not np.array_equal(texts.windows(text, ref, 50), first)
 
 
-def test_a_bos_token_stands_once_at_the_start_of_the_text(
-    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "with-bos"
+def with_specials(tiny_llama: Path, folder: Path, *around: str) -> str:
+    """The tiny model with a tokenizer that puts its special token `around` a text."""
     shutil.copytree(tiny_llama, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    bos = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
+    special = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
     text = {"Sequence": {"id": "A", "type_id": 0}}
+    single = [special] * around.count("before") + [text] + [special] * around.count("after")
     tokenizer["post_processor"] = {
         "type": "TemplateProcessing",
-        "single": [bos, text],
-        "pair": [bos, text, {"Sequence": {"id": "B", "type_id": 1}}],
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [0], "tokens": ["<|end|>"]}},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return str(folder)
+
+
+def test_a_bos_token_stands_once_at_the_start_of_the_text(
+    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path
+) -> None:
     plain = texts.tokens(str(tiny_text_file), str(tiny_llama))
-    found = texts.tokens(str(tiny_text_file), str(folder))
+    found = texts.tokens(str(tiny_text_file), with_specials(tiny_llama, tmp_path / "m", "before"))
     assert found.tolist() == [0, *plain.tolist()]
+
+
+@pytest.mark.parametrize("around", [("before",), ("before", "before", "after")])
+def test_windows_begin_as_the_tokenizer_begins_a_text(
+    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path, around: tuple[str, ...]
+) -> None:
+    text, ref = str(tiny_text_file), with_specials(tiny_llama, tmp_path / "m", *around)
+    before, after = [0] * around.count("before"), [0] * around.count("after")
+    plain = texts.tokens(text, str(tiny_llama)).tolist()
+    room = 50 - len(before)
+    body = plain + after
+    own = [before + body[i : i + room] for i in range(0, len(body) - room + 1, room)]
+    bare = [body[i : i + 50] for i in range(0, len(body) - 49, 50)]
+    whole = before + body
+    once = [whole[i : i + 50] for i in range(0, len(whole) - 49, 50)]
+    for bos, expected in (("each-window", own), ("none", bare), ("first-window", once)):
+        assert texts.windows(text, ref, 50, bos=bos).tolist() == expected
+        assert texts.count(text, ref, 50, make=True, bos=bos) == len(expected)
+        assert texts.count(text, ref, 50, bos=bos) == len(expected)
+        chosen = texts.windows(text, ref, 50, bos=bos, chosen=[5, 2])
+        assert chosen.tolist() == [expected[5], expected[2]]
+    assert texts.before_text(ref).tolist() == before
+
+
+@pytest.mark.parametrize("around", [(), ("after",)])
+def test_without_a_bos_all_ways_are_one(
+    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path, around: tuple[str, ...]
+) -> None:
+    text, ref = str(tiny_text_file), with_specials(tiny_llama, tmp_path / "m", *around)
+    first, *others = (texts.windows(text, ref, 50, bos=bos) for bos in texts.BOS)
+    assert all(np.array_equal(first, other) for other in others)
+
+
+def test_a_window_holds_a_token_beside_those_of_the_tokenizer(
+    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path
+) -> None:
+    ref = with_specials(tiny_llama, tmp_path / "m", "before", "before")
+    with pytest.raises(InputError, match="at least 4 tokens, 2 of them the tokenizer's own"):
+        texts.windows(str(tiny_text_file), ref, 3, bos="each-window")
+
+
+WORDS = ("the", "cat", "1984", "sat", "on", "2026123", "mats", "don't", "naïve", "日本語", "...")
+GAPS = (" ", " ", " ", "  ", "\n", "\n\n", "\n\n\n", ", ")
+
+
+def prose(characters: int, seed: int = 0) -> str:
+    """Words, numbers, blank lines and letters of several bytes."""
+    rng = np.random.default_rng(seed)
+    made = ""
+    while len(made) < characters:
+        made += WORDS[rng.integers(len(WORDS))] + GAPS[rng.integers(len(GAPS))]
+    return made
+
+
+def bpe(kind: str) -> Any:
+    """A tokenizer of real merges: of bytes after GPT-2's splits, or of a text that is not split."""
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers.models import BPE, Unigram
+    from tokenizers.trainers import BpeTrainer, UnigramTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if kind == "bytes":
+        made = Tokenizer(BPE())
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer: Any = BpeTrainer(vocab_size=400, initial_alphabet=alphabet)
+    elif kind == "whole":
+        made = Tokenizer(BPE(unk_token="<unk>"))
+        made.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        trainer = BpeTrainer(vocab_size=200, special_tokens=["<unk>"], max_token_length=12)
+    else:
+        made = Tokenizer(Unigram())
+        trainer = UnigramTrainer(vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"])
+    made.train_from_iterator([prose(60, seed) for seed in range(200)], trainer)
+    made.add_special_tokens(["<s>", "</s>"])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        special_tokens=[(t, made.token_to_id(t)) for t in ("<s>", "</s>")],
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "PIECE", 300)
+    monkeypatch.setattr(texts, "OVERLAP", 80)
+    monkeypatch.setattr(texts, "MEETING", 4)
+    monkeypatch.setattr(texts, "WHOLE_AT_MOST", 5000)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "whole"])
+@pytest.mark.usefixtures("small_pieces")
+def test_pieces_join_to_the_tokens_of_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = bpe(kind)
+    monkeypatch.setattr(models, "tokenizer", lambda _: words)
+    monkeypatch.setattr(models, "encode", lambda *_: pytest.fail("read whole"))
+    for seed in range(40):
+        content = prose(4000, seed) + ("1" * 700 if seed % 4 == 0 else "") + prose(900, seed + 1)
+        whole = words(content)["input_ids"]
+        assert [whole[0], whole[-1]] == words.convert_tokens_to_ids(["<s>", "</s>"])
+        assert texts.encoded("m", content).tolist() == whole
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_tokenizer_of_another_kind_reads_a_text_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = bpe("unigram")
+    monkeypatch.setattr(models, "tokenizer", lambda _: words)
+    monkeypatch.setattr(models, "encode", lambda _, content: words(content)["input_ids"])
+    content = prose(4000)
+    assert texts.encoded("m", content).tolist() == words(content)["input_ids"]
+    with pytest.raises(InputError, match=r"text long\.txt has .* can only read it whole"):
+        texts.encoded("m", prose(5001), "long.txt")
+
+
+def test_a_byte_order_mark_is_no_word(tmp_path: Path) -> None:
+    for name in ("a.txt", "a.raw"):
+        path = tmp_path / name
+        path.write_bytes(b"one\ntwo\n")
+        plain = text_files.read(str(path))
+        path.write_bytes("one\ntwo\n".encode("utf-8-sig"))
+        assert text_files.read(str(path)) == plain
 
 
 @pytest.mark.parametrize(
@@ -101,6 +230,10 @@ def test_a_bos_token_stands_once_at_the_start_of_the_text(
     [
         ("short.txt", b"few words", "fewer than one window of 64"),
         ("latin.txt", "caf\xe9".encode("latin-1") * 50, "not UTF-8"),
+        ("le.txt", ("words " * 50).encode("utf-16-le"), "NUL characters.*like UTF-16"),
+        ("be.txt", ("words " * 50).encode("utf-16-be"), "NUL characters.*like UTF-16"),
+        ("marked.txt", ("words " * 50).encode("utf-16"), "not UTF-8.*like UTF-16"),
+        ("zero.raw", b"some words and a \0 " * 50, "NUL characters, so it is no UTF-8 text$"),
         ("page.html", b"<p>", "must end in .txt"),
         ("broken.parquet", b"PAR1 and no more", "no parquet file"),
     ],

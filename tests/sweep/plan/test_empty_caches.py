@@ -22,7 +22,7 @@ SWEEP: dict[str, Any] = {
     "methods": [
         "dense",
         {"method": "dip", "density": 0.7, "gamma": [0.1, 0.2, 1]},
-        {"method": "cats", "density": 0.7, "gamma": [0.2, 1]},
+        {"method": "cats", "density": 0.7},
     ],
     "devices": [{"device": "apple-a18", "dram_gb": [FULL, ROOMY]}],
     "policies": ["lru", "lfu", "belady", "static"],
@@ -46,7 +46,6 @@ def test_all_policies_and_gammas_are_one_point_where_nothing_is_cached() -> None
     assert ways == [
         ("dense", "topk", 1.0, "none", "empty"),
         ("dip", "topk", 1.0, "none", "empty"),
-        ("cats", "topk", 1.0, "none", "empty"),
         ("cats", "layer-threshold", 1.0, "none", "empty"),
     ]
     for one in full:
@@ -59,9 +58,9 @@ def test_all_policies_and_gammas_are_one_point_where_nothing_is_cached() -> None
 def test_the_plan_says_where_and_how_many_fell_together() -> None:
     made = planned()
     (fallen,) = [s for s in made.grid.skipped if s.reason.startswith("nothing is cached")]
-    # Of dip: 4 policies plain, lfu and lru with two γ; of cats the same with one γ; two starts.
-    asked = 2 * (4 + 2 * 2) + 2 * (4 + 2)
-    assert fallen.points == asked - 3
+    # Of dip 4 policies plain, lfu and lru with two γ; of cats 4 policies; two starts.
+    asked = 2 * (4 + 2 * 2) + 2 * 4
+    assert fallen.points == asked - 2
     (note,) = [n for n in made.plan.notes if n.startswith("nothing is cached")]
     assert note.startswith("nothing is cached for dip, cats on smollm2-135m with 0.05 GB of DRAM")
     assert made.materials.complete or "nothing is cached" not in " ".join(made.materials.notes)
@@ -78,10 +77,10 @@ def test_a_cache_of_one_group_alone_is_a_cache() -> None:
     """Slots are whole units: the group of more units may have one where the other has none."""
     whole = planned(methods=[{"method": "dip", "density": 0.7}], policies="lfu")
     point = whole.plan.points[-1].point
-    geometry = whole.materials.geometry(point)
-    sizes = [dict(cached_units(point, geometry))]
+    geometry, storage = whole.materials.geometry(point), whole.materials.storage(point)
+    sizes = [dict(cached_units(point, geometry, storage))]
     assert all(units > 0 for units in sizes[0].values())
-    assert set(cached_units(without_cache(point), geometry).values()) == {0}
+    assert set(cached_units(without_cache(point), geometry, storage).values()) == {0}
 
 
 def test_a_key_that_a_point_has_with_its_empty_cache_still_names_it() -> None:

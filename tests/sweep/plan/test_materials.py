@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files, texts
 from sweep.plan.grid import expand
-from sweep.plan.materials import CALIBRATION_WINDOWS, Materials
+from sweep.plan.materials import CALIBRATION_WINDOWS, Materials, spread
+from sweep.plan.payloads import evaluate
 from sweep.plan.point import Point
 from sweep.spec import file as spec
 
@@ -32,7 +34,7 @@ def made(**changes: Any) -> tuple[Materials, Point]:
 @pytest.fixture
 def local(tiny_llama: Path, tiny_text_file: Path) -> dict[str, Any]:
     """A model and a text that are present, and tokenised."""
-    texts.windows(str(tiny_text_file), str(tiny_llama), TOKENS)
+    texts.count(str(tiny_text_file), str(tiny_llama), TOKENS, make=True, bos="each-window")
     return {"models": [str(tiny_llama)], "text": str(tiny_text_file)}
 
 
@@ -48,8 +50,47 @@ def local(tiny_llama: Path, tiny_text_file: Path) -> dict[str, Any]:
 def test_windows_are_cut_into_shards(
     local: dict[str, Any], windows: int, size: int, shards: list[tuple[int, ...]]
 ) -> None:
-    materials, point = made(**local, windows=windows, shard_windows=size)
+    asked = {**local, "windows": windows, "shard_windows": size}
+    materials, point = made(**asked, window_order="first")
     assert materials.shards(point) == shards
+    materials, point = made(**asked)
+    found = materials.shards(point)
+    assert [len(shard) for shard in found] == [len(shard) for shard in shards]
+    assert sum(found, ()) == tuple(spread(materials._windows(point.model, False) or 0, 0)[:windows])
+
+
+def test_windows_are_spread_over_the_text_by_the_seed() -> None:
+    order = spread(300, 0)
+    assert sorted(order) == list(range(300))
+    assert order[:5] == [61, 111, 296, 126, 235]  # fixed: stored results are of these windows
+    assert order != spread(300, 1)
+    thirds = [sum(w // 100 == third for w in order[:60]) for third in range(3)]
+    assert min(thirds) >= 12
+
+
+def test_more_windows_go_on_from_fewer(local: dict[str, Any]) -> None:
+    few, point = made(**local, windows=4, shard_windows=2)
+    more, other = made(**local, windows=8, shard_windows=2)
+    assert more.shards(other)[:2] == few.shards(point)
+
+
+@pytest.mark.parametrize("bos", ["each-window", "first-window", "none"])
+def test_a_tokenizer_without_bos_leaves_keys_as_they_were(local: dict[str, Any], bos: str) -> None:
+    materials, point = made(**local, bos=bos)
+    assert materials.bos(point) == materials.bos_of(point.model) == ""
+    assert "bos" not in evaluate(point, materials, {}, {})
+
+
+@pytest.mark.parametrize("bos", ["each-window", "first-window", "none"])
+def test_a_bos_is_part_of_the_key_and_is_said(
+    local: dict[str, Any], bos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "kept_before_text", lambda _: np.array([1], dtype=np.int32))
+    materials, point = made(**local, bos=bos)
+    payload = evaluate(point, materials, {}, {})
+    assert payload.get("bos", "first-window") == bos
+    assert materials.bos_of(point.model) == bos
+    assert any("BOS" in caveat for caveat in materials.caveats())
 
 
 def test_all_windows_are_those_of_the_text(local: dict[str, Any], tiny_text: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweep.search.ask_tell import Asked, Search, Told, Trial
+from sweep.search.ask_tell import AskedTrial, Search, Told, Trial
 from sweep.spec.spaces import Choices, Span, combinations
 
 SPACE = {
@@ -32,7 +32,7 @@ def opened(journal: Path, sampler: str = "tpe", seed: int = 7, goals: int = 1) -
     return Search(journal, "s", SPACE, directions, sampler, seed, FIRST)  # type: ignore[arg-type]
 
 
-def told(asked: Asked, goals: int = 1) -> Told:
+def told(asked: AskedTrial, goals: int = 1) -> Told:
     """Whole, stopped and failed trials, by where they are."""
     given = asked.parameters
     value = 3 * given["gamma"] - 5 * (given["density"] - 0.7) ** 2 + 0.3 * (given["name"] == "a")

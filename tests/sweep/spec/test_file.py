@@ -107,7 +107,7 @@ def test_one_value_stands_for_a_list_and_text_for_its_mapping():
     sweep = sweep_of(policies="lru", budgets=0.2, quant="none", tasks="mmlu", exclude=[])
     assert sweep.policies == ("lru",)
     assert sweep.budgets == ("0.2",)
-    assert sweep.quant[0].bits == (4.0,)
+    assert sweep.quant[0].method == ("none",)
     assert sweep.tasks[0].task == "mmlu"
 
 

@@ -15,7 +15,7 @@ import torch
 
 from simulator import Trace
 from sweep.inputs import models
-from sweep.tasks import evaluate as evaluation
+from sweep.tasks import losses
 from sweep.tasks.calibrate import calibrate
 from sweep.tasks.evaluate import evaluate
 from tests.methods.reference import PlainMLP, dip_densities, dip_with, kept, largest, replaced
@@ -105,7 +105,7 @@ def test_losses_do_not_depend_on_how_many_are_taken_at_once(
     payload: dict[str, Any], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, _ = run(payload)
-    monkeypatch.setattr(evaluation, "LOGITS_ROWS", rows)
+    monkeypatch.setattr(losses, "ROWS", rows)
     assert run(payload)[0]["nll"] == pytest.approx(expected["nll"], rel=1e-6)
 
 

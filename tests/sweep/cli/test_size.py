@@ -1,0 +1,82 @@
+"""`sweep size`, and what `sweep plan` says a run will take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simulator import Geometry, footprint
+from sweep.cli import size
+from sweep.cli.app import app
+from sweep.errors import InputError
+from sweep.execution import estimates
+from sweep.execution.resources import Resources, needs_of
+from sweep.plan.sweep_plan import plan_sweep
+from sweep.store.store import Store
+from tests.sweep import tiny_gguf
+from tests.sweep.tinysweep import sweep_of
+
+
+def test_sizes_of_a_built_in_model_are_those_of_the_simulator() -> None:
+    about = size.described("llama-2-7b", [4.007133184, 3.0, 2.5], 2048)
+    geometry = Geometry.load("llama-2-7b")
+    whole = footprint(geometry, ())
+    assert about["weight_bytes"] + about["kv_bytes"] == whole.total_bytes
+    assert about["weights"]["gate"]["bits"] == 4.125
+    dip = next(one for one in about["methods"] if "dip" in one["methods"])
+    sizes = footprint(geometry, ("input", "intermediate"))
+    assert (dip["pinned_bytes"], dip["cached_bytes"]) == (sizes.static_bytes, sizes.pruned_bytes)
+    fits = [{k: v for k, v in one["cached_share"].items() if k == "dense"} for one in about["fits"]]
+    assert fits == [{"dense": 1.0}, {"dense": None}, {"dense": None}]
+    name = next(name for name in about["fits"][1]["cached_share"] if "dip" in name.split(", "))
+    share = (3e9 - sizes.static_bytes) / sizes.pruned_bytes
+    assert about["fits"][1]["cached_share"][name] == pytest.approx(share)
+
+
+def test_the_command_prints_text_or_json(tiny_llama: Path, tmp_path: Path) -> None:
+    path = tiny_gguf.write(tiny_llama, tmp_path / "tiny.gguf")
+    done = CliRunner().invoke(app, ["size", str(path), "--dram", "1", "--context", "64"])
+    assert done.exit_code == 0, done.output
+    assert "(bits of the file)" in done.output
+    assert "KV cache of 64 tokens" in done.output
+    assert "1 GB of DRAM: all of it fits" in done.output
+    done = CliRunner().invoke(app, ["size", str(path), "--json"])
+    (about,) = json.loads(done.output)
+    assert about["weight_bytes"] == pytest.approx(about["file_bytes"])
+    assert about["context"] == 2048
+    done = CliRunner().invoke(app, ["size", str(path), "--json", "--bits", "4"])
+    assert json.loads(done.output)[0]["weight_bytes"] < about["file_bytes"] / 7
+
+
+def test_bits_that_are_none_are_refused() -> None:
+    with pytest.raises(InputError, match="a number or `file`"):
+        size.described("llama-2-7b", [], 2048, "many")
+
+
+def test_plan_says_minutes_memory_and_disk(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, "dense", {"method": "dip", "density": 0.7})
+    planned = plan_sweep(sweep, fetch=True)
+    todo = dict.fromkeys(planned.plan.tasks, "new")
+    minutes, memory, disk = estimates.lines(planned, todo, Store(tmp_path / "store"), 2)
+    assert "on the 2 cores of this machine (a guess from sizes of evaluate" in minutes
+    assert memory == "about 0.8 GB of memory for each task with a model"
+    assert disk.endswith("GB of disk for traces and changed weights")
+    assert list(estimates.lines(planned, {}, Store(tmp_path / "store"), 2)) == []
+
+
+def test_memory_is_asked_for_by_sizes_and_refuses_nothing_alone(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, "dense")
+    roomy, small = Resources(2, memory_gb=64), Resources(2, memory_gb=0.5)
+    assert 0.8 < needs_of(sweep, have=roomy)["evaluate"].memory_gb < 0.9
+    assert needs_of(sweep, have=small)["evaluate"].memory_gb == 0.5
+    assert needs_of(sweep, have=roomy)["simulate"].memory_gb == 0
+    own = {"evaluate": {"memory_gb": 0}}
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, "dense", resources=own)
+    assert needs_of(sweep, have=roomy)["evaluate"].memory_gb == 0
