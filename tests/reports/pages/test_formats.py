@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
+from reports.findings.points import ABSENT_NUMBER
 from reports.pages.escape import latex
 from reports.pages.json_report import document
 from reports.pages.latex import render as render_latex
@@ -139,6 +140,8 @@ def test_json_has_what_the_table_has(tmp_path: Path) -> None:
                 assert given == row[name.removesuffix("_title")]
             elif name != "reads":
                 absent = value is None or value != value
+                if name == "context":  # older runs do not say it
+                    given = None if given == ABSENT_NUMBER else given
                 assert (given in (None, "")) if absent else given == value
         assert shlex.split(point["command"]) == [
             "sweep",
