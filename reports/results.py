@@ -91,7 +91,6 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 EXTRA_COLUMNS: tuple[Column, ...] = (
-    Column("context", "count", "", "tokens that the KV cache holds"),
     Column("timing", "text", "", "overlap: Flash and DRAM traffic at once; serial: in turn"),
     Column("cache_start", "text", "", "cache content before the first token: empty or hot"),
     Column("cache_scope", "text", "", "a session is one window, or carries on through a shard"),
@@ -111,11 +110,14 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
     Column("parameters", "text", "", "JSON of the method's own parameters, defaults included"),
     Column("ppl_full", "number", "", "perplexity of the dense model before quantisation"),
+    Column("asked_per_slot", "number", "", "units that a token uses over slots of the cache, mean"),
+    Column("asked_above_slots", "number", "", "share of tokens and caches where that is above 1"),
     # What the names of method, selector and policy stand for.
     Column("series", "text", "", "what is compared as one line: the method with its selector"),
     Column("bound", "flag", "", "method or policy knows the future: no device can run the point"),
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
+    Column("context", "count", "", "tokens that the KV cache holds"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),

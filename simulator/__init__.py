@@ -108,6 +108,8 @@ __all__ = [
     "write_trace",
 ]
 
+importlib.import_module("simulator.engine_policies")  # registers its policies, and loads no numba
+
 
 def __getattr__(name: str) -> Any:
     if name == "OFFLINE":  # never kept: a user's policy may have been registered since

@@ -12,7 +12,7 @@ from simulator.arguments import order_of_units, whole
 from simulator.errors import SimulatorError
 from simulator.kernels import recency, scans
 from simulator.kernels.choose import new_memory
-from simulator.packing import check_packed, pack, unpack
+from simulator.packing import check_packed, pack
 from simulator.state import STATEFUL, CacheState, first_units, new_state
 
 Masks = NDArray[Any]  # bool [tokens, units], or uint64 [tokens, words]
@@ -46,8 +46,7 @@ def simulate(
     if kind.needs_start and order is None:
         raise SimulatorError(f"policy {policy!r} needs a start: the order of units it caches")
     if policy not in ("belady", "min"):
-        listed = None if order is None else order.tolist()
-        return policies.simulate_plainly(unpack(words, units), capacity, policy, listed)
+        return kind.scan(words, units, capacity, order)
     hits = np.zeros(len(words), np.int64)
     cached = first_units(order, capacity, units)
     if policy == "belady":

@@ -1,47 +1,33 @@
-'''Cache policies, plainly: what SEMANTICS 4 says, in sets and loops.
+"""Cache policies, plainly: what SEMANTICS 4 says, in sets and loops.
 
 This is the reference that the fast kernels are proven equal to, and what a policy of your own
-looks like. A policy is a small class; put it in a file, name the file under `plugins` in
-sweeps.yaml (or call `load_policies`), and every command knows it:
-
-    from simulator import Policy, register
-
-    @register
-    class MRU(Policy):
-        """Evicts the most recent last use."""
-
-        name = "mru"
-
-        def observe(self, token, used):
-            for unit in used:
-                self.last[unit] = token
-
-        def worth(self, unit):
-            return -self.last.get(unit, -1), -unit
-
-        def __init__(self, units, start):
-            super().__init__(units, start)
-            self.last = {}
+looks like: a small class, as in docs/examples/own_policy.py. Put yours in a file, name the file
+under `plugins` in sweeps.yaml (or call `load_policies`), and every command knows it.
 
 A cache is asked for all units of a token together. Units found are hits; afterwards the policy
 retains at most `capacity` of the units cached or just used.
-'''
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import SimulatorError, unknown
+from simulator.packing import unpack
 
 NEVER = 1 << 62  # the next use of a unit that is not used again
 _CLASSES: dict[str, type[Policy]] = {}
 POLICIES: dict[str, str] = {}  # name -> what it does in a line, of every policy that is known
+FAMILIES: dict[str, Callable[[int], type[Policy]]] = {}
+"""Policies with a number: by name of the family, its policy of a number. `window-8` is the policy
+of 8 in the family `window`."""
 # Policies of ours that a cache-aware selector can use: those that its kernel has.
 CACHE_AWARE = frozenset({"lfu", "lru"})
 
@@ -60,6 +46,9 @@ class Policy:
     description: ClassVar[str] = ""
     offline: ClassVar[bool] = False
     needs_start: ClassVar[bool] = False
+    start_by: ClassVar[str] = "activity"
+    """What orders the units of its start on calibration text: how active they are (`activity`), or
+    how many tokens use them under the method and density in question (`use`)."""
     caches: ClassVar[bool] = True
     """Whether anything is ever kept."""
 
@@ -84,8 +73,23 @@ class Policy:
             kept |= set(best[: capacity - len(kept)])
         return kept
 
+    @classmethod
+    def scan(
+        cls, words: NDArray[np.uint64], units: int, capacity: int, start: NDArray[np.uint32] | None
+    ) -> NDArray[np.int64]:
+        """Hits of each token `[tokens]` of packed masks `[tokens, words]`, from a fresh cache.
 
-def register(policy: type[Policy]) -> type[Policy]:
+        This is the plain loop; a policy with compiled code of its own takes its place, which
+        `simulator.contract` holds against the loop.
+        """
+        order = None if start is None else start.tolist()
+        return simulate_plainly(unpack(words, units), capacity, cls.name, order)
+
+
+_Kind = TypeVar("_Kind", bound=Policy)
+
+
+def register(policy: type[_Kind]) -> type[_Kind]:
     """Make a policy known by its name; usable as a decorator. Names cannot be taken twice."""
     known = _CLASSES.get(policy.name)
     if not policy.name or (known and _origin(known) != _origin(policy)):
@@ -101,13 +105,17 @@ def forget(name: str) -> None:
     POLICIES.pop(name, None)
 
 
+def _is_ours(policy: type[Policy]) -> bool:
+    return policy.__module__.startswith("simulator.")
+
+
 def cache_aware_policies() -> frozenset[str]:
     """Policies that a cache-aware selector can use: of ours those that its kernel has, of a user's
     own all that do not know the future."""
     own = {
         name
         for name, policy in _CLASSES.items()
-        if policy.__module__ != __name__ and policy.caches and not policy.offline
+        if not _is_ours(policy) and policy.caches and not policy.offline
     }
     return CACHE_AWARE | own
 
@@ -131,9 +139,16 @@ def load_policies(path: str | Path) -> tuple[str, ...]:
 
 def policy_class(name: str) -> type[Policy]:
     """The class of a policy; SimulatorError with the nearest name for an unknown one."""
-    if name not in _CLASSES:
+    known = _CLASSES.get(name) or _of_family(name)
+    if known is None:
         raise unknown("policy", name, _CLASSES)
-    return _CLASSES[name]
+    return known
+
+
+def _of_family(name: str) -> type[Policy] | None:
+    family, _, number = name.rpartition("-")
+    written_plainly = re.fullmatch("[1-9][0-9]{0,8}", number)
+    return FAMILIES[family](int(number)) if family in FAMILIES and written_plainly else None
 
 
 def policy_summary(name: str) -> str:
@@ -160,7 +175,7 @@ class NoCache(Policy):
 
 @register
 class Static(Policy):
-    """A fixed set of units chosen by calibration, never evicted (PowerInfer's hot set)."""
+    """A fixed set of the units that calibration found most active, never evicted."""
 
     name = "static"
     needs_start = True

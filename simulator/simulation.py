@@ -59,8 +59,8 @@ def simulate_trace(
     `scope`: each window is a session of its own (`window`), or one session goes on through all
     windows (`carry`). `start[group]` holds for each layer an order of units, `[layers, units]`, for
     a hot start. Layers are shared out to `threads` threads, which changes no result. From a
-    TraceFile, one window of one layer at a time is in memory, for `belady` and `min` with `carry`
-    one layer.
+    TraceFile, one window of one layer at a time is in memory, with `carry` one layer for policies
+    that keep no state.
     """
     _check_scope(scope)
     policy_class(policy)

@@ -109,12 +109,12 @@ def _sizes(planned: SweepPlan) -> dict[str, Any]:
     from sweep.plan.sizes import overhead_bytes
 
     (point,) = (of_point.point for of_point in planned.plan.points)
-    geometry = planned.materials.geometry(point)
+    geometry, storage = planned.materials.geometry(point), planned.materials.storage(point)
     return {
         "model": point.model,
         "geometry": geometry.to_mapping(),
-        "storage": asdict(point.storage),
-        "overhead_bytes": overhead_bytes(point, geometry),
+        "storage": asdict(storage),
+        "overhead_bytes": overhead_bytes(point, geometry, storage),
     }
 
 

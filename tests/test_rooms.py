@@ -43,7 +43,7 @@ SWEEP = House(
         ("execution",),
         ("results",),
         ("search",),
-        ("api", "traces", "trace_speeds", "contracts"),
+        ("api", "traces", "contracts"),
         ("cli",),
         ("__main__",),
     ),

@@ -156,7 +156,7 @@ def upper_end(point: Point, budget: Budget) -> float:
     Within a share of the dense perplexity, how sure that is does not count.
     """
     if point.dense:
-        return 0.0
+        return point.delta_ppl
     if budget.relative and math.isfinite(point.ppl_ratio_high):
         return point.ppl_dense * (point.ppl_ratio_high - 1)
     return point.delta_ppl_high

@@ -117,7 +117,8 @@ def _one_per_memory(panels: list[list[Point]]) -> list[list[Point]]:
     groups: dict[tuple[object, ...], list[list[Point]]] = {}
     for panel in panels:
         s = panel[0].setting
-        groups.setdefault((s.device, s.dram_gb, s.cache_start, s.cache_scope), []).append(panel)
+        place = (s.device, s.dram_gb, s.context, s.cache_start, s.cache_scope)
+        groups.setdefault(place, []).append(panel)
     return [members[len(members) // 2] for members in groups.values()]
 
 

@@ -81,8 +81,11 @@ TERMS: tuple[tuple[str, str], ...] = (
         "Policy",
         (
             "what the DRAM cache evicts first: lru the unit not used for longest, lfu the one used"
-            " least often; static never changes, none caches nothing. belady and min know the"
-            " future and are bounds: belady admits every unit that is used, min may refuse. Where"
+            " least often; static never changes, none caches nothing. window-5 also drops what 5"
+            " tokens did not use, lfu-admit admits only what was used more, lfru weighs uses by"
+            " age, slru protects what was used again, hot-set pins what most tokens of the"
+            " calibration use. belady and min know the future and are bounds: belady admits every"
+            " unit that is used, min may refuse. Where"
             " no unit fits in the cache there is none, and no policy."
         ),
     ),

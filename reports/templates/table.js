@@ -1,8 +1,8 @@
 // All points: sorted by any column, filtered by words, a hundred rows at a time.
 const PAGE = 100;
 const view = { sort: 0, down: true, page: 0, rows: [] };
-const VARIED = ["device", "dram_gb", "flash_gbps", "dram_gbps", "timing", "cache_start", "cache_scope", "text", "windows", "dtype"];
-const TITLES = { device: "Device", dram_gb: "DRAM GB", flash_gbps: "Flash GB/s", dram_gbps: "DRAM GB/s", timing: "Timing", cache_start: "Start", cache_scope: "Scope", text: "Text", windows: "Windows", dtype: "Type" };
+const VARIED = ["device", "dram_gb", "flash_gbps", "dram_gbps", "timing", "cache_start", "cache_scope", "text", "windows", "dtype", "context"];
+const TITLES = { device: "Device", dram_gb: "DRAM GB", flash_gbps: "Flash GB/s", dram_gbps: "DRAM GB/s", timing: "Timing", cache_start: "Start", cache_scope: "Scope", text: "Text", windows: "Windows", dtype: "Type", context: "Context" };
 const SETTING_COLUMNS = VARIED
   .filter((f) => ["dram_gb", "flash_gbps"].includes(f) || new Set(data.settings.map((s) => s[f])).size > 1)
   .map((f) => ({ title: TITLES[f], numeric: f.endsWith("gb") || f.endsWith("gbps"), value: (i) => settingOf(i)[f], text: (i) => (f === "text" ? settingOf(i).text_title : String(settingOf(i)[f])) }));

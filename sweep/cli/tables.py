@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reports.findings.points import Point
     from reports.reading.run import Run
     from simulator.verdicts import Verdict as PolicyVerdict
-    from sweep.trace_speeds import Speed
+    from sweep.cli.trace_speeds import Speed
 from sweep.traces import HitRate
 
 

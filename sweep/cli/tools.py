@@ -192,7 +192,7 @@ def simulate(
     """Try cache policies on a trace file: hit rates, and with a device tokens per second."""
     from simulator import load_policies
     from sweep.cli.tables import hit_rates, speeds
-    from sweep.trace_speeds import devices_of, try_devices
+    from sweep.cli.trace_speeds import devices_of, try_devices
     from sweep.traces import FRACTIONS, try_policies
 
     console = console_on(stderr=False)

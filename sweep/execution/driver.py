@@ -76,7 +76,7 @@ class Driver:
     """What ended the run early: a signal, --fail-fast or --max-hours."""
     _short: deque[Task] = field(default_factory=deque)
     _long: list[tuple[tuple[float, ...], Task]] = field(default_factory=list)
-    """A heap. In each stage, what was set free comes before the rest, the last first."""
+    """A heap. Of a stage and model, what was set free comes before the rest, the last first."""
     _entered: int = 0
     _slots: Mapping[str, int] = field(default_factory=dict)
     _in_flight: Counter[str] = field(default_factory=Counter)
@@ -138,8 +138,8 @@ class Driver:
             return
         rank = self.ranks.get(task.key, Rank())
         self._entered += 1
-        order = (0, -self._entered) if freed else (1, rank.model, rank.effort, self._entered)
-        heapq.heappush(self._long, ((rank.priority, rank.stage, *order), task))
+        order = (0, -self._entered) if freed else (1, rank.effort, self._entered)
+        heapq.heappush(self._long, ((rank.priority, rank.stage, rank.model, *order), task))
 
     @property
     def _queued(self) -> bool:
@@ -148,8 +148,8 @@ class Driver:
     def _next(self) -> Task | None:
         """Simulations before what runs a model, for they set traces free; then by rank.
 
-        What a task has just set free comes first in its stage, so that few hand-overs are held at
-        a time. Where
+        What a task has just set free comes first of its stage and model, so that few hand-overs are
+        held at a time. Where
         models run on GPUs, these go on while simulations wait for CPUs, unless too many wait.
         """
         if self._short and self._has_room(self._short[0]):

@@ -44,7 +44,7 @@ def ranks(plan: Plan, todo: Iterable[str], priority: Mapping[str, float]) -> dic
     """Ranks of the tasks to run, for `priority` by method (higher first, 0 where none is given).
 
     A task that several points need has the highest of their priorities. Models come in the order of
-    the plan, so that a worker loads each of them once.
+    the plan, and in the reverse one in the middle stage, so that a worker seldom loads one again.
     """
     wanted = _priorities(plan.points, priority) if priority else {}
     staged = stages(plan)
@@ -54,7 +54,8 @@ def ranks(plan: Plan, todo: Iterable[str], priority: Mapping[str, float]) -> dic
         task = plan.tasks[key]
         model = task.where.get("model", "")
         place = places.setdefault(model, len(places))
-        found[key] = Rank(-wanted.get(key, 0.0), staged[key], place, -effort(task))
+        turned = -place if staged[key] == FIRST else place  # a stage begins where one has ended
+        found[key] = Rank(-wanted.get(key, 0.0), staged[key], turned, -effort(task))
     return found
 
 

@@ -76,7 +76,7 @@ def staged(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=".staged-", dir=target.parent))
     except OSError as error:
-        raise _said(error, target) from error
+        raise (cache_error(error) if target.is_relative_to(cache_dir()) else error) from error
     try:
         yield room / target.name
         (room / target.name).replace(target)
@@ -89,10 +89,9 @@ def staged(target: Path) -> Iterator[Path]:
 def _said(error: OSError, target: Path) -> Exception:
     """A lack of room or of rights in the cache folder in words; any other error as it is."""
     inside = target.is_relative_to(cache_dir())
-    refused = error.errno in (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+    refused = error.errno in (*FULL, errno.EACCES, errno.EPERM, errno.EROFS)
     own = error.filename is None or str(error.filename).startswith(str(target.parent))
-    above = error.filename is not None and target.is_relative_to(str(error.filename))
-    return cache_error(error) if inside and refused and (own or above) else error
+    return cache_error(error) if inside and refused and own else error
 
 
 def sha256_of(path: Path) -> str:

@@ -8,10 +8,16 @@ from typing import Any, NotRequired, TypedDict
 from methods.registry import create
 from sweep.plan.materials import Materials
 from sweep.plan.point import Point
-from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
+from sweep.plan.task_code import (
+    code_of_method,
+    code_of_policy,
+    code_of_transform,
+    code_of_uses,
+)
 from sweep.plan.weight_steps import Step
 from sweep.tasks.payloads import (
     Calibrate,
+    CountUses,
     Evaluate,
     Score,
     SelectorPayload,
@@ -141,6 +147,23 @@ def calibrate(point: Point, materials: Materials, inputs: Inputs) -> Calibrate:
         "parameters": {key: value for key, value in point.parameters if key in counting},
         "inputs": inputs,
         "code": code_of_method("calibrate", name),
+    }
+
+
+def count_uses(
+    point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs
+) -> CountUses:
+    """Uses of units on the calibration text, by the masks of the point."""
+    return {
+        **_run(point, materials),
+        "text": materials.text(point, "calibration"),
+        "windows": list(range(materials.calibration_windows(point))),
+        "method": point.method,
+        "density": point.density,
+        "parameters": dict(point.parameters),
+        "selector": selector,
+        "inputs": inputs,
+        "code": code_of_uses(point.method),
     }
 
 

@@ -31,6 +31,7 @@ from sweep.plan.sizes import cached_units, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.tasks.payloads import (
     Calibrate,
+    CountUses,
     Evaluate,
     Score,
     SelectorPayload,
@@ -40,7 +41,7 @@ from sweep.tasks.payloads import (
 )
 from sweep.tasks.task import Task
 
-Payload = Evaluate | Score | Calibrate | Train | Transform | Simulate
+Payload = Evaluate | Score | Calibrate | CountUses | Train | Transform | Simulate
 
 _AS_IT_IS = Quant()
 
@@ -211,6 +212,14 @@ class _Builder:
         label = f"calibrate {name} {self._weights_label(point, inputs)}"
         return self._task("calibrate", payload, label, where)
 
+    def _count_uses(self, point: Point) -> str:
+        """Order of units by how many tokens use them: of one method, density and selector."""
+        inputs = self._weights(point) | self._selector_inputs(point) | self._trained(point)
+        payload = payloads.count_uses(point, self.materials, self._selector(point), inputs)
+        masked = f"{point.method} {point.density:g}{parameters_label(payload['parameters'])}"
+        label = f"count uses {masked} {self._weights_label(point, inputs)}"
+        return self._task("calibrate", payload, label, self._where(point, "calibration"))
+
     # -- training ----------------------------------------------------------------------------
 
     def _trained(self, point: Point) -> dict[str, str]:
@@ -243,12 +252,18 @@ class _Builder:
         return self._simulations[identity]
 
     def _simulation(self, point: Point, trace: str) -> str:
-        inputs = {"trace": trace}
-        inputs |= {"start": self._calibrate(point)} if _is_ordered(point) else {}
+        inputs = {"trace": trace} | self._start(point)
         payload = payloads.simulate(point, dict(self._slots(point)), inputs)
         slots = slots_label(payload["slots"])
         label = f"{point.policy} {slots} on {self.tasks[trace].label}"
         return self._task("simulate", payload, label, plugins.where(point.policy, "policies"))
+
+    def _start(self, point: Point) -> dict[str, str]:
+        """The order of units that a cache begins with, as the input `start`, if it is not cold."""
+        if not _is_ordered(point):
+            return {}
+        by_use = policy_class(point.policy).start_by == "use"
+        return {"start": self._count_uses(point) if by_use else self._calibrate(point)}
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""

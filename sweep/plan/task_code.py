@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from methods.registry import method_class
+from simulator.policies import policy_class
 from sweep import plugins
 from sweep.plan.code import code_fingerprint
 
@@ -18,20 +19,40 @@ MODULES: Mapping[str, str] = {
 }
 """The module of each kind of task, in the order of `KINDS`."""
 
+POLICY_MODULES = ("simulator.engine_policies",)
+"""Modules of policies that no simulation imports, as the door of `simulator` registers them."""
+
+USES = "sweep.tasks.uses"
+"""The module of a calibration that counts uses."""
+
 
 def code_of_method(kind: str, method: str, policy: str = "") -> str:
     """Fingerprint of the code of a task that runs a method, under a cache of a policy where its
     masks read one; a user's own counts by its source."""
+    return _with_method(MODULES[kind], method, policy)
+
+
+def code_of_uses(method: str) -> str:
+    """Fingerprint of the code that counts the uses of units by the masks of a method."""
+    return _with_method(USES, method)
+
+
+def _with_method(module: str, method: str, policy: str = "") -> str:
     plugin, cache = plugins.origin(method), plugins.origin(policy, "policies")
     own = "\0".join(dict.fromkeys(p.source for p in (plugin, cache) if p is not None))
-    modules = (MODULES[kind],) if plugin else (MODULES[kind], method_class(method).__module__)
+    modules = (module,) if plugin else (module, method_class(method).__module__)
     return code_fingerprint(*modules, plugin=own)
 
 
 def code_of_policy(policy: str) -> str:
-    """Fingerprint of the code of a simulation; a policy of a user's own counts by its source."""
+    """Fingerprint of the code of a simulation. A policy of a user's own counts by its source, one
+    of ours by its module too where the simulation does not import that anyway."""
     plugin = plugins.origin(policy, "policies")
-    return code_fingerprint(MODULES["simulate"], plugin=plugin.source if plugin else "")
+    if plugin is not None:
+        return code_fingerprint(MODULES["simulate"], plugin=plugin.source)
+    module = policy_class(policy).__module__
+    own = (module,) if module in POLICY_MODULES else ()
+    return code_fingerprint(MODULES["simulate"], *own)
 
 
 def code_of_transform(method: str, modules: tuple[str, ...]) -> str:

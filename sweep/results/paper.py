@@ -77,6 +77,7 @@ def magnitudes(run: PaperRun) -> dict[str, Magnitudes]:
     if not keys:
         return {}
     store = Store(Path(run.run.plan.get("store") or run.folder))
+    keys = [key for key in keys if (one := store.done(key)) and "selector" not in one.payload]
     found = {}
     for model, key in _models(run, keys).items():
         record = store.done(key)

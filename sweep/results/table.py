@@ -24,7 +24,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.results import facts
+from sweep.results import demand, facts
 from sweep.results.counts import merged_counts, merged_spread
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
@@ -230,6 +230,7 @@ class _Rows:
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
+            **demand.columns(phases, slots),
             "flash_bytes_per_token": speed.flash_bytes_per_token,
             "dram_bytes_per_token": speed.dram_bytes_per_token,
             "tokens_per_s": speed.tokens_per_s,

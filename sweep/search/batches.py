@@ -237,8 +237,9 @@ def label(planned: PlannedPoint) -> str:
     quant, device = point.quant, point.device
     done = "" if quant.method == "none" else f"{quant.method} "
     timing = "" if point.timing == "overlap" else f" {point.timing}"
+    context = "" if point.kv_tokens == 2048 else f", {point.kv_tokens:,} tokens of context"
     bits = "bits of the file" if quant.of_file else f"{quant.bits:g} bit"
     return (
         f"{point.model} {done}{bits}, {device.name} {device.dram_gb:g} GB,"
-        f" Flash {device.flash_gbps:g} GB/s, DRAM {device.dram_gbps:g} GB/s{timing}"
+        f" Flash {device.flash_gbps:g} GB/s, DRAM {device.dram_gbps:g} GB/s{timing}{context}"
     )

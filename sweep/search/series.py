@@ -44,7 +44,7 @@ class Series:
     def setting(self) -> Place:
         """What must be equal for two points to be compared."""
         p = self.point
-        return p.model, p.quant, p.device, p.cache_start, p.cache_scope
+        return p.model, p.quant, p.device, p.kv_tokens, p.cache_start, p.cache_scope
 
     @property
     def family(self) -> Place:

@@ -85,7 +85,7 @@ class Study:
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
         """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
         sweep = self.reported if reported else self.tuning
-        wanted = (setting.model, setting.quant, setting.device)
+        wanted = _setting(setting)
         found = [p for p in self._points(sweep, parameters) if _setting(p) == wanted]
         if len(found) != 1:
             raise ImpossibleError(f"{self.place}: {len(found)} points where one is searched")
@@ -250,7 +250,7 @@ def _check_policies(study: Study) -> None:
 
 
 def _setting(point: Point) -> tuple[Any, ...]:
-    return point.model, point.quant, point.device
+    return point.model, point.quant, point.device, point.kv_tokens
 
 
 def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:

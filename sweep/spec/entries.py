@@ -294,7 +294,8 @@ class Settings(Entry):
     """What is done to the weights, and their bits; left out: none, with the bits of quantised
     files, else 4."""
     policies: Policies = ("lfu",)
-    """Who leaves a full cache; none caches nothing, belady and min know the future."""
+    """Who leaves a full cache; none caches nothing, belady and min know the future. window-8 and
+    other numbers are written as window-5 is."""
     cache: Cache = Cache()
     """How a cache starts and how long it lives."""
     timing: Timings = ()

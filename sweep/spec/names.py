@@ -10,6 +10,7 @@ import simulator
 from methods.static import quantiser
 from simulator.device import TIMINGS
 from simulator.geometry import Geometry
+from simulator.policies import FAMILIES, policy_class
 from sweep.messages import show
 from sweep.spec import values as fields
 from sweep.spec.values import Axis, Name, Number, Words
@@ -28,6 +29,19 @@ def _model_names() -> tuple[str, ...]:
 
 def _policy_names() -> tuple[str, ...]:
     return tuple(simulator.POLICIES)
+
+
+def _policy_reason(text: str) -> str:
+    """Why text is no policy: it is not one of a family with its number either. Empty if it is."""
+    try:
+        policy_class(text)
+    except simulator.SimulatorError:
+        return "unknown policy"
+    return ""
+
+
+def _policy_pattern() -> str:
+    return f"^({'|'.join(FAMILIES)})-[1-9][0-9]*$"
 
 
 def _quant_names() -> tuple[str, ...]:
@@ -62,7 +76,7 @@ class Budget:
 
 
 SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
-PolicyName = Annotated[str, Name("policy", _policy_names)]
+PolicyName = Annotated[str, Name("policy", _policy_names, _policy_reason, _policy_pattern)]
 TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]
 ModelName = Annotated[str, Name("model", _model_names, fields.model_reason)]
 TextName = Annotated[str, Name("text", lambda: TEXTS, fields.text_reason)]

@@ -166,6 +166,8 @@ class Name:
     names: Callable[[], Collection[str]]
     or_else: Callable[[str], str] | None = None
     """For text that is none of the names: why it is not allowed, empty if it is."""
+    pattern: Callable[[], str] | None = None
+    """Of text that is none of the names and allowed, for editors."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
@@ -183,7 +185,8 @@ class Name:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         names = {"enum": list(self.names())}
-        return {"anyOf": [names, {"type": "string"}]} if self.or_else else names
+        pattern = {"pattern": self.pattern()} if self.pattern else {}
+        return {"anyOf": [names, {"type": "string"} | pattern]} if self.or_else else names
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ model that turns out to be another would get the speed of something else.
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from methods.mlp import UnsupportedModelError, gated_mlps
 from sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Sizes = dict[str, int | bool]
 

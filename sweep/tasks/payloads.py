@@ -144,6 +144,13 @@ class Calibrate(TextRun):
     """Windows of the calibration text."""
 
 
+class CountUses(TextRun, MethodRun):
+    """How many tokens use each unit, by the masks of a method: a calibration with a selector."""
+
+    windows: list[int]
+    """Windows of the calibration text."""
+
+
 class Train(TextRun, MethodRun):
     """What a method learns before it is used."""
 

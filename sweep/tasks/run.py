@@ -35,7 +35,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
             plugins.ensure(task.where)
             device = _usable(device)
             by_role = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
-            function = _function(task.kind)
+            function = _function(task)
             result, handover = function(task.payload, task.where, by_role, device)
             status, error = "done", ""
         except Exception as failure:
@@ -85,9 +85,11 @@ def _text(written: str) -> str:
     return written.encode("utf-8", "backslashreplace").decode()
 
 
-def _function(kind: str) -> Function:
+def _function(task: Task) -> Function:
     """What does a task of this kind; a worker imports no more than the kinds that it runs."""
-    match kind:
+    match task.kind:
+        case "calibrate" if "selector" in task.payload:
+            from sweep.tasks.uses import count_uses as function
         case "calibrate":
             from sweep.tasks.calibrate import calibrate as function
         case "evaluate":
@@ -101,7 +103,7 @@ def _function(kind: str) -> Function:
         case "transform":
             from sweep.tasks.transform import transform as function
         case _:
-            raise ValueError(f"no kind of task is called {kind!r}")
+            raise ValueError(f"no kind of task is called {task.kind!r}")
     return function
 
 

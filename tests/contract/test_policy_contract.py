@@ -237,8 +237,8 @@ def test_a_window_does_not_depend_on_the_others(
 def test_slots_and_starts_must_fit_the_trace(trace: Trace) -> None:
     with pytest.raises(SimulatorError, match="slots lack the group 'intermediate'"):
         simulate_trace(trace, "lru", {"input": 3})
-    with pytest.raises(SimulatorError, match="unknown policy 'lfru'"):
-        simulate_trace(trace, "lfru", SLOTS[1])
+    with pytest.raises(SimulatorError, match="unknown policy 'lfux'"):
+        simulate_trace(trace, "lfux", SLOTS[1])
     with pytest.raises(SimulatorError, match="cache scope"):
         simulate_trace(trace, "lru", SLOTS[1], scope="forever")
     wrong = {group: np.zeros((LAYERS, units - 1), np.int64) for group, units in UNITS.items()}

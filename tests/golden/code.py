@@ -11,7 +11,12 @@ from methods.names import BUILT_IN
 from methods.registry import method_class
 from methods.static import quantiser
 from methods.static.pruning import StaticPruning
-from sweep.plan.task_code import code_of_method, code_of_policy, code_of_transform
+from sweep.plan.task_code import (
+    code_of_method,
+    code_of_policy,
+    code_of_transform,
+    code_of_uses,
+)
 
 FILE = Path(__file__).with_name("code.json")
 
@@ -30,7 +35,9 @@ def fingerprints() -> dict[str, dict[str, str]]:
     codes["transform"] = {
         name: code_of_transform("dense", (module,)) for name, module in changes.items()
     }
-    return codes | {"simulate": {"any policy": code_of_policy("lru")}}
+    uses = {"uses of dip": code_of_uses("dip")}
+    policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
+    return codes | {"calibrate": codes["calibrate"] | uses, "simulate": policies}
 
 
 def main() -> None:

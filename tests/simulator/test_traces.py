@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
+import struct
 import tracemalloc
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,3 +233,67 @@ def test_memory_does_not_grow_with_the_tokens(tmp_path: Path, scope: str) -> Non
         tracemalloc.stop()
     masks = 36 * 256 * 640 / 8
     assert peaks[1] - peaks[0] < 0.75 * masks
+
+
+# -- files of other writers, whose checksums are right ----------------------------------------
+
+
+def by_hand(path: Path, header: object, blocks: list[tuple[int, int, int, list[int]]]) -> Path:
+    """A file as the page of the format tells it, whatever it says."""
+    text = json.dumps(header).encode()
+    data = b"FSTRACE1" + struct.pack("<II", len(text), zlib.crc32(text)) + text
+    chain = 0
+    for group, layer, window, rows in blocks:
+        masks = b"".join(row.to_bytes(8, "little") for row in rows)
+        head = struct.pack("<HHII", group, layer, window, len(rows))
+        crc = struct.pack("<I", zlib.crc32(masks, zlib.crc32(head)))
+        chain = zlib.crc32(crc, chain)
+        data += head + crc + masks
+    end = struct.pack("<HHII", 65535, 65535, len({b[2] for b in blocks}), len(blocks))
+    path.write_bytes(data + end + struct.pack("<I", zlib.crc32(end, chain)))
+    return path
+
+
+GOOD = {"groups": [{"name": "g", "units": 5}], "layers": 2, "about": {}}
+BOTH: list[tuple[int, int, int, list[int]]] = [(0, 0, 0, [1]), (0, 1, 0, [1])]
+TWICE = [{"name": "g", "units": 5}, {"name": "g", "units": 5}]
+
+
+@pytest.mark.parametrize(
+    ("header", "blocks", "message"),
+    [
+        ([GOOD], BOTH, "no JSON object"),
+        ({"layers": 2, "about": {}}, BOTH, "no list of groups"),
+        ({**GOOD, "groups": []}, BOTH, "no list of groups"),
+        ({**GOOD, "groups": [["g", 5]]}, BOTH, "no name of its own"),
+        ({**GOOD, "groups": [{"name": "g", "units": "5"}]}, BOTH, "no name of its own"),
+        ({**GOOD, "groups": [{"name": "g", "units": 0}]}, BOTH, "no name of its own"),
+        ({**GOOD, "groups": [{"name": "g", "units": True}]}, BOTH, "no name of its own"),
+        ({**GOOD, "groups": [{"name": 3, "units": 5}]}, BOTH, "no name of its own"),
+        ({**GOOD, "groups": TWICE}, BOTH, "no name of its own"),
+        ({**GOOD, "layers": "2"}, BOTH, "layers is"),
+        ({**GOOD, "layers": None}, BOTH, "layers is null"),
+        ({**GOOD, "layers": 70_000}, BOTH, "layers is 70000"),
+        (GOOD, BOTH[:1], "window 0 of group 'g', layer 1 is missing"),
+        (GOOD, [*BOTH, BOTH[0]], "is there twice"),
+        (GOOD, [(0, 0, 0, [1]), (0, 1, 0, [1, 2])], "has 2 tokens, other blocks of the window 1"),
+        (GOOD, [(0, 0, 0, []), (0, 1, 0, [])], "has no tokens"),
+        (GOOD, [(0, 0, 1, [1]), (0, 1, 1, [1])], "counted from 0, one is 1"),
+        (GOOD, [], "it has no windows"),
+    ],
+)
+def test_what_another_writer_gets_wrong_is_one_sentence(
+    tmp_path: Path, header: object, blocks: list[Any], message: str
+) -> None:
+    path = by_hand(tmp_path / "t.trace", header, blocks)
+    with pytest.raises(SimulatorError, match=re.escape(message)) as caught:
+        TraceFile(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("about", [None, "words", [1]])
+def test_what_a_trace_is_about_is_free(tmp_path: Path, about: object) -> None:
+    header = {k: v for k, v in GOOD.items() if k != "about"} | ({"about": about} if about else {})
+    with TraceFile(by_hand(tmp_path / "t.trace", header, BOTH)) as file:
+        assert file.about == {}
+        assert file.load().tokens == 1

@@ -217,14 +217,17 @@ def test_a_store_is_shared_by_runs(base: dict[str, Any], tmp_path: Path) -> None
     assert runfiles.status(tmp_path / "t")[0] == "t: finished"
 
 
-def test_a_policy_that_is_added_evaluates_again_unless_traces_were_kept(
+def test_a_policy_that_is_added_evaluates_nothing_again(
     base: dict[str, Any], tmp_path: Path
 ) -> None:
+    """But where no trace may be kept."""
     both = {"policies": ["lru", "belady"]}
-    finish(base, tmp_path / "plain")
-    assert finish(base, tmp_path / "plain", **both).ran == 4
-    finish(base, tmp_path / "kept", keep_traces=True)
-    assert finish(base, tmp_path / "kept", **both, keep_traces=True).ran == 2
+    finish(base, tmp_path / "plain", traces_gb=0)
+    assert not list((tmp_path / "plain").rglob("*.trace"))
+    assert finish(base, tmp_path / "plain", **both, traces_gb=0).ran == 4
+    done = finish(base, tmp_path / "kept")
+    assert "of at most 2 GB (traces_gb)" in done.traces
+    assert finish(base, tmp_path / "kept", **both).ran == 2
     added = journal(tmp_path / "kept")[6:]
     assert [kind for kind, _ in added] == ["simulate", "simulate"]
 

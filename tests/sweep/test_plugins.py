@@ -10,19 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pyarrow import parquet
 from typer.testing import CliRunner
 
 import methods
 from methods import contract, registry
 from simulator import contract as policy_contract
+from simulator import policies
+from simulator.policies import POLICIES
 from sweep import plugins
+from sweep.cli.trial import tried
 from sweep.errors import InputError
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
 from sweep.plan.planner import plan_points
 from sweep.search.series import is_bound
+from sweep.selectors import CacheAwareSelector
 from sweep.spec import file as spec
 from sweep.tasks import run as tasks
 
@@ -269,3 +275,123 @@ def test_a_ray_worker_needs_no_more_than_the_task(
     table = parquet.read_table(folder / "run" / "results.parquet").to_pydict()
     assert set(table["status"]) == {"done"}
     assert set(table["method"]) == {"weighed-glu"}
+
+
+# -- policies of one's own under gamma --------------------------------------------------------
+
+MRU = '''
+import simulator
+
+@simulator.register
+class MRU(simulator.Policy):
+    """Evicts the most recent last use."""
+    name = "mru"
+
+    def __init__(self, units, start):
+        super().__init__(units, start)
+        self.last = {}
+
+    def observe(self, token, used):
+        for unit in used:
+            self.last[unit] = token
+
+    def worth(self, unit):
+        return -self.last.get(unit, -1), -unit
+'''
+FAILS = MRU.replace('"mru"', '"half"') + "raise ValueError('no more')\n"
+TEAL = '''
+from dataclasses import dataclass
+import methods
+
+@methods.register
+@dataclass(frozen=True)
+class Teal(methods.Method):
+    """Thresholds on the GLU, learnt by calibration."""
+    name = "teal"
+    groups = ("intermediate",)
+    selector = "layer-threshold"
+    share: float = 0.5
+
+    def __post_init__(self):
+        methods.Method.__post_init__(self)
+        if self.density == 1 and self.share != 0.5:
+            raise ValueError("share makes no sense where nothing is pruned")
+
+    def forward(self, mlp, x, select):
+        glu = mlp.glu(x)
+        mask = select("intermediate", glu.abs(), self.group_densities()["intermediate"])
+        return mlp.down(glu * mask)
+'''
+
+
+def test_a_file_that_fails_or_goes_leaves_no_policy_behind() -> None:
+    with pytest.raises(InputError, match="no more"):
+        plugins.install("half.py", FAILS)
+    assert "half" not in POLICIES
+    plugins.install("mru.py", MRU)
+    plugins.install("mru.py", MRU.replace('"mru"', '"other"'))
+    assert "mru" not in POLICIES
+    assert "other" in POLICIES
+
+
+def test_a_policy_of_ones_own_serves_a_cache_aware_selector() -> None:
+    """As the plain twin tells Algorithm 1, mask for mask and hit for hit, window after window."""
+    plugins.install("mru.py", MRU)
+    scores = np.random.default_rng(3).random((2, 30, 24), np.float32)
+    selector = CacheAwareSelector({"input": 7}, 0.4, "mru")
+    for window in scores:
+        masks, hits = policies.cache_aware(window, 12, 7, 0.4, "mru")
+        selector.begin_window(30)
+        got = selector(0, "input", torch.from_numpy(window)[None], 0.5)
+        assert (got[0].numpy() == masks).all()
+        assert selector._hits["input", 0][-1].tolist() == hits.tolist()
+
+
+def test_a_policy_of_ones_own_under_gamma_runs_on_a_worker(
+    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path
+) -> None:
+    """Its source is in the key, and travels with the task."""
+    (tmp_path / "my_method.py").write_text(MRU, encoding="utf-8")
+    entry = "- {method: dip, density: 0.5, gamma: 0.5, policies: mru}"
+    path = sweep_file(tmp_path, tiny_llama, tiny_text_file, entry)
+    lines = [line for line in path.read_text().splitlines() if "weighed" not in line]
+    path.write_text("\n".join(lines))
+    sweep = spec.load(path).sweeps["own"]
+    points = expand(sweep).points
+    assert [(p.policy, p.selector) for p in points] == [("mru", "cache-aware")]
+    plan = plan_points(points, Materials(sweep))
+    (key,) = plan.points[0].evaluate_keys
+    task = plan.tasks[key]
+    assert task.where["policy_plugin_source"] == MRU
+    for plugin in plugins.loaded():
+        plugins._forget(plugin)
+    record, _ = tasks.run(task, ())
+    assert record.status == "done", record.error
+    assert record.result["groups"]["input"]["hits_by_layer"]
+
+
+def test_validate_tries_what_a_run_does_with_a_method(
+    tiny_llama: Path, tiny_text_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_method.py").write_text(TEAL, encoding="utf-8")
+    entry = "- {method: teal, density: 0.8, share: [0.5, 0.7], gamma: [0.5, 1]}"
+    path = sweep_file(tmp_path, tiny_llama, tiny_text_file, entry)
+    lines = [line for line in path.read_text().splitlines() if "weighed" not in line]
+    path.write_text("\n".join(lines))
+    sweep = spec.load(path).sweeps["own"]
+    with pytest.raises(InputError) as caught:
+        tried(sweep)
+    (fault,) = str(caught.value).splitlines()
+    assert "method teal at density 0.8, share 0.7: it cannot be calibrated" in fault
+    assert "ValueError: share makes no sense" in fault
+    path.write_text(path.read_text().replace("[0.5, 0.7]", "0.5"))
+    found = tried(spec.load(path).sweeps["own"])
+    assert [(p.gamma, p.selector) for p in found.points] == [(1.0, "layer-threshold")]
+    assert "the selector of teal" in found.skipped[0].reason
+
+
+def test_check_method_makes_it_at_density_1() -> None:
+    faulty = TEAL.replace("self.share != 0.5", "self.share == 0.5")
+    plugins.install("teal.py", faulty)
+    broken = [v for v in contract.check("teal") if not v.passed]
+    assert any("share makes no sense" in v.reason for v in broken)

@@ -122,7 +122,7 @@ def test_the_report_says_how_many_windows_and_minutes_would_settle_it() -> None:
     assert line.startswith(
         f"For +5 % you need about {count:,} windows where 4 were evaluated, {minutes} minutes"
     )
-    assert "here" not in outlook([given], seconds=0)[0]
+    assert "more here" not in outlook([given], seconds=0)[0]
     assert outlook([measured(decided(), 0.01, 1.001)], 600) == []
     near = measured(decided(), 0.05 - 1e-6, 1.03)
     assert "1 more are too near the budget" in outlook([given, near], 600)[0]

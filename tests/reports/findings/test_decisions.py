@@ -93,10 +93,8 @@ def test_decisions_equal_the_definition(random_rows: list[dict[str, Any]]) -> No
         assert key(d.best) == first(best)
         others = [r for r in best if d.best and series(r) != d.best.series]
         assert key(d.runner_up) == first(others)
-        known = [
-            {**r, "sure": 0.0 if r["method"] == "dense" else r["delta_ppl_high"]} for r in real
-        ]
-        assert key(d.conservative) == first(worth(within(known, d.limit, "sure")), "sure")
+        ends = [r | {"end": r["delta_ppl" + "_high" * (r["method"] != "dense")]} for r in real]
+        assert key(d.conservative) == first(worth(within(ends, d.limit, "end")), "end")
         bounds = [r for r in within(here, d.limit, "delta_ppl") if not shippable(r)]
         assert key(d.bound) == first(bounds)
         for method in d.methods:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from sweep.execution.ray_head import HeadWatch
+from sweep.errors import InputError, ResourceError
+from sweep.execution import ray_job
+from sweep.execution.ray_head import HeadWatch, check_reachable
 
 
 class Head:
@@ -108,3 +112,67 @@ def test_a_head_that_stays_away_is_lost(head: Head) -> None:
     until_closed(watched)
     assert watched.lost() == "it has not answered for 0 s"
     watched.close()
+
+
+# -- an address before a run begins -----------------------------------------------------------
+
+
+def listening(answer: bytes) -> tuple[str, socket.socket]:
+    """An address where something listens and answers everybody the same."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            connection, _ = server.accept()
+            connection.recv(1024)
+            connection.sendall(answer)
+            connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"127.0.0.1:{server.getsockname()[1]}", server
+
+
+def test_where_nothing_listens_is_said_within_seconds() -> None:
+    began = time.monotonic()
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "http://127.0.0.1:1"):
+        with pytest.raises(ResourceError, match="nothing answers at"):
+            check_reachable(address)
+    assert time.monotonic() - began < 10
+
+
+def test_what_listens_must_be_a_head_of_ray() -> None:
+    address, server = listening(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with server, pytest.raises(ResourceError, match="is no Ray head"):
+        check_reachable(address)
+    address, server = listening(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # settings, as of gRPC
+    with server:
+        check_reachable(address)
+
+
+@pytest.mark.parametrize("address", ["head", "head:port", "", "6379"])
+def test_what_is_no_address_is_an_input_error(address: str) -> None:
+    with pytest.raises(InputError, match="write HOST:PORT"):
+        check_reachable(address)
+
+
+def test_what_ray_knows_itself_is_left_to_it() -> None:
+    check_reachable("auto")
+    check_reachable("vendor://cluster")
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("No available agent to submit job, please try again later.", "52365"),
+        ("/bin/sh: 1: python: not found", "has the PATH"),
+        ("ModuleNotFoundError: No module named 'torch'", "lacks a package"),
+    ],
+)
+def test_known_faults_of_jobs_are_said_in_a_sentence(
+    said: str, advice: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = f"import sys; print({said!r}); sys.exit(3)"
+    assert ray_job._followed([sys.executable, "-c", script]) == 3
+    captured = capfd.readouterr()
+    assert said in captured.out
+    assert advice in captured.err

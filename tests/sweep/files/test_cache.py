@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from sweep.errors import ResourceError
 from sweep.files import cache as cachedir
+from sweep.files.cache import cache_dir, locked, staged
+from sweep.store.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +92,42 @@ def _write_half(target: Path) -> None:
         temporary.mkdir()
         (temporary / "half").write_text("half")
         raise RuntimeError("power cut")
+
+
+def test_a_cache_that_cannot_be_written_says_how_to_move_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWEEP_CACHE", "/proc/flash-sweep")
+    said = pytest.raises(ResourceError, match="set SWEEP_CACHE to a folder that can be written")
+    with said, staged(cache_dir() / "tokens" / "x.npy"):
+        raise AssertionError("nothing can be staged there")
+    with pytest.raises(ResourceError, match="set SWEEP_CACHE"), locked("x"):
+        raise AssertionError("nothing can be locked there")
+
+
+def test_a_full_cache_is_said_and_an_error_of_the_work_is_not_one_of_the_cache() -> None:
+    target = cache_dir() / "full" / "x.npy"
+    with pytest.raises(ResourceError, match="make room, or set SWEEP_CACHE"), staged(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ConnectionResetError), staged(target):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(ResourceError, match="whose file system has file locks"), locked("x"):
+        raise AssertionError("it is not locked")
+    with pytest.raises(ResourceError, match="has no file locks"), Store(tmp_path / "run"):
+        raise AssertionError("it is not locked")
+
+
+def test_who_holds_a_store_makes_no_folder(tmp_path: Path) -> None:
+    assert Store(tmp_path / "none").holder() == ""
+    assert not (tmp_path / "none").exists()

@@ -145,3 +145,9 @@ def test_a_run_goes_on_from_the_url_on_another_machine(
     done = Store(tmp_path / "copy").records.values()
     assert sorted(r.kind for r in done) == ["evaluate"] * 4 + ["simulate"] * 2
     assert (tmp_path / "copy" / "results.parquet").exists()
+
+
+@pytest.mark.parametrize("url", ["http://host/run", "https://host/a/run"])
+def test_a_web_address_cannot_be_written_to(url: str) -> None:
+    with pytest.raises(InputError, match="cannot be written to"):
+        Mirror(url)

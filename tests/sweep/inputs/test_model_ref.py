@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import Geometry
+from simulator import Geometry, SimulatorError, Storage
 from sweep.errors import InputError, ResourceError
 from sweep.inputs import gguf_header, model_sizes
 from sweep.inputs import model_ref as weights
@@ -142,10 +142,19 @@ def test_sizes_come_from_config_and_from_the_gguf_header(
     assert model_sizes.geometry("phi-3-mini") == Geometry.load("phi-3-mini")
 
 
-def test_a_config_without_sizes_is_explained(folder: Path) -> None:
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(InputError, match="say its sizes in the sweep file"):
-        model_sizes.geometry(str(folder))
+def test_sizes_that_a_config_leaves_out_are_those_of_the_tensors(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "unheard-of"}')
+    sizes = model_sizes.geometry(str(folder))
+    whole = Geometry(name=folder.name, **SIZES)
+    for name in ("layers", "hidden", "intermediate", "vocabulary", "tied_embeddings"):
+        assert getattr(sizes, name) == getattr(whole, name)
+    assert sizes.mixer_weights == whole.mixer_weights
+    assert sizes.kv_bytes(Storage()) == whole.kv_bytes(Storage())
+
+
+def test_a_config_without_sizes_is_explained() -> None:
+    with pytest.raises(SimulatorError, match="gives no geometry: 'hidden_size'"):
+        Geometry.from_config({"model_type": "unheard-of"}, "x")
 
 
 @pytest.mark.parametrize("length", [0, 4, 30, 200, 3000])

@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 
 from methods.names import BUILT_IN
+from simulator import POLICIES
+from simulator.policies import policy_class
 from sweep.plan import code
 from sweep.plan.code import FACADES, NEUTRAL, closure, code_fingerprint
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
 from sweep.plan.planner import plan_points
-from sweep.plan.task_code import MODULES, code_of_method, code_of_policy
+from sweep.plan.task_code import (
+    MODULES,
+    POLICY_MODULES,
+    USES,
+    code_of_method,
+    code_of_policy,
+    code_of_uses,
+)
 from tests.sweep import tinysweep, tinytasks
 
 ROOT = '''"""What it does."""
@@ -339,6 +348,51 @@ def test_each_edit_makes_new_what_it_changes(
     assert {kind for kind in before if before[kind] != after[kind]} == kinds
 
 
+@pytest.mark.parametrize(
+    ("module", "policies", "uses"),
+    [
+        ("simulator.engine_policies", {"slru", "window-5", "window-8", "hot-set"}, False),
+        ("simulator.kernels.engines", {"slru", "window-5", "window-8", "hot-set"}, False),
+        ("sweep.tasks.uses", set(), True),
+        ("sweep.tasks.calibrate", set(), False),
+    ],
+)
+def test_a_policy_counts_by_its_own_module(
+    monkeypatch: pytest.MonkeyPatch,
+    forgetful: None,
+    module: str,
+    policies: set[str],
+    uses: bool,
+) -> None:
+    names = ("lru", "min", "static", "slru", "window-5", "window-8", "hot-set")
+    before = {name: code_of_policy(name) for name in names}, code_of_uses("dip")
+    edited(monkeypatch, module, "from __future__", "ADDED = 1\nfrom __future__")
+    after = {name: code_of_policy(name) for name in names}, code_of_uses("dip")
+    assert {name for name in names if before[0][name] != after[0][name]} == policies
+    assert (before[1] != after[1]) == uses
+
+
+def test_modules_of_all_policies_are_known() -> None:
+    modules = {policy_class(name).__module__ for name in POLICIES}
+    assert modules == {"simulator.policies", *POLICY_MODULES}
+
+
+# -- marks that are kept ---------------------------------------------------------------------
+
+
+def test_a_mark_is_kept_by_exactly_the_text_that_was_proven(
+    monkeypatch: pytest.MonkeyPatch, forgetful: None
+) -> None:
+    kept = {code.mark(module) for module in closure(*MODULES.values())}
+    assert set(code.KEPT.values()) <= kept  # else an entry is of the past: take it out
+    edited(monkeypatch, "simulator.cache", "kind.scan(", "kind.scan (")
+    assert code.mark("simulator.cache") in kept  # the same tree
+    edited(monkeypatch, "simulator.cache", "np.zeros(len(words)", "np.ones(len(words)")
+    assert code.mark("simulator.cache") not in kept
+    edited(monkeypatch, "simulator.packing", "WORD = 64", "WORD = 32")
+    assert code.mark("simulator.policies") not in kept  # what it imports is another
+
+
 # -- what is neutral -------------------------------------------------------------------------
 
 HEAVY = {"torch", "transformers", "numba", "peft", "lm_eval", "datasets"}
@@ -412,7 +466,7 @@ def test_no_code_that_runs_is_left_out(tiny_llama: Path, tiny_text: str, tmp_pat
         tiny_text,
         *methods,
         quant=[{"method": ["none", "gptq"], "bits": 4, "group_size": 16}],
-        policies=["lru", "lfu", "belady", "min", "static", "none"],
+        policies=["lru", "lfu", "belady", "min", "static", "none", "slru", "hot-set"],
         tasks=[{"task": str(folder / "even.yaml"), "shots": 0}],
         windows=1,
     )
@@ -444,15 +498,18 @@ def is_door(module: str) -> bool:
     )
 
 
-DOORS = frozenset({"methods.base", "methods.density", "methods.registry"})
-"""What the door of `methods` itself imports, whatever is taken from it."""
+DOORS = frozenset({"methods.base", "methods.density", "methods.registry", *POLICY_MODULES})
+"""What the doors of `methods` and `simulator` import themselves, whatever is taken from them."""
 
 
 def counted(task: Any) -> frozenset[str]:
     """Modules that the fingerprint of a task goes over, and what doors of façades import."""
     recipe = task.payload.get("recipe", {})
     named = [part["method"] for part in recipe.values() if part]
-    roots = [MODULES[task.kind]]
+    counting = task.kind == "calibrate" and "selector" in task.payload
+    roots = [USES if counting else MODULES[task.kind]]
+    if task.kind == "simulate":
+        roots.append(policy_class(task.payload["policy"]).__module__)
     for name in (task.payload.get("method"), *named):
         if name in BUILT_IN:
             roots.append(BUILT_IN[name].partition(":")[0])

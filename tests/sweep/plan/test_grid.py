@@ -95,6 +95,29 @@ def test_gamma_below_one_needs_an_online_policy_and_says_what_it_skips():
     }
 
 
+def test_policies_with_a_number_are_named_with_it():
+    found = expand(methods=[{"method": "dip", "density": 0.5}], policies=["window-5", "window-12"])
+    assert {p.policy for p in found.points} == {"window-5", "window-12"}
+    left = expand(
+        methods=[{"method": "dip", "density": 0.5}],
+        policies=["window-5", "window-12"],
+        exclude=[{"policy": "window-12"}],
+    )
+    assert {p.policy for p in left.points} == {"window-5"}
+    for wrong in ("window", "window-0", "window-x", "lru-2"):
+        with pytest.raises(InputError, match=f"unknown policy '{wrong}'"):
+            expand(methods=[{"method": "dip", "density": 0.5}], policies=wrong)
+
+
+def test_policies_of_engines_do_not_go_with_gamma():
+    entry = {"method": "dip", "density": 0.5, "gamma": 0.2}
+    for policy in ("window-5", "lfu-admit", "lfru", "slru", "hot-set"):
+        with pytest.raises(
+            InputError, match=f"gamma below 1 needs policy lfu or lru, not {policy}"
+        ):
+            expand(methods=[entry], policies=policy)
+
+
 def test_a_sweep_without_a_point_is_an_error_that_says_why():
     entry = {"method": "dip", "density": 0.5, "gamma": 0.2}
     with pytest.raises(InputError, match=r"sweeps\.s: no point is left: 6 by gamma below 1 needs"):
@@ -325,3 +348,17 @@ def test_traits_say_what_a_method_is() -> None:
     )
     assert not MethodTraits.of("dip").oracle
     assert "layers" not in MethodTraits.of("dip").calibration_parameters
+
+
+def test_thresholds_never_give_way_to_the_cache_in_silence():
+    """The selector that is a method's own counts as one that is asked for."""
+    both = {"method": "cats", "density": 0.5, "gamma": [0.3, 1.0]}
+    found = expand(methods=[both], policies=["lfu"])
+    assert described(found.points, "gamma", "selector") == [(1.0, "layer-threshold")]
+    (skipped,) = found.skipped
+    assert skipped.points == len(found.points)
+    assert "not by layer-threshold, the selector of cats; selector: topk" in skipped.reason
+    asked = [{"method": "cats", "density": 0.5, "gamma": 0.3, "selector": "topk"}]
+    assert described(expand(methods=asked, policies=["lfu"]).points, "selector") == [
+        ("cache-aware",)
+    ]

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
+from reports.findings.points import by_setting, device_label, varying
+from reports.findings.points import points as read_points
+from reports.results import rows
 from simulator.geometry import Geometry, Storage
 from sweep.errors import InputError
+from sweep.inputs import model_sizes
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
 from sweep.plan.planner import plan_points
 from sweep.plan.point import Point
 from sweep.spec import file as spec
 from sweep.spec.entries import Sweep
-from tests.sweep import tiny_gguf
+from tests.sweep import tiny_gguf, tinysweep
 
 
 @pytest.fixture
@@ -166,3 +170,34 @@ def test_a_geometry_in_the_file_is_that_of_the_provenance(tiny_llama: Path, tmp_
     assert about["layers"] == 7
     assert materials.caveats()
     assert json.loads(materials.where(point, "text")["sizes"])["layers"] == 7
+
+
+# -- all the way to the table ----------------------------------------------------------------
+
+
+def test_a_run_has_a_row_for_each_context(tiny_llama: Path, tiny_text: str, tmp_path: Path) -> None:
+    device = {"device": "apple-a18", "dram_gb": 0.0001, "context": [16, 64]}
+    sweep = tinysweep.sweep_of(tiny_llama, tmp_path, tiny_text, "dense", devices=[device])
+    _, table = tinysweep.run(sweep, tmp_path / "run")
+    assert list(table.context) == [16, 64]
+    assert list(table.status) == ["done", "done"]
+    geometry = model_sizes.geometry(str(tiny_llama))
+    kv = [geometry.kv_bytes(Storage(kv_tokens=tokens)) for tokens in (16, 64)]
+    assert table.static_bytes[1] - table.static_bytes[0] == kv[1] - kv[0]
+    short, long = by_setting(read_points(rows(table)))
+    assert (short.context, long.context) == (16, 64)
+    assert device_label(long, varying([short, long])).endswith("64 tokens of context")
+    notes = json.loads((tmp_path / "run" / "provenance.json").read_text())["notes"]
+    assert any("GB of weights are simulated (4 bit), its files have" in note for note in notes)
+
+
+def test_a_model_that_is_not_the_one_planned_fails_by_name(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    sizes = model_sizes.geometry(str(tiny_llama)).to_mapping()
+    given = {k: v for k, v in sizes.items() if k != "name"} | {"intermediate": 8}
+    model = {"model": str(tiny_llama), "geometry": given}
+    sweep = tinysweep.sweep_of(tiny_llama, tmp_path, tiny_text, "dense", models=[model])
+    done, table = tinysweep.run(sweep, tmp_path / "run")
+    assert done.exit_code == 1
+    assert "was planned with 8 units of an MLP" in table.error[0]

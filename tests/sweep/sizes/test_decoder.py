@@ -15,7 +15,7 @@ from sweep.sizes.defaults import CLASS_DEFAULTS, OFF_BY_DEFAULT, UNGATED, comple
 from sweep.sizes.parts import parts_of
 from sweep.sizes.tensor import SizesError, Tensor
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 264,
     "hidden_size": 64,
     "intermediate_size": 160,
@@ -176,7 +176,7 @@ def test_towers_are_left_out_and_further_embeddings_count() -> None:
 
 @pytest.mark.parametrize("kind", CLASS_DEFAULTS)
 def test_defaults_are_those_of_the_class(kind: str) -> None:
-    config = transformers.CONFIG_MAPPING[kind]()
+    config: Any = transformers.CONFIG_MAPPING[kind]()
     known = CLASS_DEFAULTS[kind]
     for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
         assert getattr(config, name) == known[name], name
@@ -196,7 +196,8 @@ def test_defaults_are_those_of_the_class(kind: str) -> None:
 def test_layers_slide_as_the_class_lets_them(kind: str, layers: int) -> None:
     from sweep.sizes.kv import windows
 
-    config = transformers.CONFIG_MAPPING[kind](num_hidden_layers=layers)
+    config_class: Any = transformers.CONFIG_MAPPING[kind]
+    config = config_class(num_hidden_layers=layers)
     known = completed({"model_type": kind, "num_hidden_layers": layers})
     slides = [window is not None for window in windows(known)]
     expected = [kind == "sliding_attention" for kind in config.layer_types]

@@ -131,10 +131,16 @@ def test_gamma_below_1_takes_the_place_of_top_k_only(
     grid = expand(sweep_of(tiny_llama, tmp_path, tiny_text, *entries))
     found = [(point.method, point.gamma, point.selector) for point in grid.points]
     assert found == [
-        ("cats", 0.5, "cache-aware"),
         ("cats", 1.0, "layer-threshold"),
         ("gate", 0.5, "cache-aware"),
     ]
     assert [(s.reason, s.points) for s in grid.skipped] == [
-        ("gamma below 1 selects by the cache, not by layer-threshold", 1)
+        (
+            (
+                "gamma below 1 selects by the cache, not by layer-threshold, the selector of cats; "
+                "selector: topk in its entry asks for it"
+            ),
+            1,
+        ),
+        ("gamma below 1 selects by the cache, not by layer-threshold", 1),
     ]

@@ -111,6 +111,7 @@ def _listed(units: Mapping[str, int]) -> str:
 
 def _model(trace: TraceFile, path: Path, model: str | None) -> _Model:
     from simulator import Geometry, SimulatorError, Storage
+    from simulator.geometry import FileBits
 
     if model is not None:
         from sweep.inputs import model_sizes
@@ -119,7 +120,10 @@ def _model(trace: TraceFile, path: Path, model: str | None) -> _Model:
     about = trace.about
     try:
         geometry = Geometry.load(about["geometry"])
-        return _Model(geometry, Storage(**about["storage"]), float(about["overhead_bytes"]))
+        storage = dict(about["storage"])
+        bits = storage.pop("file", None)
+        stored = Storage(**storage, file=FileBits(**bits) if bits else None)
+        return _Model(geometry, stored, float(about["overhead_bytes"]))
     except (KeyError, TypeError, ValueError, SimulatorError):
         raise InputError(
             f"{path} does not say which sizes its model has, which tokens per second need: "
