@@ -43,10 +43,13 @@ def times(value: float | None) -> str:
 
 
 def signed(value: float | None, places: int = 3) -> str:
-    """A difference with its sign, true minus for negative."""
+    """A difference with its sign, true minus for negative; none where nothing of it is left."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    return "0" if value == 0 else f"{value:+.{places}f}".replace("-", "−")
+    written = f"{value:+.{places}f}"
+    if float(written) == 0:
+        return "0" if value == 0 else written[1:]
+    return written.replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:

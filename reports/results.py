@@ -12,7 +12,8 @@ the documentation are made from it. A figure that was not measured is null, neve
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reports.read_sizes import read_sizes
+
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+READ_FIGURES = ("reads_per_token", "mean_read_bytes")
+"""What rows have in place of the column `reads`: means of reads a token, and of their bytes."""
 STDERR, DENSE = "_stderr", "_dense"
 """Ends of the names of columns beside that of a downstream task."""
 STATUSES = ("done", "partial", "failed", "missing")
@@ -113,6 +118,9 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
     Column("context", "count", "", "tokens that the KV cache holds"),
+    # How reports name what a sweep file names.
+    Column("model_title", "text", "", "name of the model for a reader"),
+    Column("text_title", "text", "", "name of the evaluation text for a reader"),
 )
 
 
@@ -174,13 +182,27 @@ def _absent(name: str, given: Sequence[str]) -> str:
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     """The rows of an Arrow table or a pandas frame as plain dictionaries; missing is None.
 
-    The bulky `reads` are left out: nothing that works on rows needs them. Tables of older runs are
-    completed by `with_facts`.
+    The bulky `reads` are left out: of them rows have `reads_per_token` and `mean_read_bytes`, None
+    where they are not known. Tables of older runs are completed by `with_facts`.
     """
     arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table)
     check_table(arrow, "results table")
     names = [name for name in arrow.column_names if name != "reads"]
-    return with_facts(arrow.select(names).to_pylist())
+    found = with_facts(arrow.select(names).to_pylist())
+    if "reads" not in arrow.column_names:
+        return found
+    sizes = _read_sizes(arrow.column("reads").to_pylist())
+    return [row | own for row, own in zip(found, sizes, strict=True)]
+
+
+def _read_sizes(cells: Iterable[str | None]) -> Iterator[Row]:
+    """The figures of `read_sizes` for each cell; equal cells are read once."""
+    known: dict[str | None, Row] = {}
+    for cell in cells:
+        if cell not in known:
+            figures = zip(READ_FIGURES, read_sizes(cell), strict=True)
+            known[cell] = {n: x if math.isfinite(x) else None for n, x in figures}
+        yield known[cell]
 
 
 _FACTS = ("series", "bound", "policy_offline", "policy_rank")

@@ -21,6 +21,8 @@ class Device:
 
     `dram_gb` is what the model may use, not what is soldered in. `timing` says whether the Flash
     and DRAM traffic of a phase overlap (`overlap`: the longer counts) or not (`serial`: the sum).
+    `flash_read_kib` says which reads `flash_gbps` is meant for, those of this many KiB and more; it
+    changes no figure.
     """
 
     name: str
@@ -30,9 +32,10 @@ class Device:
     timing: str = "overlap"
     source: str = ""
     title: str = ""
+    flash_read_kib: float = 64
 
     def __post_init__(self) -> None:
-        for field in ("dram_gb", "flash_gbps", "dram_gbps"):
+        for field in ("dram_gb", "flash_gbps", "dram_gbps", "flash_read_kib"):
             check_number(f"device {self.name!r}", field, getattr(self, field), 0, strict=True)
         check_timing(self.timing)
 

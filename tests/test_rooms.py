@@ -52,7 +52,7 @@ SWEEP = House(
 REPORTS = House(
     "reports",
     (
-        ("results", "numbers"),
+        ("results", "numbers", "read_sizes"),
         ("findings",),
         ("reading",),
         ("pages",),

@@ -1,4 +1,4 @@
-"""A comparison as Markdown, as JSON and as a page of HTML without a script."""
+"""A comparison as text, as Markdown, as JSON and as a page of HTML without a script."""
 
 from __future__ import annotations
 
@@ -157,6 +157,26 @@ def _more(rows: Rows) -> str:
     return f"The first {MOST_ROWS} of {len(rows):,}." if len(rows) > MOST_ROWS else ""
 
 
+def text(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+    """All comparisons as plain text for a terminal: no markup, a point or decision a block."""
+    parts: list[str] = []
+    for changes, verdicts in given:
+        parts += [f"{changes.old.name} and {changes.new.name}", lead(changes)]
+        parts += [f"Gate: {line}" for line in _gates(verdicts)]
+        for title, header, rows in sections(changes):
+            parts.append("\n".join([title, *(_block(header, row) for row in rows[:MOST_ROWS])]))
+            parts.append(_more(rows))
+        parts.append(NOTE)
+    return "\n\n".join(" ".join(p.split()) if "\n" not in p else p for p in parts if p) + "\n"
+
+
+def _block(header: Header, row: Sequence[str]) -> str:
+    """A row of a table as lines: what it is about, then what is known of it."""
+    first, *others = (" ".join(cell.split()) for cell in row)
+    known = [f"{name} {cell}" for name, cell in zip(header[1:], others, strict=True) if cell]
+    return f"  {first}\n    {'; '.join(known)}"
+
+
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;"
     "color-scheme:light dark}div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}"
@@ -265,4 +285,4 @@ def _difference(found: Difference) -> dict[str, object]:
     }
 
 
-WRITERS = {"md": markdown, "html": html, "json": document}
+WRITERS = {"text": text, "md": markdown, "html": html, "json": document}

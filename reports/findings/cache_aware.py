@@ -138,7 +138,7 @@ def _sentence(series: str, plain: str, comparisons: Sequence[Comparison]) -> str
     fewer, middle = sum(r < 1 for r in ratios), median(ratios)
     left_out = f" {_count(outside)} outside the range of {plain} left out." if outside else ""
     return (
-        f"At equal ΔPPL, {series} reads {_change(middle)} Flash bytes per token than {plain} "
+        f"At equal ΔPPL, {series} reads {_against(middle, plain)} "
         f"(median of {_count(len(ratios))}, from {_change(min(ratios))} to {_change(max(ratios))};"
         f" fewer at {fewer} of {len(ratios)}){_faster(comparisons)}. "
         f"{_verdict(fewer, len(ratios), middle)}{left_out}"
@@ -149,16 +149,27 @@ def _faster(comparisons: Iterable[Comparison]) -> str:
     speedups = [c.speedup for c in comparisons if c.ratio is not None and c.speedup is not None]
     if not speedups:
         return ""
-    middle = median(speedups)
-    more = "more" if middle >= 1 else "fewer"
-    return f" and gives {abs(middle - 1):.1%} {more} tok/s (median)".replace("%", " %")
+    return f" and gives {_change(median(speedups))} tok/s (median)"
+
+
+def _against(ratio: float, plain: str) -> str:
+    """`5.7 % fewer Flash bytes per token than dip`, or as many as it."""
+    words = "than" if _differs(ratio) else "as"
+    return f"{_change(ratio)} Flash bytes per token {words} {plain}"
 
 
 def _count(n: int) -> str:
     return "1 point" if n == 1 else f"{n} points"
 
 
+def _differs(ratio: float) -> bool:
+    """Whether anything is left of the difference once it is written."""
+    return f"{abs(1 - ratio):.1%}" != "0.0%"
+
+
 def _change(ratio: float) -> str:
+    if not _differs(ratio):
+        return "as many"
     return f"{abs(1 - ratio):.1%} {'fewer' if ratio < 1 else 'more'}".replace("%", " %")
 
 

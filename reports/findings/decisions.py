@@ -48,11 +48,13 @@ class MethodResult:
 class Decision:
     """The answer for one device setting and one budget.
 
-    best          fastest measured point with delta_ppl <= limit; ties: lower delta_ppl, then the
-                  simplest cache policy (where nothing fits in the cache all are alike), then key
+    best          fastest measured point with delta_ppl <= limit, dense among them and none that
+                  is not faster than dense; ties: lower delta_ppl, then the simplest cache policy,
+                  plain before cache-aware, then key
     interpolated  throughput of the best point's series at the limit itself, never extrapolated
     runner_up     fastest qualifying point of any other series
-    conservative  fastest point whose whole interval is within: its `upper_end` <= limit
+    conservative  the certain choice: fastest point whose whole interval is within, its
+                  `upper_end` <= limit; dense always is
     bound         fastest qualifying point among those that no device can run
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
     """
@@ -79,18 +81,28 @@ class Decision:
         return "within" if end <= self.limit else "beyond"
 
     @property
+    def is_dense(self) -> bool:
+        """Whether nothing within the budget is faster than dense, a row of the run or not."""
+        return self.best.dense if self.best is not None else self._within
+
+    @property
+    def _within(self) -> bool:
+        """Whether any measured point is within the budget, however slow."""
+        return any(m.best is not None for m in self.methods)
+
+    @property
     def message(self) -> str:
         """One sentence about a decision that needs words; empty where a faster point is found."""
         name = self.budget.label
-        if self.best is None:
+        if self.best is None and not self._within:
             return f"No measured point is within {name}."
-        if self.best.dense:
-            others = any(m.best for m in self.methods if m.best and not m.best.dense)
-            why = "is faster than dense within" if others else "is within"
-            return f"No pruned configuration {why} {name}: dense stays."
-        if self.best.gain < 1:
-            return f"The fastest point within {name} is slower than dense."
-        return ""
+        if self.best is None:
+            return f"Ship dense: nothing within {name} is faster. It is no measured row of the run."
+        if not self.best.dense:
+            return ""
+        if any(m.best for m in self.methods if m.best and not m.best.dense):
+            return f"Ship dense: nothing within {name} is faster."
+        return f"Ship dense: no pruned configuration is within {name}."
 
 
 def decide(
@@ -110,7 +122,7 @@ def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Dec
     decisions: list[Decision] = []
     for setting, members in by_setting(given).items():
         measured = (p for p in members if p.measured)
-        usable = sorted(measured, key=lambda p: (p.policy_rank, p.point_key))
+        usable = sorted(measured, key=lambda p: (p.policy_rank, p.cache_aware, p.point_key))
         ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
         decisions += [_decision(setting, b, b.limit(ppl_dense), usable) for b in budgets]
     return decisions
@@ -118,8 +130,9 @@ def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Dec
 
 def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:
     real = [p for p in usable if not p.bound]
-    best = fastest(real, limit)
-    others = [p for p in real if best is not None and p.series != best.series]
+    worth = [p for p in real if p.dense or not p.gain <= 1]  # an unknown gain is no reproach
+    best = fastest(worth, limit)
+    others = [p for p in worth if best is not None and p.series != best.series]
     methods = tuple(_method(name, members, limit) for name, members in by_series(real).items())
     return Decision(
         setting=setting,
@@ -131,7 +144,7 @@ def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point
             (m.interpolated for m in methods if best and m.series == best.series), None
         ),
         runner_up=fastest(others, limit),
-        conservative=fastest(real, limit, [upper_end(p, budget) for p in real]),
+        conservative=fastest(worth, limit, [upper_end(p, budget) for p in worth]),
         bound=fastest([p for p in usable if p.bound], limit),
         methods=methods,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, cast
 
 from reports.results import Row
@@ -29,6 +30,8 @@ class Setting:
     cache_start: str
     cache_scope: str
     context: float = -1.0  # tokens of the KV cache; older tables do not say
+    model_title: str = field(default="", compare=False)
+    text_title: str = field(default="", compare=False)
 
     @property
     def weights(self) -> tuple[str, str]:
@@ -67,6 +70,8 @@ class Point:
     tokens_per_s: float
     tokens_per_s_dense: float
     overhead_bytes: float
+    reads_per_token: float
+    mean_read_bytes: float
     status: str
     error: str
     ppl_ratio_low: float = math.nan
@@ -98,7 +103,10 @@ _NUMBERS = (
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
+    *("reads_per_token", "mean_read_bytes"),
 )
+ABSENT_NUMBER = -1.0
+"""Stands for a number of a setting that its row does not have: NaN is not equal to itself."""
 _SETTING_NUMBERS = (
     *("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps"),
     "context",
@@ -106,9 +114,23 @@ _SETTING_NUMBERS = (
 
 
 def points(rows: Iterable[Row]) -> list[Point]:
-    """One Point for each row, in the order of the rows, which have the columns of facts."""
+    """One Point for each row, in the order of the rows, which have the columns of facts.
+
+    A point that older runs did not measure lacks its windows: it takes those of the points that it
+    would have been compared with, so that a failure is a row and no setting of its own.
+    """
     shared: dict[Setting, Setting] = {}
-    return [_point(row, shared) for row in rows]
+    made = [_point(row, shared) for row in rows]
+    known: dict[Setting, Setting] = {}
+    for setting in shared:
+        if setting.windows != ABSENT_NUMBER:
+            known.setdefault(_without_windows(setting), setting)
+    homes = {s: known.get(s, s) for s in shared if s.windows == ABSENT_NUMBER}
+    return [replace(p, setting=homes[p.setting]) if p.setting in homes else p for p in made]
+
+
+def _without_windows(setting: Setting) -> Setting:
+    return replace(setting, windows=ABSENT_NUMBER)
 
 
 def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
@@ -140,11 +162,21 @@ def _pattern(parameters: str) -> str:
 
 def _setting(row: Row) -> Setting:
     values: dict[str, Any] = {
-        name: number(row.get(name), -1.0) if name in _SETTING_NUMBERS else text(row.get(name))
+        name: number(row.get(name), ABSENT_NUMBER)
+        if name in _SETTING_NUMBERS
+        else text(row.get(name))
         for name in Setting.__dataclass_fields__
     }
+    values["model_title"] = values["model_title"] or short_name(values["model"])
+    values["text_title"] = values["text_title"] or short_name(values["text"])
     values["windows"] = number(row.get("windows_asked"), values["windows"])
     return Setting(**values)
+
+
+def short_name(name: str) -> str:
+    """The last part of what is a path on a machine; another name, such as a hub's id, as it is."""
+    local = name.startswith(("/", "./", "../", "~")) or name.endswith((".gguf", ".txt"))
+    return PurePath(name).name.removesuffix(".gguf") if local else name
 
 
 def text(value: object) -> str:
@@ -160,11 +192,14 @@ def number(value: Any, absent: float = math.nan) -> float:
 
 
 def by_setting(given: Iterable[Point]) -> dict[Setting, list[Point]]:
-    """Points by setting; settings ordered by model, weights, device, DRAM, Flash, then the rest."""
+    """Points by setting; settings ordered by model, weights, device, DRAM, Flash, then the rest;
+    those without a measured point come last."""
     groups: dict[Setting, list[Point]] = {}
     for point in given:
         groups.setdefault(point.setting, []).append(point)
-    return {setting: groups[setting] for setting in sorted(groups, key=_setting_order)}
+    empty = {setting: not any(p.measured for p in members) for setting, members in groups.items()}
+    ordered = sorted(groups, key=lambda setting: (empty[setting], *_setting_order(setting)))
+    return {setting: groups[setting] for setting in ordered}
 
 
 def _setting_order(setting: Setting) -> tuple[object, ...]:
@@ -182,10 +217,12 @@ def by_series(given: Iterable[Point]) -> dict[str, list[Point]]:
 
 def varying(settings: Sequence[Setting]) -> tuple[str, ...]:
     """The fields of a setting that tell `settings` apart, in the order of declaration."""
-    fields = Setting.__dataclass_fields__
+    fields = [name for name in Setting.__dataclass_fields__ if name not in _TITLES.values()]
     return tuple(f for f in fields if len({getattr(s, f) for s in settings}) > 1)
 
 
+_TITLES = {"model": "model_title", "text": "text_title"}
+"""Fields of a setting that name something, and what a reader sees in their place."""
 _FORMS = {
     "windows": "{:g} windows",
     "window_tokens": "{:g} tokens a window",
@@ -202,8 +239,9 @@ _FORMS = {
 
 def describe(setting: Setting, fields: Iterable[str]) -> str:
     """The named fields of a setting in words, joined by a middle dot."""
-    parts = [_FORMS.get(name, "{}").format(getattr(setting, name)) for name in fields]
-    return " · ".join(part for part in parts if part)
+    values = {name: getattr(setting, _TITLES.get(name, name)) for name in fields}
+    known = {n: v for n, v in values.items() if v not in ("", ABSENT_NUMBER)}
+    return " · ".join(_FORMS.get(name, "{}").format(value) for name, value in known.items())
 
 
 def device_label(setting: Setting, told_apart: Sequence[str] = ()) -> str:

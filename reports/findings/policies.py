@@ -60,9 +60,19 @@ def compared_series(given: Sequence[Point]) -> tuple[str, ...]:
 
 
 def headline(decisions: Sequence[Decision]) -> list[Decision]:
-    """One decision a setting, for the budget in the middle when ordered by strictness."""
+    """One decision a setting, for the budget at which most is sure: most choices of a pruned
+    configuration, then most certain ones; of equal budgets that nearest to the middle, by
+    strictness."""
     if not decisions:
         return []
     first = [d for d in decisions if d.setting == decisions[0].setting]
-    middle = sorted(first, key=lambda d: (d.limit != d.limit, d.limit))[(len(first) - 1) // 2]
-    return [d for d in decisions if d.budget == middle.budget]
+    budgets = [d.budget for d in sorted(first, key=lambda d: (d.limit != d.limit, d.limit))]
+
+    def worth(place: int) -> tuple[int, int, int]:
+        members = [d for d in decisions if d.budget == budgets[place]]
+        sure = sum(d.certainty == "within" and not d.is_dense for d in members)
+        certain = sum(d.conservative is not None and not d.conservative.dense for d in members)
+        return -sure, -certain, abs(place - (len(budgets) - 1) // 2)
+
+    chosen = budgets[min(range(len(budgets)), key=worth)]
+    return [d for d in decisions if d.budget == chosen]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST_CHARTS = 12  # small charts in one figure
 LONGEST_TEXT = 56
+WIDE_LABEL = 1.5  # inches that an entry of a legend may take
 _DASHES = {
     "dot": ":",
     "dash": "--",
@@ -177,7 +179,7 @@ def _legend(figure: MplFigure, axes: Sequence[Axes] | Any) -> None:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
     if handles:
-        columns = min(len(handles), 8)
+        columns = min(len(handles), max(2, int(figure.get_figwidth() / WIDE_LABEL)))
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
@@ -193,43 +195,58 @@ def _paint_frontier(ax: Axes, panel: list[Point], run: Run) -> None:
 
 
 def _paint_flash(ax: Axes, panel: list[Point], run: Run) -> None:
-    known = looks(p.series for p in run.points)
+    known, policies = looks(p.series for p in run.points), policy_looks(policy_names(run.points))
     aware = [p for p in panel if p.cache_aware and isfinite(p.flash_bytes_per_token)]
     twins = {(p.plain, p.policy) for p in aware}
+    several = len({plain_name for plain_name, _ in twins}) > 1
     for plain_name, policy in sorted(twins):
         members = [p for p in panel if p.series == plain_name and p.policy == policy]
         costs, flash = plain_frontier(members)
-        look = known.get(plain_name) or next(iter(known.values()))
+        look = policies[policy]
+        color = known[plain_name].light if several and plain_name in known else look.light
         heights = [b / 1e6 for b in flash]
-        _plot(ax, costs, heights, f"{plain_name} · {policy}", look, "-", True)
-    for gamma in sorted({p.gamma for p in aware}):
-        points = [p for p in aware if p.gamma == gamma]
-        _gamma(ax, points, gamma, known[points[0].series], sorted({p.gamma for p in aware}))
+        shown = Look(color, look.dark, look.symbol, look.marker)
+        name, style = f"{plain_name} · {policy}", _DASHES.get(look.dash, "-")
+        _plot(ax, costs, heights, name, shown, style, True)
+    gammas, ways = sorted({p.gamma for p in aware}), sorted({p.policy for p in aware})
+    for gamma, policy in product(gammas, ways):
+        points = [p for p in aware if p.gamma == gamma and p.policy == policy]
+        if points:
+            label = " · ".join([points[0].series, *([policy] if len(ways) > 1 else [])])
+            marker = _GAMMA_MARKERS[gammas.index(gamma) % len(_GAMMA_MARKERS)]
+            fill = _FILLS[ways.index(policy) % len(_FILLS)]
+            _gamma(ax, points, f"{label} · γ {gamma:g}", known[points[0].series], marker, fill)
 
 
-def _gamma(
-    ax: Axes, points: list[Point], gamma: float, look: Look, all_gammas: list[float]
-) -> None:
-    marker = "Ds^PphX*"[all_gammas.index(gamma) % 8]
-    heights = [p.flash_bytes_per_token / 1e6 for p in points]
-    costs = [p.delta_ppl for p in points]
-    label = f"{points[0].series} · γ {gamma:g}"
+_GAMMA_MARKERS = "Dsh^PpX*"
+_FILLS = ("full", "none", "left", "top")
+
+
+def _gamma(ax: Axes, points: list[Point], label: str, look: Look, marker: str, fill: Any) -> None:
+    """Cache-aware points of one γ and policy: the marker tells the γ, its filling the policy."""
     ax.plot(
-        costs, heights, marker, color=look.light, markersize=5, label=plain(label), gid="points"
+        [p.delta_ppl for p in points],
+        [p.flash_bytes_per_token / 1e6 for p in points],
+        marker,
+        color=look.light,
+        fillstyle=fill,
+        markersize=5,
+        label=plain(label),
+        gid="points",
     )
 
 
 def _paint_policies(ax: Axes, panel: list[Point], run: Run) -> None:
     known = looks(p.series for p in run.points)
-    found = policy_looks(policy_names(run.points))
+    policies = policy_looks(policy_names(run.points))
     shown = [n for n in compared_series(panel) if any(p.series == n for p in panel)]
     for name in shown[:1]:
         members = [p for p in panel if p.series == name]
-        for policy, (light, dark, dash) in found.items():
+        for policy, own in policies.items():
             line = frontier_of([p for p in members if p.policy == policy])
-            look = Look(light, dark, "circle", "o")
+            look = Look(own.light, own.dark, own.symbol, own.marker)
             heights = [p.tokens_per_s for p in line]
-            _line(ax, line, heights, f"{name} · {policy}", look, _DASHES.get(dash, "-"), True)
+            _line(ax, line, heights, f"{name} · {policy}", look, _DASHES.get(own.dash, "-"), True)
     aware = {p.series for p in panel if p.cache_aware}
     for name in (n for n in shown[1:] if n in aware):
         line = frontier_of([p for p in panel if p.series == name])

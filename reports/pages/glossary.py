@@ -31,7 +31,10 @@ TERMS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Best",
-        "the fastest measured point with ΔPPL within the budget; ties go to the lower ΔPPL.",
+        (
+            "the fastest measured point with ΔPPL within the budget, dense among them; what is not"
+            " faster than dense is not chosen. Ties go to the lower ΔPPL, then to the simplest."
+        ),
     ),
     (
         "Interpolated",
@@ -40,7 +43,17 @@ TERMS: tuple[tuple[str, str], ...] = (
             " of the same method's frontier; never beyond its ends."
         ),
     ),
-    ("Conservative", "the fastest point whose whole ΔPPL interval lies within the budget."),
+    (
+        "Fastest sure",
+        "the fastest point whose whole ΔPPL interval lies within the budget; dense always does.",
+    ),
+    (
+        "Reads",
+        (
+            "units that a token misses, each counted as one read of Flash, and their mean size. A"
+            " bandwidth is meant for reads of 64 KiB and more; smaller ones are slower than here."
+        ),
+    ),
     ("Runner-up", "the fastest qualifying point of any other method."),
     (
         "Bound",
@@ -73,7 +86,7 @@ TERMS: tuple[tuple[str, str], ...] = (
             " age, slru protects what was used again, hot-set pins what most tokens of the"
             " calibration use. belady and min know the future and are bounds: belady admits every"
             " unit that is used, min may refuse. Where"
-            " no unit fits in the cache, all policies are alike and the simplest is named."
+            " no unit fits in the cache there is none, and no policy."
         ),
     ),
     (

@@ -26,7 +26,15 @@ from reports.pages.glossary import TERMS
 from reports.pages.page_counts import counts_document, packed
 from reports.pages.page_data import results_document, script_json
 from reports.pages.palette import looks
-from reports.pages.summary import failures, flatten, headlines, measured_on, policy_table
+from reports.pages.summary import (
+    caveats,
+    failures,
+    flatten,
+    headlines,
+    measured_on,
+    policy_table,
+    reads_of,
+)
 from reports.reading.run import Run
 from reports.reading.timeline import MOST
 from reports.results import COLUMNS, EXTRA_COLUMNS
@@ -51,6 +59,7 @@ def render(run: Run) -> str:
         accuracy=html_section(run),
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),
+        caveats=caveats(run),
         measured_on=measured_on(run),
         policy_table=policy_table(run),
         failures=failures(run.points),
@@ -122,4 +131,5 @@ def _filters() -> dict[str, Any]:
         "weights_label": weights_label,
         "interval": certainty.interval,
         "sure": certainty.sentences,
+        "reads": reads_of,
     }

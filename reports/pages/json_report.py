@@ -14,6 +14,7 @@ from typing import Any
 
 from reports.findings.decisions import Decision, Interpolated
 from reports.findings.points import Point, Setting
+from reports.pages.summary import read_size_caveats
 from reports.reading.command import recompute
 from reports.reading.run import Run
 from reports.results import Row
@@ -46,7 +47,7 @@ def document(run: Run) -> dict[str, Any]:
             _point(point, row, position[point.setting], run)
             for point, row in zip(run.points, run.rows, strict=True)
         ],
-        "notes": run.notes,
+        "notes": [*run.notes, *read_size_caveats(run)],
         "problems": list(run.problems),
         "plan": _clean(run.plan),
         "provenance": _clean(run.provenance),
@@ -60,6 +61,7 @@ def _decision(d: Decision, setting: int) -> dict[str, Any]:
         "budget": d.budget.label,
         "limit": clean(d.limit),
         "certainty": d.certainty,
+        "message": d.message,
         **{name: _key(point) for name, point in named.items()},
         "tokens_per_s": clean(d.best.tokens_per_s) if d.best else None,
         "gain": clean(d.best.gain) if d.best else None,

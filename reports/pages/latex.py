@@ -97,11 +97,14 @@ def _speed(point: Point | None) -> str:
 
 
 def _cell(decision: Decision) -> str:
-    best = decision.best
+    best, certain = decision.best, decision.conservative
     if best is None:
-        return "none"
+        return "dense" if decision.is_dense else "none"
     doubt = "" if decision.certainty == "within" else tex(" ±")
-    return rf"\textbf{{{_speed(best)}}}{doubt} ({tex(times(best.gain))} {tex(best.series)})"
+    choice = rf"\textbf{{{_speed(best)}}}{doubt} ({tex(times(best.gain))} {tex(best.series)})"
+    if not doubt or certain is None:
+        return choice
+    return f"{choice}, sure {_speed(certain)} ({tex(certain.series)})"
 
 
 def _choices(run: Run, settings: Sequence[Setting], caption: str, number: int) -> str:

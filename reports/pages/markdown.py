@@ -19,10 +19,13 @@ from reports.pages.glossary import TERMS
 from reports.pages.markup import bullets, table
 from reports.pages.summary import (
     PolicyTable,
+    by_frontier,
+    caveats,
     failures,
     flatten,
     headlines,
     policy_table,
+    reads_of,
     setting_name,
 )
 from reports.reading.run import Run
@@ -59,7 +62,7 @@ def _head(run: Run) -> Iterator[str]:
 def _decision(run: Run) -> Iterator[str]:
     yield "## What to ship"
     yield bullets([*headlines(run), *run.sentences])
-    care = [*run.notes, *run.problems]
+    care = caveats(run)
     if care:
         yield "**Read with care**"
         yield bullets(care)
@@ -86,15 +89,18 @@ def _speed(point: Point | None) -> str:
 
 
 def _cell(decision: Decision) -> str:
-    best = decision.best
+    best, certain = decision.best, decision.conservative
     if best is None:
-        return "none within"
+        return "dense" if decision.is_dense else "none within"
     doubt = "" if decision.certainty == "within" else " ±"
-    return f"**{_speed(best)}**{doubt} {times(best.gain)} {md(best.series)}"
+    choice = f"**{_speed(best)}**{doubt} {times(best.gain)} {md(best.series)}"
+    if not doubt or certain is None:
+        return choice
+    return f"{choice}; sure: {_speed(certain)} {md(certain.series)}"
 
 
 _COLUMNS = ("Budget", "Best configuration", "tok/s", "Interpolated", "Gain", "ΔPPL", "Hit rate")
-_MORE = ("Flash/token", "DRAM/token", "Conservative", "Runner-up", "Bound")
+_MORE = ("Flash/token", "DRAM/token", "Fastest sure", "Runner-up", "Bound", "Reads")
 
 
 def _setting(run: Run, setting: Setting) -> Iterator[str]:
@@ -114,8 +120,8 @@ def _setting(run: Run, setting: Setting) -> Iterator[str]:
 
 def _details(d: Decision) -> list[str]:
     if d.best is None:
-        rest = [ABSENT] * (len(_COLUMNS) + len(_MORE) - 3)
-        return [d.budget.label, md(d.message), *rest, _other(d.bound, None)]
+        rest = [ABSENT] * (len(_COLUMNS) + len(_MORE) - 4)
+        return [d.budget.label, md(d.message), *rest, _other(d.bound, None), ABSENT]
     best = d.best
     between = figure(d.interpolated.tokens_per_s) if d.interpolated else ABSENT
     return [
@@ -131,6 +137,7 @@ def _details(d: Decision) -> list[str]:
         _other(d.conservative, best),
         _other(d.runner_up, None),
         _other(d.bound, None),
+        reads_of(best) or ABSENT,
     ]
 
 
@@ -201,9 +208,12 @@ def _looking_ahead(found: PolicyTable) -> str:
 
 def _points(run: Run) -> Iterator[str]:
     yield "## All points"
-    shown = sorted(run.points, key=lambda p: -p.tokens_per_s if p.measured else float("inf"))
-    if len(shown) > MOST_POINTS:
-        yield f"The {MOST_POINTS} fastest of {len(shown):,}; results.csv and the page have all."
+    shown = by_frontier(run.points)
+    more = f" The first {MOST_POINTS} of {len(shown):,}; results.csv and the page have all."
+    yield (
+        "Those on the frontier of their setting first, by rising ΔPPL, then the others, the fastest"
+        f" first.{more if len(shown) > MOST_POINTS else ''}"
+    )
     header = (
         "Configuration",
         "Setting",

@@ -16,6 +16,7 @@ from typing import Any
 from reports.findings.points import Point, device_label, weights_label
 from reports.findings.policies import policy_names
 from reports.pages.palette import looks, policy_looks
+from reports.pages.summary import frontier_points
 from reports.reading import timeline
 from reports.reading.command import recompute
 from reports.reading.run import Run
@@ -25,7 +26,7 @@ NUMBER_COLUMNS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
-    "overhead_bytes",
+    *("overhead_bytes", "reads_per_token", "mean_read_bytes"),
 )
 KEY = "@@@"  # stands for a point's key in the command that computes it again
 _WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high")  # compared with budgets: not shortened
@@ -41,6 +42,7 @@ def results_document(run: Run) -> dict[str, Any]:
     columns["setting"] = [position[p.setting] for p in run.points]
     columns["flags"] = [_flags(p) for p in run.points]
     columns["plain_flash"] = _plain_flash(run)
+    columns["place"] = _places(run)
     for task in run.accuracy_tasks:
         columns[f"acc_{task}"] = [short(row.get(f"acc_{task}")) for row in run.rows]
     return {
@@ -90,14 +92,21 @@ def _policies(points: Sequence[Point]) -> list[dict[str, Any]]:
     return [
         {
             "name": n,
-            "light": light,
-            "dark": dark,
-            "dash": dash,
+            "light": look.light,
+            "dark": look.dark,
+            "dash": look.dash,
+            "symbol": look.symbol,
             "offline": one[n].policy_offline,
             "rank": one[n].policy_rank,
         }
-        for n, (light, dark, dash) in found.items()
+        for n, look in found.items()
     ]
+
+
+def _places(run: Run) -> list[int | None]:
+    """Place of each point on the frontiers of the settings, one after the other; None beside."""
+    order = {p.point_key: i for i, p in enumerate(frontier_points(run.points))}
+    return [order.get(p.point_key) for p in run.points]
 
 
 def _flags(point: Point) -> int:

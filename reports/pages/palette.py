@@ -39,14 +39,28 @@ _SPARE = (
     Look("#4a4ba8", "#9da0f5", "square-x", "8"),
     Look("#8c2f6b", "#e79acb", "hourglass", "d"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLook:
+    """A policy's colours on the two themes, its line, and its marker by both of its names."""
+
+    light: str
+    dark: str
+    dash: str
+    symbol: str
+    marker: str
+
+
 _POLICIES = {
-    "none": ("#7d8590", "#98a1ad", "dot"),
-    "static": ("#7a4a26", "#cfa27c", "longdash"),
-    "lru": ("#0a5fc2", "#62aef8", "dashdot"),
-    "lfu": ("#007a5c", "#3fcaa0", "solid"),
-    "belady": ("#ad3f86", "#eb8fcb", "dash"),
-    "min": ("#6437b5", "#bb9ff8", "longdashdot"),
+    "none": PolicyLook("#7d8590", "#98a1ad", "dot", "x", "X"),
+    "static": PolicyLook("#7a4a26", "#cfa27c", "longdash", "square", "s"),
+    "lru": PolicyLook("#0a5fc2", "#62aef8", "dashdot", "triangle-up", "^"),
+    "lfu": PolicyLook("#007a5c", "#3fcaa0", "solid", "circle", "o"),
+    "belady": PolicyLook("#ad3f86", "#eb8fcb", "dash", "triangle-down", "v"),
+    "min": PolicyLook("#6437b5", "#bb9ff8", "longdashdot", "pentagon", "p"),
 }
+_SPARE_DASHES = ("longdash", "dash", "dashdot", "longdashdot", "dot", "solid")
 
 
 def looks(series: Iterable[str]) -> dict[str, Look]:
@@ -57,14 +71,14 @@ def looks(series: Iterable[str]) -> dict[str, Look]:
     return {name: _KNOWN.get(name) or extra[name] for name in names}
 
 
-def policy_looks(policies: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-    """(light, dark, line dash) for each policy; unknown ones take spare colours."""
+def policy_looks(policies: Iterable[str]) -> dict[str, PolicyLook]:
+    """A look for each policy, no two alike: unknown ones take spare colours and markers."""
     names = sorted(set(policies))
     spare = [name for name in names if name not in _POLICIES]
-    extra = {name: _spare_line(i) for i, name in enumerate(spare)}
+    extra = {name: _spare_look(i) for i, name in enumerate(spare)}
     return {name: _POLICIES.get(name) or extra[name] for name in names}
 
 
-def _spare_line(i: int) -> tuple[str, str, str]:
-    look = _SPARE[i % len(_SPARE)]
-    return look.light, look.dark, "longdash"
+def _spare_look(i: int) -> PolicyLook:
+    look, dash = _SPARE[i % len(_SPARE)], _SPARE_DASHES[i // len(_SPARE) % len(_SPARE_DASHES)]
+    return PolicyLook(look.light, look.dark, dash, look.symbol, look.marker)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.findings.decisions import Decision
-from reports.findings.points import Point, Setting, configuration, device_label, weights_label
-from reports.findings.policies import PolicyRow, offline, policy_names
+from reports.findings.budgets import Budget
+from reports.findings.decisions import Decision, frontier_of
+from reports.findings.points import (
+    Point,
+    Setting,
+    by_setting,
+    configuration,
+    device_label,
+    weights_label,
+)
+from reports.findings.policies import PolicyRow, headline, offline, policy_names
 from reports.numbers import figure, times
+from reports.read_sizes import MEANT_BYTES
 from reports.reading.run import Run
 
 
@@ -38,50 +48,74 @@ class Failure:
 
 
 def headlines(run: Run) -> list[str]:
-    """One sentence for each model: who wins at the middle budget, and by how much."""
+    """What to ship, for each model: dense where nothing is faster, and who surely wins, by how
+    much, at the budget of which most is sure."""
+    groups = list(run.of_weights().values())
     return [
-        _headline(weights_label(settings[0]), [d for d in run.headline if d.setting in settings])
-        for settings in run.of_weights().values()
+        sentence
+        for settings in groups
+        for sentence in _headlines(
+            weights_label(settings[0]),
+            [d for d in run.decisions if d.setting in set(settings)],
+            len(groups) > 1,
+        )
     ]
 
 
 def measured_on(run: Run) -> str:
     """The text and how much of it, where that is the same for all settings; empty otherwise."""
-    found = {(s.text, s.windows, s.window_tokens) for s in run.settings}
+    found = {(s.text_title, s.windows, s.window_tokens) for s in run.settings}
     if len(found) != 1 or min(next(iter(found))[1:]) <= 0:
         return ""
     ((text, windows, tokens),) = found
     return f"{windows:g} window{'' if windows == 1 else 's'} of {tokens:g} tokens of {text}"
 
 
-def _headline(name: str, decisions: Sequence[Decision]) -> str:
-    best = [d.best for d in decisions if d.best is not None]
+def _headlines(name: str, decisions: Sequence[Decision], several: bool) -> list[str]:
+    by_budget: dict[Budget, list[Decision]] = {}
+    for d in [d for d in decisions if d.methods] or decisions:
+        by_budget.setdefault(d.budget, []).append(d)
+    stay = [members for members in by_budget.values() if all(d.is_dense for d in members)]
+    shown = headline([d for m in by_budget.values() if m not in stay for d in m])
+    first = []
+    if stay:
+        loosest = max(stay, key=lambda members: members[0].limit)
+        where = _where(len(loosest), len(loosest))
+        of = f" for {name}" if several else ""
+        label = loosest[0].budget.label
+        first = [f"Ship dense{of}: nothing within {label} is faster {where}."]
+    return [*first, _headline(name, shown)] if shown else first
+
+
+def _headline(name: str, shown: Sequence[Decision]) -> str:
+    budget = shown[0].budget.label
+    sure = [d.conservative for d in shown if d.conservative is not None]
+    best = [d.best for d in shown if d.best is not None]
     if not best:
-        return f"{name}: no measured point is within {decisions[0].budget.label}."
-    (winner, wins), *others = Counter(p.series for p in best).most_common()
-    where = _where(wins, len(decisions))
-    budget = decisions[0].budget.label
-    if winner == "dense":
-        return f"{name}: within {budget}, nothing beats the dense model {where}."
-    also = "".join(f", {series} in {n}" for series, n in others)
-    speeds = _span([p.tokens_per_s for p in best], figure)
-    gains = _span([p.gain for p in best], times)
-    by_setting = " depending on the setting" if len(best) > 1 else ""
-    return (
-        f"{name}: within {budget}, {winner} is fastest {where}{also}: {speeds} tok/s{by_setting},"
-        f" {gains} dense. {_sure(decisions)}"
-    )
-
-
-def _sure(decisions: Sequence[Decision]) -> str:
-    """In how many settings the choice of any method is surely within the budget."""
-    made = [d for d in decisions if d.best is not None]
-    sure = sum(d.certainty == "within" for d in made)
-    if sure == len(made):
-        return "Every choice is surely within: its whole 95 % interval is."
+        return f"{name}: {shown[0].message or f'No measured point is within {budget}.'}"
     if not sure:
-        return "None of these choices is surely within: every 95 % interval reaches beyond (±)."
-    return f"{sure} of these {len(made)} choices are surely within; ± marks the others."
+        return (
+            f"{name}: within {budget}, {_winners(best, len(shown))}. None of these choices is "
+            "surely within: dense, which would be, is no measured row of the run."
+        )
+    doubtful = [d for d in shown if d.certainty != "within" and d.best is not None]
+    text = f"{name}: surely within {budget}, {_winners(sure, len(shown))}."
+    if not doubtful:
+        return f"{text} Every choice is sure: its whole 95 % interval is within."
+    bests = [d.best for d in doubtful if d.best is not None]
+    return f"{text} Not sure (±), but by the point estimate: {_winners(bests, len(shown))}."
+
+
+def _winners(points: Sequence[Point], settings: int) -> str:
+    """`dip-ca is fastest in 4 of 6 device settings, glu in 2: 20.5 to 161 tok/s …`"""
+    (winner, wins), *others = Counter(p.series for p in points).most_common()
+    also = "".join(f", {series} in {n}" for series, n in others)
+    speeds = _span([p.tokens_per_s for p in points], figure)
+    by_setting = " depending on the setting" if len(points) > 1 else ""
+    text = f"{winner} is fastest {_where(wins, settings)}{also}: {speeds} tok/s{by_setting}"
+    if all(p.dense for p in points):
+        return text
+    return f"{text}, {_span([p.gain for p in points], times)} dense"
 
 
 def _where(wins: int, settings: int) -> str:
@@ -103,6 +137,64 @@ def policy_table(run: Run) -> PolicyTable | None:
     if len(names) < 2 or not run.headline:
         return None
     return PolicyTable(run.headline[0].budget.label, names, offline(run.points), run.policies)
+
+
+def caveats(run: Run) -> list[str]:
+    """What to read with care in this run: what it recorded, and what its figures show."""
+    return [*run.notes, *read_size_caveats(run), *run.problems]
+
+
+def read_size_caveats(run: Run) -> list[str]:
+    """For each model, how small the reads of its choices are, where they are smaller than those
+    that the bandwidth of Flash is meant for."""
+    found = []
+    for settings in run.of_weights().values():
+        chosen = [
+            p for d in run.decisions if d.setting in settings for p in (d.best, d.conservative)
+        ]
+        small = [p for p in chosen if p is not None and p.mean_read_bytes < MEANT_BYTES]
+        if small:
+            found.append(_small_reads(weights_label(settings[0]), small))
+    return found
+
+
+def _small_reads(name: str, points: Sequence[Point]) -> str:
+    sizes = _span([p.mean_read_bytes / 1024 for p in points], figure)
+    counts = _span([p.reads_per_token for p in points], lambda n: f"{n:,.0f}")
+    return (
+        f"{name}: these choices read {sizes} KiB of Flash at a time (mean; one read for each unit "
+        f"that is missed, {counts} reads a token). A Flash bandwidth is meant for reads of "
+        f"{MEANT_BYTES // 1024} KiB and more; smaller ones are slower, so these speeds, and gains "
+        "over dense, which is read in one piece, are upper bounds."
+    )
+
+
+def reads_of(point: Point) -> str:
+    """`12,300 a token of 1.21 KiB`, with a remark where they are small; empty where none is."""
+    if not point.mean_read_bytes > 0:
+        return ""
+    text = f"{point.reads_per_token:,.0f} a token of {figure(point.mean_read_bytes / 1024)} KiB"
+    small = point.mean_read_bytes < MEANT_BYTES
+    return f"{text}, below {MEANT_BYTES // 1024} KiB" if small else text
+
+
+def frontier_points(points: Sequence[Point]) -> list[Point]:
+    """The frontier of each setting that a device can run, by rising ΔPPL, one after the other."""
+    return [
+        point
+        for members in by_setting(points).values()
+        for point in frontier_of([p for p in members if p.measured and not p.bound])
+    ]
+
+
+def by_frontier(points: Sequence[Point]) -> list[Point]:
+    """The points of `frontier_points` first; then the others, the fastest first, and last what was
+    not measured."""
+    line = frontier_points(points)
+    keys = {p.point_key for p in line}
+    others = [p for p in points if p.point_key not in keys]
+    others.sort(key=lambda p: -p.tokens_per_s if p.measured else math.inf)
+    return [*line, *others]
 
 
 def failures(points: Iterable[Point]) -> list[Failure]:

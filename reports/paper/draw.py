@@ -63,8 +63,8 @@ def _paint(ax: Axes, panel: Panel) -> None:
 def _looks(curves: Sequence[Curve]) -> dict[str, Look]:
     names = [c.look or c.name for c in curves]
     policies = {
-        name: Look(light, dark, "circle", "o")
-        for name, (light, dark, _) in policy_looks(n for n in names if n in _POLICIES).items()
+        name: Look(look.light, look.dark, look.symbol, look.marker)
+        for name, look in policy_looks(n for n in names if n in _POLICIES).items()
     }
     return looks(n for n in names if n not in policies) | policies
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.findings.points import Point
+from reports.findings.points import Point, short_name
 from reports.paper.published import MODELS
 from reports.paper.source import Source
 
@@ -61,7 +61,7 @@ def models_shown(points: Sequence[Point], paper: Iterable[str]) -> list[str]:
 
 def title_of(model: str) -> str:
     """The model as the paper writes it, or its name with the remark that it is a twin."""
-    return MODELS.get(model, f"{model} (twin)")
+    return MODELS.get(model, f"{short_name(model)} (twin)")
 
 
 def how_of(model: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.findings.decisions import fastest
-from reports.findings.points import Point
+from reports.findings.points import Point, Setting
 from reports.paper.exhibit import Cell, Line, Made, Sheet
 from reports.paper.lookup import (
     accuracy,
@@ -140,7 +140,8 @@ def speed_table(source: Source, exhibit: str) -> Made:
     """Tables 2, 6 and 7: the fastest measured point within an increase of perplexity."""
     values, points = printed(exhibit), source.points
     names = _rows(p.method for p in values.values())
-    wanted = [p for p in points if _fits(p, names)]
+    cached = {_place(p) for p in points if p.policy == "lfu"}
+    wanted = [p for p in points if _fits(p, names) and (p.policy != "none" or _alone(p, cached))]
     own = {model: alike(of_model(wanted, model)) for model in [*MODELS, *twin_models(points)]}
     source = Source(source.runs, source.computed, [p for found in own.values() for p in found])
     points = source.points
@@ -207,12 +208,22 @@ def _fullest(points: Iterable[Point]) -> list[tuple[float, float]]:
     return [device for device, names in found.items() if len(names) == most]
 
 
+def _place(p: Point) -> tuple[Setting, str]:
+    return p.setting, p.series
+
+
+def _alone(p: Point, cached: set[tuple[Setting, str]]) -> bool:
+    """Whether a point without a cache stands for LFU: dense, or no cache had room for a unit."""
+    return p.dense or _place(p) not in cached
+
+
 def _fits(p: Point, names: Sequence[str]) -> bool:
-    """Whether a point is of one of these rows, set up as in the paper: LFU, and γ of 0.2."""
+    """Whether a point is of one of these rows, set up as in the paper: LFU, and γ of 0.2.
+    Where no unit is cached a point has no policy."""
     return (
         row_name(p) in names
         and unchanged(p)
-        and (p.policy == "lfu" or p.dense)
+        and (p.policy in ("lfu", "none") or p.dense)
         and p.allocation in ("", "paper")
         and (not p.cache_aware or p.gamma == 0.2)
     )

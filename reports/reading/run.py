@@ -77,13 +77,16 @@ class Run:
         return [d for d in self.decisions if d.setting == setting]
 
 
-def load(run_dir: Path) -> Run:
-    """The run in `run_dir`. Raises ReportError without a readable results table."""
+def load(run_dir: Path, asked: Sequence[Budget | float | str] = ()) -> Run:
+    """The run in `run_dir`, for the budgets that are asked for, or its own.
+
+    Raises ReportError without a readable results table, or for a budget that cannot be read.
+    """
     table = read_table(run_dir / "results.parquet")
     plan, plan_problem = _read_json(run_dir / "plan.json")
     provenance, provenance_problem = _read_json(run_dir / "provenance.json")
     found = rows(table)
-    budgets, budget_problem = _budgets(plan)
+    budgets, budget_problem = (parse_all(asked), "") if asked else _budgets(plan)
     problems = tuple(p for p in (plan_problem, provenance_problem, budget_problem) if p)
     names = {str(row["sweep"]) for row in found if row.get("sweep")}
     title = str(plan.get("sweep") or ", ".join(sorted(names)) or run_dir.name)

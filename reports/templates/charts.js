@@ -80,7 +80,7 @@ function layout(axes, yTitle) {
   return {
     width: state.paper ? 640 : undefined, autosize: !state.paper, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: narrow() ? false : "zoom",
     font: { family: getComputedStyle(document.body).fontFamily, color: quiet, size: 12 },
-    margin: narrow() ? { l: 44, r: 8, t: 26, b: 44 } : { l: 60, r: 16, t: 30, b: 50 },
+    margin: narrow() ? { l: 44, r: 8, t: axes.x ? 128 : 26, b: 44 } : { l: 60, r: 16, t: 30, b: 50 },
     xaxis: axis("ΔPPL against dense", axes.x), yaxis: axis(yTitle, axes.y),
     modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: css("--accent") },
     legend: narrow() ? { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11.5 } } : { y: 1, font: { size: 13, color: css("--text") }, tracegroupgap: 2 },
@@ -98,12 +98,13 @@ function budgetLines(axes) {
   for (const { label, at } of shown) {
     const pixel = (width * (place(at) - axes.x[0])) / span;
     const last = labels.at(-1);
-    if (last && pixel - last.pixel < 15) last.label += `, ${label}`;
-    else labels.push({ label, at, pixel });
+    if (last && pixel - last.pixel < 15) Object.assign(last, { label: `${last.label}, ${label}`, brief: `${last.first} … ${label}` });
+    else labels.push({ label, brief: label, first: label, at, pixel });
   }
   return {
     shapes: shown.map((b) => ({ type: "line", x0: b.at, x1: b.at, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: css("--strong"), width: 1.2, dash: "dot" } })),
-    annotations: labels.map((b) => ({ x: place(b.at), yref: "paper", y: 0.995, yanchor: "top", xanchor: "right", text: literal(b.label), textangle: -90, showarrow: false, font: { size: 11, color: css("--quiet") } })),
+    // A narrow chart has no room for them beside its points: they stand above it, in few words.
+    annotations: labels.map((b) => ({ x: place(b.at), yref: "paper", ...(narrow() ? { y: 1, yanchor: "bottom", xanchor: "center", text: literal(b.brief) } : { y: 0.995, yanchor: "top", xanchor: "right", text: literal(b.label) }), textangle: -90, showarrow: false, font: { size: 11, color: css("--quiet") } })),
   };
 }
 
@@ -177,7 +178,7 @@ function drawFlash() {
   for (const [key, members] of [...groupBy(plain, (i) => `${coded("series", i)} · ${coded("policy", i)}`)].sort(policyOrder)) {
     const color = shade(twins.size > 1 ? seriesByName.get(coded("series", members[0])) : policyLook(members[0]));
     const line = pareto(members, delta, (i) => -flash(i));
-    traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key) + bounded(members[0]), showlegend: true, marker: { color, size: 6 }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
+    traces.push({ ...lineOf(line, flash, color), ...spread(line, flash), mode: "lines+markers", hoverinfo: undefined, name: literal(key) + bounded(members[0]), showlegend: true, marker: { color, size: 6, symbol: policyLook(members[0]).symbol }, line: { color, width: policyLook(members[0]).offline ? 1 : 2, dash: policyLook(members[0]).dash } });
   }
   const aware = thinned(awarePoints());
   const gammas = [...new Set(aware.map((i) => columns.gamma[i]))].sort((a, b) => a - b);
@@ -197,7 +198,7 @@ function drawPolicies() {
   for (const [name, points] of [...groupBy(members, (i) => coded("policy", i))].sort(policyOrder)) {
     const look = policyLook(points[0]);
     const line = pareto(points, delta, speed);
-    traces.push({ type: "scatter", mode: "lines+markers", name: literal(name || "none") + bounded(points[0]), ...spread(line, speed), line: { color: shade(look), width: 2, dash: look.dash }, marker: { color: shade(look), size: 7 } });
+    traces.push({ type: "scatter", mode: "lines+markers", name: literal(name || "none") + bounded(points[0]), ...spread(line, speed), line: { color: shade(look), width: 2, dash: look.dash }, marker: { color: shade(look), size: 7, symbol: look.symbol } });
   }
   const twin = data.series.find((s) => s.plain === state.series);
   const aware = twin ? pareto(all.filter((i) => coded("series", i) === twin.name), delta, speed) : [];

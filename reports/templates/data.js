@@ -20,7 +20,12 @@ function figure(x, digits = 3) {
   return GROUPED[Math.min(places, 8)].format(x);
 }
 const fixed = (x, places) => (known(x) ? x.toFixed(places) : ABSENT);
-const signed = (x, places = 3) => (known(x) ? x === 0 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(places) : ABSENT);
+function signed(x, places = 3) {
+  if (!known(x)) return ABSENT;
+  if (x === 0) return "0";
+  const size = Math.abs(x).toFixed(places);
+  return (Number(size) === 0 ? "" : x < 0 ? "−" : "+") + size;
+}
 const percent = (x) => (known(x) ? (100 * x).toFixed(1) + " %" : ABSENT);
 const megabytes = (x) => (known(x) ? figure(x / 1e6) : ABSENT);
 const times = (x) => (known(x) ? x.toFixed(2) + "×" : ABSENT);

@@ -115,12 +115,13 @@ function drawTimeline() {
     const color = t.status[members[0]] === "done" ? (KIND_COLORS[kind] || ["#555555", "#cccccc"])[Number(window.sweepTheme.isDark())] : css("--bad");
     traces.push({ type: "bar", orientation: "h", name: literal(kind), base: members.map((k) => starts[k]), x: members.map((k) => t.length[k]), y: members.map((k) => workers.indexOf(t.worker[k])), customdata: members.map((k) => [literal(t.label[k]), figure(t.length[k]), literal(t.worker[k])]), hovertemplate: "%{customdata[0]}<br>%{customdata[1]} s on %{customdata[2]}<extra></extra>", marker: { color, line: { width: 0.6, color: css("--surface") } } });
   }
-  box.style.height = `${170 + 30 * Math.min(workers.length, 24)}px`;
-  const more = plotLayout({ barmode: "overlay", bargap: 0.25, xaxis: { title: "seconds since the first task began" }, yaxis: { title: "" } });
-  const short = (name) => (name.length > 18 ? `…${name.slice(-17)}` : name);
+  box.style.height = `${(narrow() ? 240 : 170) + 30 * Math.min(workers.length, 24)}px`;
+  const more = plotLayout({ barmode: "overlay", bargap: 0.25, xaxis: { title: narrow() ? "seconds from the first" : "seconds since the first task began" }, yaxis: { title: "" } });
+  const short = (name) => (name.length <= (narrow() ? 10 : 18) ? name : narrow() ? `${name.slice(0, 9)}…` : `…${name.slice(-17)}`);
   Object.assign(more.yaxis, { tickmode: "array", tickvals: workers.map((_, k) => k), ticktext: workers.map((w) => literal(short(w))), zeroline: false, autorange: "reversed" });
-  more.legend = { orientation: "h", y: -0.3, yanchor: "top", font: { size: 12, color: css("--text") } };
+  more.legend = { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { size: 12, color: css("--text") } };
   more.shapes = cuts.map((x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: css("--strong"), width: 1, dash: "dot" } }));
+  more.margin = { ...more.margin, b: narrow() ? 110 : 70 };
   if (state.paper) more.height = parseInt(box.style.height); // paper has no sizes of its own
   Plotly.react("timeline", traces, more, CONFIG);
 }

@@ -5,7 +5,7 @@ const VARIED = ["device", "dram_gb", "flash_gbps", "dram_gbps", "timing", "cache
 const TITLES = { device: "Device", dram_gb: "DRAM GB", flash_gbps: "Flash GB/s", dram_gbps: "DRAM GB/s", timing: "Timing", cache_start: "Start", cache_scope: "Scope", text: "Text", windows: "Windows", dtype: "Type", context: "Context" };
 const SETTING_COLUMNS = VARIED
   .filter((f) => ["dram_gb", "flash_gbps"].includes(f) || new Set(data.settings.map((s) => s[f])).size > 1)
-  .map((f) => ({ title: TITLES[f], numeric: f.endsWith("gb") || f.endsWith("gbps"), value: (i) => settingOf(i)[f], text: (i) => String(settingOf(i)[f]) }));
+  .map((f) => ({ title: TITLES[f], numeric: f.endsWith("gb") || f.endsWith("gbps"), value: (i) => settingOf(i)[f], text: (i) => (f === "text" ? settingOf(i).text_title : String(settingOf(i)[f])) }));
 const POINT_COLUMNS = [
   ...FIGURES.slice(0, 5),
   ...(severalWeights ? [{ title: "Model", value: (i) => settingOf(i).weights, text: (i) => settingOf(i).weights }] : []),
@@ -15,12 +15,17 @@ const POINT_COLUMNS = [
   number("Realised density", "mlp_density", (x) => fixed(x, 4)),
   number("Cache holds", "cache_fraction", percent),
   ...data.accuracyTasks.map((task) => number(task, `acc_${task}`, (x) => fixed(x, 4))),
+  number("Reads/token", "reads_per_token", (x) => (known(x) ? Math.round(x).toLocaleString("en-US") : ABSENT)),
+  number("KiB a read", "mean_read_bytes", (x) => figure(known(x) ? x / 1024 : null)),
+  { title: "Frontier", value: (i) => columns.place[i], text: (i) => (columns.place[i] === null ? "" : "yes") },
   words("Status", "status"),
   { title: "Point", kind: "key", value: (i) => columns.key[i], text: (i) => columns.key[i], open: showPoint },
   { title: "Error", kind: "error", value: (i) => coded("error", i), text: (i) => coded("error", i), hint: (i) => coded("error", i) },
 ];
 
-view.sort = POINT_COLUMNS.findIndex((c) => c.title === "tok/s");
+// At first the frontier of each setting, by rising ΔPPL; then the other points, the fastest first.
+view.sort = POINT_COLUMNS.findIndex((c) => c.title === "Frontier");
+view.down = false;
 let searchable = null;
 function searchText() {
   searchable ||= everyPoint.map((i) => {
@@ -43,7 +48,7 @@ function arrange() {
   const absent = (x) => x === null || x === "" || Number.isNaN(x);
   rows.sort((a, b) => {
     const [x, y] = [value(a), value(b)];
-    if (absent(x) || absent(y)) return absent(x) - absent(y) || a - b;
+    if (absent(x) || absent(y)) return absent(x) - absent(y) || (columns.tokens_per_s[b] ?? -1) - (columns.tokens_per_s[a] ?? -1) || a - b;
     return sign * compare(x, y) || a - b;
   });
   view.rows = rows;

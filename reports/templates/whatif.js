@@ -32,7 +32,9 @@ function price(k, device) {
 }
 
 // --- the decision within a budget, as decisions.py makes it --------------------------------------
-const ranked = (i, cost) => [-speed(i), cost(i), policyLook(i).rank ?? 0, columns.key[i]];
+const ranked = (i, cost) => [-speed(i), cost(i), policyLook(i).rank ?? 0, Number(has(i, CACHE_AWARE)), columns.key[i]];
+const isDense = (i) => coded("method", i) === "dense";
+const surely = (i) => (isDense(i) ? delta(i) : columns.delta_ppl_high[i]);
 function before(a, b) {
   const k = a.findIndex((x, n) => x !== b[n]);
   return k >= 0 && a[k] < b[k];
@@ -48,10 +50,11 @@ function fastest(indices, limit, cost = delta) {
 }
 
 function decision(limit) {
-  const real = live.points.filter((i) => !has(i, BOUND));
+  const slower = (i) => known(gain(i)) && gain(i) <= 1;
+  const real = live.points.filter((i) => !has(i, BOUND) && (isDense(i) || !slower(i)));
   const best = fastest(real, limit);
   const others = best === null ? [] : real.filter((i) => coded("series", i) !== coded("series", best));
-  return { best, conservative: fastest(real, limit, (i) => columns.delta_ppl_high[i]), runnerUp: fastest(others, limit) };
+  return { best, conservative: fastest(real, limit, surely), runnerUp: fastest(others, limit) };
 }
 
 function configurationOf(i) {
@@ -77,7 +80,7 @@ function liveCard(budget) {
   head.append(element("h4", budget.label));
   card.append(head);
   if (found.best === null) {
-    card.append(element("p", `No point with a known speed is within ${budget.label}.`, "message"));
+    card.append(element("p", `No point that is faster than dense and has a known speed is within ${budget.label}.`, "message"));
     return card;
   }
   const [kind, certainty] = certaintyOf(found.best, budget.at);
@@ -94,7 +97,7 @@ function liveCard(budget) {
   row("Hit rate", percent(now("hit_rate", found.best)));
   row("Per token", `${megabytes(now("flash_bytes_per_token", found.best))} MB Flash, ${megabytes(now("dram_bytes_per_token", found.best))} MB DRAM`);
   const other = (i) => (i === null ? "none" : i === found.best ? "the same" : `${configurationOf(i)}: ${speedOf(i)}`);
-  row("Conservative", other(found.conservative));
+  row("Fastest sure", other(found.conservative));
   row("Runner-up", other(found.runnerUp));
   card.append(list);
   return card;

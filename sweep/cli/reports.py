@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,10 @@ def compare(
         list[str],
         typer.Option("--fail-if", help="Exit 1 if 'tokens_per_s < -2%', 'best@0.2 < -1%', …"),
     ] = [],  # noqa: B006  (typer's way of saying a repeatable option)
-    format_: Annotated[str, typer.Option("--format", help="md, html or json.")] = "md",
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="text, md, html or json (text in a terminal, else md)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Say what changed between runs, and fail where that is worse than allowed."""
@@ -67,10 +71,11 @@ def compare(
     from reports.report import write
     from sweep.results.compare import run as compared
 
-    if format_ not in WRITERS:
-        raise InputError(f"unknown format {format_!r}{nearest(format_, WRITERS)}")
+    kind = format_ or ("text" if output is None and sys.stdout.isatty() else "md")
+    if kind not in WRITERS:
+        raise InputError(f"unknown format {kind!r}{nearest(kind, WRITERS)}")
     found = compared(runs, fail_if)
-    text = WRITERS[format_](found)
+    text = WRITERS[kind](found)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -47,12 +47,15 @@ def best(
     workers: Workers = None,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Print the fastest configuration within each perplexity budget."""
+    """Print the fastest configuration within each perplexity budget, and what is certain of it."""
     if not search:
         from sweep.cli.tables import decisions
 
-        console_on(stderr=False).print(decisions(folder, budget))
-        return
+        decided = decisions(folder, budget)
+        console_on(stderr=False).print(decided.shown)
+        for text in decided.lacking:
+            typer.echo(f"{folder}: {text}", err=True)
+        raise typer.Exit(1 if decided.lacking else 0)
     from sweep.search import best as searching
 
     name = str(folder)

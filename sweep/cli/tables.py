@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,52 +18,118 @@ if TYPE_CHECKING:
 
     from methods.contract import Verdict as MethodVerdict
     from reports.findings.decisions import Decision
+    from reports.findings.points import Point
+    from reports.reading.run import Run
     from simulator.verdicts import Verdict as PolicyVerdict
     from sweep.cli.trace_speeds import Speed
 from sweep.traces import HitRate
 
 
-def decisions(folder: Path, budgets: list[str]) -> Group:
-    """The fastest configuration within each budget, one table for each model and device."""
-    import reports
-    from reports.findings.points import device_label, weights_label
-    from reports.results import read_table
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a run decides, for the terminal, and what it lacks for it."""
 
-    if not budgets:
-        plan = folder / "plan.json"
-        budgets = json.loads(plan.read_text())["budgets"] if plan.exists() else []
-    decided = reports.decide(read_table(folder / "results.parquet"), budgets)
+    shown: Group
+    lacking: list[str]
+    """A sentence for each thing without which the answer is open; empty where all is there."""
+
+
+def decisions(folder: Path, budgets: list[str]) -> Decided:
+    """The fastest configuration within each budget, one table for each model and device: what the
+    point estimates say, what is certain, and the runner-up."""
+    from reports.findings.points import device_label, varying, weights_label
+    from reports.pages.summary import headlines, read_size_caveats
+    from reports.reading.run import load
+
+    run = load(folder, budgets)
+    several = varying([d.setting for d in run.decisions])
     tables: dict[str, Table] = {}
-    for decision in decided:
-        title = f"{weights_label(decision.setting)}, {device_label(decision.setting)}"
+    for decision in run.decisions:
+        setting = decision.setting
+        title = f"{weights_label(setting)}, {device_label(setting, several)}"
         if title not in tables:
             tables[title] = _decision_table(title)
-        tables[title].add_row(*_decision_row(decision))
-    return Group(*tables.values())
+        for row in _decision_rows(decision):
+            tables[title].add_row(*row)
+    lead = [Text(line) for line in headlines(run)]
+    marks = Text("±: the 95 % interval of ΔPPL reaches beyond the budget, or is not known.")
+    care = [marks, *(Text(line) for line in read_size_caveats(run))]
+    return Decided(Group(*lead, *tables.values(), *care), _lacking(run, folder))
+
+
+def _lacking(run: Run, folder: Path) -> list[str]:
+    """Settings without a measured dense row, and why that is so."""
+    from reports.findings.points import device_label, weights_label
+
+    if not run.points:
+        return [f"{folder} has no point, so nothing can be decided"]
+    found: dict[str, list[str]] = {}
+    for setting in run.settings:
+        members = [p for p in run.points if p.setting == setting]
+        if not any(p.dense and p.measured for p in members):
+            place = f"{weights_label(setting)}, {device_label(setting)}"
+            found.setdefault(_why_no_dense(members), []).append(place)
+    return [f"{why}: {'; '.join(places)}" for why, places in found.items()]
+
+
+def _why_no_dense(members: Sequence[Point]) -> str:
+    dense = next((p for p in members if p.dense), None)
+    if dense is None:
+        why = "the sweep has no `dense` among its methods; add it and run the sweep again"
+    elif dense.status == "failed":
+        why = f"the dense run failed ({dense.error}); run the sweep again with --retry-failed"
+    else:
+        why = "the dense run is not finished; run the sweep again to go on"
+    return f"every decision is against the dense model, and {why}"
 
 
 def _decision_table(title: str) -> Table:
-    table = Table(title=Text(title), title_justify="left")
-    for name in ("within", "tok/s", "gain", "configuration", "ΔPPL", "95 % interval", "hit rate"):
-        words = name in ("within", "configuration")
-        table.add_column(name, justify="left" if words else "right", no_wrap=not words)
+    """Eighty columns hold it: only the configuration wraps."""
+    table = Table(title=Text(f"\n{title}"), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    names = ("within", "choice", "tok/s", "gain", "configuration", "ΔPPL", "95 % interval", "hits")
+    for name in names:
+        words, wraps = name in ("within", "choice", "configuration"), name == "configuration"
+        table.add_column(
+            name,
+            justify="left" if words else "right",
+            no_wrap=not wraps,
+            min_width=18 if wraps else None,
+        )
     return table
 
 
-def _decision_row(decision: Decision) -> list[str]:
+def _decision_rows(decision: Decision) -> Iterator[list[str]]:
+    """The fastest, what is certain where that is another, and the runner-up."""
+    best, certain = decision.best, decision.conservative
+    if best is None:
+        yield [decision.budget.label, "none", "-", "-", decision.message, "", "", ""]
+    elif decision.certainty == "within":
+        yield [decision.budget.label, "best, sure", *_figures(best)]
+    else:
+        yield [decision.budget.label, "best", *_figures(best, " ±")]
+    if certain is not None and decision.certainty != "within":
+        yield ["", "best sure", *_figures(certain)]
+    if decision.runner_up is not None:
+        yield ["", "runner-up", *_figures(decision.runner_up, _doubt(decision))]
+
+
+def _doubt(decision: Decision) -> str:
+    """± where the runner-up's interval is not within the budget as a whole."""
+    other = decision.runner_up
+    sure = other is None or other.dense or other.delta_ppl_high <= decision.limit
+    return "" if sure else " ±"
+
+
+def _figures(point: Point, doubt: str = "") -> list[str]:
     from reports.findings.points import configuration
 
-    best = decision.best
-    if best is None:
-        return [decision.budget.label, "-", "-", decision.message, "", "", ""]
     return [
-        decision.budget.label,
-        f"{best.tokens_per_s:.3g}",
-        f"{best.gain:.2f}×",
-        configuration(best),
-        f"{best.delta_ppl:+.3f}",
-        _known(f"{best.delta_ppl_low:+.3f} … {best.delta_ppl_high:+.3f}"),
-        _known(f"{best.hit_rate:.1%}"),
+        f"{point.tokens_per_s:.3g}{doubt}",
+        f"{point.gain:.2f}×",
+        configuration(point),
+        f"{point.delta_ppl:+.3f}",
+        _known(f"{point.delta_ppl_low:+.3f}…{point.delta_ppl_high:+.3f}"),
+        _known(f"{point.hit_rate:.0%}"),
     ]
 
 
@@ -137,7 +203,7 @@ def _devices(_file: Path) -> list[tuple[str, ...]]:
             d.name,
             d.title,
             f"{d.dram_gb:g} GB",
-            f"Flash {d.flash_gbps:g} GB/s",
+            f"Flash {d.flash_gbps:g} GB/s ({d.flash_read_kib:g} KiB+)",
             f"{d.dram_gbps:g} GB/s",
         )
         for d in devices

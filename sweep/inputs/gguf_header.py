@@ -131,6 +131,17 @@ def config_from(head: Head) -> dict[str, Any]:
     return {name: size for name, size in config.items() if size is not None}
 
 
+def name_of(path: Path) -> str:
+    """What the file calls its model (`general.name`); empty where it says nothing usable."""
+    try:
+        with path.open("rb") as file:
+            given = _read(file)[0].get("general.name")
+    except (struct.error, UnicodeDecodeError, KeyError, OverflowError, MemoryError):
+        return ""
+    name = " ".join(given.split()) if isinstance(given, str) else ""
+    return "" if "/" in name or "\\" in name else name
+
+
 def _layer_types(entries: dict[str, Any], kind: str) -> list[str] | None:
     """Which layers have a window, and which no KV cache at all, where the file says it of each."""
     pattern = entries.get(f"{kind}.attention.sliding_window_pattern")

@@ -70,6 +70,16 @@ def geometry(ref: str) -> Geometry:
         ) from None
 
 
+def title(ref: str) -> str:
+    """The model's name for a reader: of a GGUF file the one that it gives itself, of another local
+    model the last part of its path, else its name in the sweep file."""
+    model = resolve(ref)
+    if model.source != "local" or model.path is None:
+        return ref
+    own = gguf_header.name_of(model.path) if model.is_gguf else ""
+    return own or (model.path.stem if model.is_gguf else model.path.name)
+
+
 def stored(ref: str) -> Stored | None:
     """Bits and bytes of the model's files; None while they are not on this machine.
 

@@ -230,6 +230,7 @@ def _variants(entry: DeviceEntry, timings: tuple[str, ...]) -> tuple[Device, ...
         "timing": timings,
         "title": (entry.title,) if entry.title else (),
         "source": (entry.source,) if entry.source else (),
+        "flash_read_kib": (entry.flash_read_kib,) if entry.flash_read_kib else (),
     }
     axes = {key: values for key, values in axes.items() if values}
     return tuple(

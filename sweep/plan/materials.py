@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from simulator import Geometry, Storage, weight_bytes
@@ -149,7 +150,20 @@ class Materials:
             "text_name": text_files.locate(getattr(point.accuracy, role)),
         }
 
+    def title(self, model: str) -> str:
+        """The model's name in reports."""
+        return self._once(("title", model), self._title, model)
+
+    def _title(self, model: str) -> str:
+        given = next((m.title for m in self.sweep.models if m.model == model), "")
+        return given or model_sizes.title(model)
+
     # -- texts -------------------------------------------------------------------------------
+
+    @property
+    def text_title(self) -> str:
+        """The name of the evaluated text in reports."""
+        return self.sweep.text_title or PurePath(self.sweep.text).name
 
     def text(self, point: Point, role: str) -> str:
         """Fingerprint of the `text` or `calibration` text."""
@@ -259,9 +273,11 @@ class Materials:
         small = [model for model in every if self._parameters(model) < 1e9]
         if not small:
             return begun
+        names = ", ".join(map(self.title, small))
+        relative = [f"+{b[:-1]} %" for b in self.sweep.budgets if b.endswith("%")]
+        read = f"; read the relative budgets ({', '.join(relative)})" if relative else ""
         caveat = "a small model loses more perplexity at a given density than those of the paper"
-        small_ones = f"{', '.join(small)}: {caveat}; read the relative budgets (+1 %, +5 %, +10 %)."
-        return [*begun, small_ones]
+        return [*begun, f"{names}: {caveat}{read}."]
 
     def _parameters(self, model: str) -> float:
         return self._sizes(model).weights

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import methods
 from methods.shared import Shared
-from simulator import allocate
 from simulator.policies import policy_class
 from sweep import plugins
 from sweep.downstream.shards import place, shard_label, shards
@@ -30,7 +29,7 @@ from sweep.plan.labels import (
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, Quant
-from sweep.plan.sizes import footprint_of
+from sweep.plan.sizes import cached_units, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.tasks.payloads import (
     Calibrate,
@@ -47,6 +46,12 @@ from sweep.tasks.task import Task
 Payload = Evaluate | Score | Calibrate | CountUses | Train | Transform | Simulate
 
 _AS_IT_IS = Quant()
+
+
+def without_empty_caches(points: Iterable[Point], materials: Materials) -> list[Point]:
+    """Each point, or where its caches would hold no unit what it is without a cache."""
+    builder = _Builder(Plan(), materials)
+    return [builder.without_empty_cache(point) for point in points]
 
 
 def plan_points(points: Iterable[Point], materials: Materials) -> Plan:
@@ -71,6 +76,15 @@ class _Builder:
         self._all_slots: dict[Any, tuple[tuple[str, int], ...]] = {}
 
     def add(self, point: Point) -> PlannedPoint:
+        """The point with its tasks; one whose caches hold no unit has those of no cache."""
+        return replace(self._added(self.without_empty_cache(point)), point=point)
+
+    def without_empty_cache(self, point: Point) -> Point:
+        """The point itself, or where its caches hold no unit that without a cache."""
+        cached = not point.traits.groups or any(units for _, units in self._slots(point))
+        return point if cached else without_cache(point)
+
+    def _added(self, point: Point) -> PlannedPoint:
         self.materials.geometry(point)  # refuses a model whose sizes are not those of the formulas
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
@@ -179,14 +193,15 @@ class _Builder:
 
     def _transform(self, point: Point, step: Step, before: dict[str, str]) -> str:
         payload = payloads.transform(point, self.materials, step, before)
-        after = f" after {self.tasks[before['weights']].label}" if before else f" {point.model}"
+        model = self.materials.title(point.model)
+        after = f" after {self.tasks[before['weights']].label}" if before else f" {model}"
         where = self._where(point, "calibration")
         return self._task("transform", payload, f"{step.label}{after}", where)
 
     def _weights_label(self, point: Point, inputs: Mapping[str, str]) -> str:
         """The model, and what was done to its weights."""
         key = inputs.get("weights")
-        return self.tasks[key].label if key else point.model
+        return self.tasks[key].label if key else self.materials.title(point.model)
 
     # -- calibration -------------------------------------------------------------------------
 
@@ -266,16 +281,14 @@ class _Builder:
         method = (point.method, point.parameters)
         identity = (point.model, point.geometry, method, point.quant, kv, dram_gb)
         if identity not in self._all_slots:
-            self._all_slots[identity] = self._allocated(point, dram_gb)
+            self._all_slots[identity] = self._allocated(point)
         return self._all_slots[identity]
 
-    def _allocated(self, point: Point, dram_gb: float) -> tuple[tuple[str, int], ...]:
+    def _allocated(self, point: Point) -> tuple[tuple[str, int], ...]:
         geometry = self.materials.geometry(point)
         _check_layers(point, geometry.layers)
-        sizes = footprint_of(point, geometry, self.materials.storage(point))
-        if not dram_gb:
-            return tuple((group, 0) for group in sizes.groups)
-        return tuple(allocate(sizes, dram_gb * 1e9).slots.items())
+        storage = self.materials.storage(point)
+        return tuple(cached_units(point, geometry, storage).items())
 
     # -- tasks -------------------------------------------------------------------------------
 

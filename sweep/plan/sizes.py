@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import methods
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
-from simulator import Footprint, Geometry, Storage, footprint
+from simulator import Footprint, Geometry, Storage, allocate, footprint
 from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
+
+MOST_PLACES = 6
+"""Notes about devices where nothing is cached; of more, their number."""
 
 
 def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
@@ -32,6 +36,44 @@ def footprint_of(point: Point, geometry: Geometry, storage: Storage) -> Footprin
     """Bytes of the point's model, its method's among them, as a device stores them."""
     overhead = overhead_bytes(point, geometry, storage)
     return footprint(geometry, point.traits.groups, storage, overhead)
+
+
+def cached_units(point: Point, geometry: Geometry, storage: Storage) -> dict[str, int]:
+    """Units of each pruned group that a layer's cache holds; none under the policy `none`."""
+    sizes = footprint_of(point, geometry, storage)
+    if point.policy == "none":
+        return dict.fromkeys(sizes.groups, 0)
+    return dict(allocate(sizes, point.device.dram_gb * 1e9).slots)
+
+
+def without_cache(point: Point) -> Point:
+    """What a point is where its caches hold no unit (SEMANTICS 4): policy, start and scope change
+    nothing, and cache-aware selection is top-k, as no unit is ever cached."""
+    aware = point.selector == "cache-aware"
+    return replace(
+        point,
+        policy="none",
+        cache_start="empty",
+        cache_scope="window",
+        selector="topk" if aware else point.selector,
+        gamma=1.0 if aware else point.gamma,
+    )
+
+
+def uncached_notes(points: Iterable[Point], title: Callable[[str], str]) -> list[str]:
+    """A sentence for each model and DRAM size where caches were asked for and nothing is cached.
+    `title` names a model."""
+    methods_at: dict[tuple[str, str, float], dict[str, None]] = {}
+    for point in points:
+        place = point.model, point.device.name, point.device.dram_gb
+        methods_at.setdefault(place, {})[point.method] = None
+    notes = [
+        f"nothing is cached for {', '.join(names)} on {title(model)} with {dram_gb:g} GB of DRAM "
+        f"({device}): what every token uses leaves no room, so policy and γ change nothing there"
+        for (model, device, dram_gb), names in methods_at.items()
+    ]
+    more = len(notes) - MOST_PLACES
+    return notes if more <= 0 else [*notes[:MOST_PLACES], f"nothing is cached in {more} more"]
 
 
 def planned_sizes(geometry: Geometry) -> str:

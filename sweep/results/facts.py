@@ -5,10 +5,14 @@ Whoever reads the table guesses nothing from a name, so a plug-in counts for wha
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from simulator.policies import policy_class
+from sweep.plan.plan import PlannedPoint
 from sweep.plan.point import MethodTraits, Point
+from sweep.plan.weight_steps import quant_label
 
 _SIMPLEST = ("none", "lru", "lfu", "static")
 """Policies by what they keep: nothing, an order, counts, a calibration. Others come last."""
@@ -41,3 +45,47 @@ def is_bound(point: Point) -> bool:
 def policy_rank(policy: str) -> int:
     """Place of a policy from the simplest on; equal points are told apart by it."""
     return _SIMPLEST.index(policy) if policy in _SIMPLEST else len(_SIMPLEST)
+
+
+def _quant(point: Point) -> str:
+    quant = point.quant
+    return quant_label(quant.method, quant.bits, quant.group_size, dict(quant.parameters))
+
+
+def _allocation(parameters: Mapping[str, Any]) -> str | None:
+    """How the density is split over groups, and whether over layers."""
+    by_layer = ", by layer" if parameters.get("layers") else ""
+    return f"{parameters['allocation']}{by_layer}" if "allocation" in parameters else None
+
+
+def identity(planned: PlannedPoint) -> dict[str, Any]:
+    """Columns that say what the point is."""
+    point = planned.point
+    return {
+        "sweep": point.sweep,
+        "point_key": point.key,
+        "model": point.model,
+        "quant": _quant(point),
+        "method": point.method,
+        "selector": point.selector,
+        "density": point.density,
+        "gamma": point.gamma,
+        "allocation": _allocation(dict(point.parameters)),
+        "parameters": json.dumps(dict(point.parameters)),
+        "policy": point.policy,
+        "device": point.device.name,
+        "dram_gb": point.device.dram_gb,
+        "flash_gbps": point.device.flash_gbps,
+        "dram_gbps": point.device.dram_gbps,
+        "context": point.kv_tokens,
+        "seed": point.accuracy.seed,
+        "error": "",
+        "timing": point.timing,
+        "cache_start": point.cache_start,
+        "cache_scope": point.cache_scope,
+        "window_tokens": point.accuracy.window_tokens,
+        "text": point.accuracy.text,
+        "dtype": point.accuracy.dtype,
+        "geometry": None,
+        "task_keys": json.dumps(planned.keys),
+    }

@@ -24,8 +24,8 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.plan.weight_steps import quant_label
 from sweep.results import demand, facts
+from sweep.results.counts import merged_counts, merged_spread
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
@@ -86,8 +86,9 @@ class _Rows:
     def row(self, planned: PlannedPoint) -> Row:
         point = planned.point
         names = (point.method, point.selector, point.policy)
-        row = _identity(planned) | self._once(("facts", *names), facts.columns, point)
-        row["bos"] = self.materials.bos_of(point.model)
+        row = facts.identity(planned) | self._once(("facts", *names), facts.columns, point)
+        row |= {"bos": self.materials.bos_of(point.model), **self._titles(point)}
+        row["windows_asked"] = self._windows_asked(planned)
         failed = self._first_failure(planned.measured)
         if failed is not None:
             return row | {"status": "failed", "error": f"{failed.label}: {failed.error}"}
@@ -96,8 +97,18 @@ class _Rows:
             return row | {"status": "missing"}
         status = "done" if begun == planned else "partial"
         row |= self._accuracy(begun) | self._cost(begun) | {"status": status}
-        row["windows_asked"] = sum(map(self._windows, planned.evaluate_keys))
         return row | self._downstream(planned)
+
+    def _windows_asked(self, planned: PlannedPoint) -> int | None:
+        """How many windows the point is evaluated on, also where that has failed; None where its
+        tasks are not known."""
+        known = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
+        return sum(len(task.payload["windows"]) for task in known) or None
+
+    def _titles(self, point: Point) -> Row:
+        """How reports name the model and the text."""
+        title = self.materials.title(point.model)
+        return {"model_title": title, "text_title": self.materials.text_title}
 
     def _begun(self, planned: PlannedPoint) -> PlannedPoint | None:
         """The point on the shards that are done for it and for what it is held against; None if
@@ -118,9 +129,6 @@ class _Rows:
             return None
         kept = {name: tuple(keys[i] for i in whole) for name, keys in of_shards.items()}
         return replace(planned, **kept)
-
-    def _windows(self, key: str) -> int:
-        return len(self.tasks[key].payload["windows"])
 
     def _first_failure(self, keys: Iterable[str]) -> Record | None:
         return next((r for key in keys if (r := self._failure(key))), None)
@@ -197,7 +205,7 @@ class _Rows:
         """Windows in the order of the text, so that no sum depends on how they were cut."""
         by_window: dict[int, tuple[float, float]] = {}
         for key in keys:
-            result, windows = self._result(key), self.tasks[key].payload["windows"]
+            result, windows = self._result(key), self.store.records[key].payload["windows"]
             losses = zip(result["nll"], result["predicted"], strict=True)
             by_window |= dict(zip(windows, losses, strict=True))
         ordered = np.array([by_window[w] for w in sorted(by_window)], dtype=np.float64)
@@ -289,12 +297,12 @@ class _Rows:
     def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Counts of each group over all shards."""
         shards = [self._result(key)["groups"] for key in keys]
-        return {name: _merged([shard[name] for shard in shards]) for name in shards[0]}
+        return {name: merged_counts([shard[name] for shard in shards]) for name in shards[0]}
 
     def _spread(self, keys: tuple[str, ...]) -> dict[str, dict[str, list[int]]]:
         """By group and layer, the least, most and summed squares of units that a token used."""
         shards = [self._result(key).get("spread", {}) for key in keys]
-        return {name: _merged_spread([shard[name] for shard in shards]) for name in shards[0]}
+        return {name: merged_spread([shard[name] for shard in shards]) for name in shards[0]}
 
     # -- helpers -----------------------------------------------------------------------------
 
@@ -307,77 +315,11 @@ class _Rows:
         return self._memory[identity]
 
 
-def _merged(shards: list[dict[str, Any]]) -> dict[str, Any]:
-    first, *others = (PhaseCounts.from_json(shard["phases"]) for shard in shards)
-    return {
-        "phases": first.merge(others),
-        "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
-        "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
-        "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
-    }
-
-
-def _merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
-    merge: dict[str, Callable[..., Any]] = {"least": np.min, "most": np.max, "squares": np.sum}
-    return {
-        f"used_{name}_by_layer": how([shard[name] for shard in shards], axis=0).tolist()
-        for name, how in merge.items()
-    }
-
-
-def _sum(lists: Iterable[list[int]]) -> list[int]:
-    return np.sum(list(lists), axis=0).tolist()
-
-
 def _dense(point: Point) -> Point:
     """The dense model of the same weights on the same device."""
     traits = MethodTraits.of("dense")
     return replace(point, method="dense", density=1.0, parameters=(), traits=traits)
 
 
-def _quant(point: Point) -> str:
-    quant = point.quant
-    return quant_label(quant.method, quant.bits, quant.group_size, dict(quant.parameters))
-
-
-def _allocation(parameters: Mapping[str, Any]) -> str | None:
-    """How the density is split over groups, and whether over layers."""
-    by_layer = ", by layer" if parameters.get("layers") else ""
-    return f"{parameters['allocation']}{by_layer}" if "allocation" in parameters else None
-
-
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _identity(planned: PlannedPoint) -> Row:
-    """Columns that say what the point is."""
-    point = planned.point
-    return {
-        "sweep": point.sweep,
-        "point_key": point.key,
-        "model": point.model,
-        "quant": _quant(point),
-        "method": point.method,
-        "selector": point.selector,
-        "density": point.density,
-        "gamma": point.gamma,
-        "allocation": _allocation(dict(point.parameters)),
-        "parameters": json.dumps(dict(point.parameters)),
-        "policy": point.policy,
-        "device": point.device.name,
-        "dram_gb": point.device.dram_gb,
-        "flash_gbps": point.device.flash_gbps,
-        "dram_gbps": point.device.dram_gbps,
-        "context": point.kv_tokens,
-        "seed": point.accuracy.seed,
-        "error": "",
-        "timing": point.timing,
-        "cache_start": point.cache_start,
-        "cache_scope": point.cache_scope,
-        "window_tokens": point.accuracy.window_tokens,
-        "text": point.accuracy.text,
-        "dtype": point.accuracy.dtype,
-        "geometry": None,
-        "task_keys": json.dumps(planned.keys),
-    }

@@ -6,10 +6,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from reports.findings.budgets import parse_all
+from reports.findings.budgets import Budget, parse_all
+from reports.findings.points import short_name
 from sweep.errors import InputError
 from sweep.execution.session import Session
 from sweep.files.atomic import write_json
@@ -19,9 +20,10 @@ from sweep.plan import labels
 from sweep.plan import planner as planning
 from sweep.plan.plan import Plan
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
+from sweep.results.rows import rows_of
 from sweep.search.batches import label
 from sweep.search.bisection import Bisection
-from sweep.search.series import Found, evaluated_tokens
+from sweep.search.series import Found, dense_of, evaluated_tokens
 from sweep.spec.entries import Sweep
 
 if TYPE_CHECKING:
@@ -61,11 +63,26 @@ class Answer:
     cost: Cost
     left_out: int
     """Points of the grid that need to know the future: no device can run them."""
+    dense: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The row of the dense model by setting, as `setting_of` names it."""
 
     @property
     def best(self) -> list[Found]:
-        """The fastest of each setting and budget; none where the dense model is faster."""
+        """The fastest of each setting and budget; none where the dense model is as fast."""
         return [found for found in self.found if found.best]
+
+    @property
+    def dense_wins(self) -> list[tuple[str, Budget]]:
+        """Settings and budgets within which nothing is faster than the dense model."""
+        asked = dict.fromkeys((setting_of(f), f.budget) for f in self.found)
+        beaten = {(setting_of(f), f.budget) for f in self.best}
+        return [place for place in asked if place not in beaten]
+
+
+def setting_of(found: Found) -> str:
+    """The model, its weights and the device, without the folders of a path."""
+    planned = found.series.points[0]
+    return label(planned).replace(planned.point.model, short_name(planned.point.model), 1)
 
 
 def search(
@@ -89,10 +106,22 @@ def search(
         looking = Bisection(session, planned.plan, planned.materials, asked, screening)
         found = looking.run()
         cost = _cost(looking, planned.plan, session.ran, time.time() - started)
-        answer = Answer(found, cost, looking.left_out)
+        answer = Answer(found, cost, looking.left_out, _dense_rows(found, session, planned))
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / FILE, summary(answer))
     return answer
+
+
+def _dense_rows(
+    found: Iterable[Found], session: Session, planned: SweepPlan
+) -> dict[str, dict[str, Any]]:
+    """The dense model on each device, from the dense runs that all differences are to."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in found:
+        if setting_of(one) not in rows:
+            (row,) = rows_of([dense_of(one.series.points[0])], session.store, planned.materials)
+            rows[setting_of(one)] = row
+    return {setting: row for setting, row in rows.items() if row["status"] == "done"}
 
 
 def _screening(planned: SweepPlan, dtype: str | None) -> Plan | None:
@@ -124,6 +153,13 @@ def summary(answer: Answer) -> dict[str, Any]:
     cost = answer.cost
     return {
         "found": [_entry(found) for found in answer.found],
+        "dense": [
+            {"setting": setting, "tokens_per_s": row["tokens_per_s"], "ppl": row["ppl"]}
+            for setting, row in answer.dense.items()
+        ],
+        "dense_wins": [
+            {"setting": setting, "budget": budget.label} for setting, budget in answer.dense_wins
+        ],
         "evaluations": cost.evaluations,
         "tokens": cost.tokens,
         "tokens_run_now": cost.run_now,
@@ -168,17 +204,25 @@ def _json(value: float) -> float | None:
 
 
 def tables(answer: Answer) -> Group:
-    """For the terminal: a table for each setting, the best of each budget first, and the cost."""
+    """For the terminal: where dense is to be shipped, a table for each setting, the best of each
+    budget first and dense among them, and the cost."""
     from rich.console import Group
     from rich.text import Text
 
     made: dict[str, Table] = {}
-    order = sorted(answer.found, key=lambda f: (f.budget.amount, not f.best, -_speed(f)))
-    for found in order:
-        title = label(found.series.points[0])
-        if title not in made:
-            made[title] = _table(title)
-        made[title].add_row(*_cells(found))
+    wins = answer.dense_wins
+    budgets = dict.fromkeys(sorted((f.budget for f in answer.found), key=lambda b: b.amount))
+    for budget in budgets:
+        members = [f for f in answer.found if f.budget == budget]
+        for setting in dict.fromkeys(map(setting_of, members)):
+            table = made.setdefault(setting, _table(setting))
+            own = [f for f in members if setting_of(f) == setting]
+            rows = [(not f.best, -_speed(f), _cells(f)) for f in own]
+            dense, won = answer.dense.get(setting), (setting, budget) in wins
+            if dense is not None:
+                rows.append((not won, -dense["tokens_per_s"], _dense_cells(budget, dense, won)))
+            for _, _, cells in sorted(rows, key=lambda row: row[:2]):
+                table.add_row(*cells)
     cost = answer.cost
     text = (
         f"{cost.evaluations:,} evaluations of {cost.tokens:,} tokens ({cost.run_now:,} run now) in"
@@ -189,7 +233,13 @@ def tables(answer: Answer) -> Group:
     lines = [text + (note if answer.left_out else "")]
     if any(found.planned is not None and not found.sure for found in answer.found):
         lines.append(_DOUBT)
-    return Group(*made.values(), Text("\n".join(lines)))
+    ship = [Text(f"Ship dense: nothing within {b.label} is faster ({s}).") for s, b in wins]
+    return Group(*ship, *made.values(), Text("\n".join(lines)))
+
+
+def _dense_cells(budget: Budget, row: dict[str, Any], won: bool) -> list[str]:
+    speed, windows = f"{row['tokens_per_s']:.4g}", str(row["windows"])
+    return [budget.label, "best" if won else "", "dense", "1", speed, "1.00×", "0", windows]
 
 
 def _speed(found: Found) -> float:

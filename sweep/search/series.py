@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.findings.budgets import Budget
 from sweep.plan.plan import PlannedPoint
-from sweep.plan.point import Point
+from sweep.plan.point import MethodTraits, Point
 from sweep.results.facts import is_bound
 
 Place = tuple[Any, ...]
@@ -74,6 +74,25 @@ class Found:
     best: bool = False
     sure: bool = False
     """Whether the whole interval is within the budget."""
+
+
+def dense_of(planned: PlannedPoint) -> PlannedPoint:
+    """The dense model in place of a point: its weights, its device, and its dense run."""
+    point = replace(
+        planned.point,
+        method="dense",
+        density=1.0,
+        parameters=(),
+        selector="topk",
+        gamma=1.0,
+        policy="none",
+        cache_start="empty",
+        cache_scope="window",
+        traits=MethodTraits.of("dense"),
+    )
+    return PlannedPoint(
+        point, planned.dense_keys, planned.dense_keys, (), full_keys=planned.full_keys
+    )
 
 
 def evaluated_tokens(payload: dict[str, Any]) -> int:

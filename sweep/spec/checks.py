@@ -24,9 +24,8 @@ from sweep.spec.entries import (
     ExcludeRule,
     MethodEntry,
     method_names,
-    parameter_values,
 )
-from sweep.spec.values import LABEL, spread
+from sweep.spec.values import LABEL, parameter_values, spread
 
 _OWN_DEVICE = ("dram_gb", "flash_gbps", "dram_gbps")
 _MAX_COMBINATIONS = 200

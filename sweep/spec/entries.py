@@ -40,15 +40,6 @@ MAPPINGS = ("allocation", "shares")
 """Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
 
 
-def parameter_values(value: Any) -> tuple[Any, ...]:
-    """The values of a method's parameter: an axis, where a mapping that is no range is one value.
-
-    Raises PydanticCustomError.
-    """
-    is_range = isinstance(value, dict) and (not value or {"from", "to", "step"} & set(value))
-    return (value,) if isinstance(value, dict) and not is_range else fields.spread(value)
-
-
 def method_names() -> tuple[str, ...]:
     """Names that `method:` takes: the methods and their aliases."""
     return (*methods.names(), *ALIASES)
@@ -104,6 +95,8 @@ class ModelEntry(Entry):
     or file on this machine."""
     geometry: GeometryEntry | None = None
     """Its sizes, in place of what its config.json says: a mapping, or a built-in model's name."""
+    title: Words = ""
+    """Its name in reports; left out: a GGUF file's own, else the last part of a path."""
 
     def load_geometry(self) -> Geometry | None:
         """The geometry that the file gives, None if it leaves that to the model."""
@@ -155,6 +148,8 @@ class DeviceEntry(Entry):
     """DRAM that the model may use, in 1e9 bytes."""
     flash_gbps: Positives = ()
     """Read speed of Flash, in 1e9 bytes per second."""
+    flash_read_kib: Annotated[float | None, Number(above=0, at_most=1e6)] = None
+    """Reads that flash_gbps is meant for, of this many KiB and more; changes no figure."""
     dram_gbps: Positives = ()
     """Read speed of DRAM, in 1e9 bytes per second."""
     context: Annotated[tuple[Whole, ...], Axis(ranges=True)] = ()
@@ -195,7 +190,7 @@ class MethodEntry(Entry):
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of each of the method's own parameters."""
-        return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
+        return {key: fields.parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
 class ExcludeRule(Entry):
@@ -237,7 +232,7 @@ class ExcludeRule(Entry):
     @property
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of parameters of methods that the rule asks for."""
-        return {key: parameter_values(v) for key, v in (self.model_extra or {}).items()}
+        return {key: fields.parameter_values(v) for key, v in (self.model_extra or {}).items()}
 
 
 class TaskEntry(Entry):
@@ -273,6 +268,8 @@ class Settings(Entry):
     """Seed of everything that is random."""
     text: TextName = "embedded-wiki"
     """What perplexity is measured on: a built-in text, or the path of a text file."""
+    text_title: Words = ""
+    """Its name in reports; left out: the last part of a path."""
     calibration: TextName = "embedded-c4"
     """What thresholds, statistics, predictors and adapters are learnt from: as for `text`."""
     windows: Annotated[

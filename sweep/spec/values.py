@@ -249,3 +249,12 @@ Shares = Annotated[tuple[Share, ...], Axis(ranges=True)]
 Positives = Annotated[tuple[Positive, ...], Axis(ranges=True)]
 Label = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9_-]*", "a name of letters, digits, '-' and '_'")]
 Words = Annotated[str, Text()]
+
+
+def parameter_values(value: Any) -> tuple[Any, ...]:
+    """The values of a method's parameter: an axis, where a mapping that is no range is one value.
+
+    Raises PydanticCustomError.
+    """
+    is_range = isinstance(value, dict) and (not value or {"from", "to", "step"} & set(value))
+    return (value,) if isinstance(value, dict) and not is_range else spread(value)

@@ -341,3 +341,20 @@ def test_an_empty_run_can_be_compared(tmp_path: Path) -> None:
     found = changes([], [])
     for write in WRITERS.values():
         assert write([(found, [])])
+
+
+def test_a_terminal_reads_plain_text() -> None:
+    """No markup: what Markdown would escape stands as it is."""
+    old = synthetic.table(synthetic.Shape(dram_gb=(0.05,), flash_gbps=(1.0,)), flaws=False)
+    rows = old.to_pylist()
+    rows[1] |= {"tokens_per_s": 1.0, "model": rows[1]["model"]}
+    changes = compare(
+        side("a_run", with_facts(old.to_pylist())), side("b_run", with_facts(rows)), BUDGETS
+    )
+    gate = parse("tokens_per_s < -2%")
+    text = WRITERS["text"]([(changes, [judge(gate, changes)])])
+    assert text.startswith("a_run and b_run\n")
+    assert "Gate: tokens_per_s < -2%: FAILED" in text
+    assert "Points that changed: 1 of" in text
+    for mark in ("\\_", "| ", "##", "&lt;", "**"):
+        assert mark not in text

@@ -30,12 +30,14 @@ ROW = st.fixed_dictionaries(
         "status": st.sampled_from(["done", "done", "done", "failed", "missing"]),
     }
 )
+DENSE_SPEED = 1.0
 BUDGETS = ("0.1", "0.2", "1%", "5%")
 
 
 def filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with an own key, and everything else equal."""
-    fixed = {"model": "m", "ppl_dense": 10.0, "tokens_per_s_dense": 1.0, "density": 0.5}
+    fixed = {"model": "m", "ppl_dense": 10.0, "density": 0.5}
+    fixed |= {"tokens_per_s_dense": DENSE_SPEED}
     return [{**fixed, **row, "point_key": f"{i:04d}"} for i, row in enumerate(rows)]
 
 
@@ -55,12 +57,20 @@ def within(rows: list[dict[str, Any]], limit: float, cost: str) -> list[dict[str
 
 
 def first(rows: list[dict[str, Any]], cost: str = "delta_ppl") -> str | None:
-    """Key of the fastest; ties: the lower cost, then the simplest policy, then the lower key."""
-    simple = ["none", "lru", "lfu", "belady"].index
-    order = sorted(
-        rows, key=lambda r: (-r["tokens_per_s"], r[cost], simple(r["policy"]), r["point_key"])
-    )
-    return order[0]["point_key"] if order else None
+    """Key of the fastest; ties: the lower cost, then the simplest policy, plain selection before
+    cache-aware, then the lower key."""
+    policies = ["none", "lru", "lfu", "belady"].index
+
+    def place(r: dict[str, Any]) -> tuple[Any, ...]:
+        simplest = policies(r["policy"]), r["selector"] == "cache-aware", r["point_key"]
+        return -r["tokens_per_s"], r[cost], *simplest
+
+    return min(rows, key=place)["point_key"] if rows else None
+
+
+def worth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Dense, and what is faster than it."""
+    return [r for r in rows if r["method"] == "dense" or r["tokens_per_s"] > DENSE_SPEED]
 
 
 def key(point: Any) -> str | None:
@@ -71,22 +81,24 @@ def key(point: Any) -> str | None:
 def test_decisions_equal_the_definition(random_rows: list[dict[str, Any]]) -> None:
     rows = filled(random_rows)
     decisions = reports.decide(synthetic.to_table(rows), BUDGETS)
-    sizes = sorted({r["dram_gb"] for r in rows})
+    known = {r["dram_gb"] for r in within(rows, math.inf, "delta_ppl")}
+    sizes = sorted({r["dram_gb"] for r in rows}, key=lambda gb: (gb not in known, gb))
     assert [d.setting.dram_gb for d in decisions] == [s for s in sizes for _ in BUDGETS]
     for d in decisions:
         here = [r for r in rows if r["dram_gb"] == d.setting.dram_gb]
         real = [r for r in here if shippable(r)]
         assert d.limit == pytest.approx(d.budget.amount * (10.0 if d.budget.relative else 1.0))
-        best = within(real, d.limit, "delta_ppl")
+        qualifying = within(real, d.limit, "delta_ppl")
+        best = worth(qualifying)
         assert key(d.best) == first(best)
         others = [r for r in best if d.best and series(r) != d.best.series]
         assert key(d.runner_up) == first(others)
         ends = [r | {"end": r["delta_ppl" + "_high" * (r["method"] != "dense")]} for r in real]
-        assert key(d.conservative) == first(within(ends, d.limit, "end"), "end")
+        assert key(d.conservative) == first(worth(within(ends, d.limit, "end")), "end")
         bounds = [r for r in within(here, d.limit, "delta_ppl") if not shippable(r)]
         assert key(d.bound) == first(bounds)
         for method in d.methods:
-            own = [r for r in best if series(r) == method.series]
+            own = [r for r in qualifying if series(r) == method.series]
             assert key(method.best) == first(own)
 
 
@@ -151,9 +163,47 @@ def test_dense_stays_when_nothing_pruned_is_faster() -> None:
     (decision,) = reports.decide(table(dense, slow), [0.2])
     assert decision.best is not None
     assert decision.best.dense
-    assert decision.message.startswith("No pruned configuration is faster than dense")
+    assert decision.message == "Ship dense: nothing within +0.2 PPL is faster."
+    assert decision.is_dense
+    assert decision.certainty == "within"
+    assert key(decision.conservative) == key(decision.best)
+    assert decision.runner_up is None
     (stricter,) = reports.decide(table(dense, slow), [0.05])
-    assert stricter.message == "No pruned configuration is within +0.05 PPL: dense stays."
+    assert stricter.message == "Ship dense: no pruned configuration is within +0.05 PPL."
+
+
+def test_what_is_as_fast_as_dense_is_not_recommended_even_if_its_loss_is_below_zero() -> None:
+    dense = {"method": "dense", "delta_ppl": 0.0, "tokens_per_s": 1.0}
+    equal = {"method": "dip", "delta_ppl": -0.1, "tokens_per_s": 1.0}
+    (decision,) = reports.decide(table(dense, equal), [0.2])
+    assert decision.best is not None
+    assert decision.best.dense
+
+
+def test_dense_that_is_no_row_wins_all_the_same() -> None:
+    slow = {"method": "dip", "delta_ppl": 0.1, "tokens_per_s": 0.9}
+    (decision,) = reports.decide(table(slow), ["2%"])
+    assert decision.best is None
+    assert decision.is_dense
+    assert decision.message.startswith("Ship dense: nothing within +2 % is faster.")
+
+
+def test_dense_is_sure_without_an_interval() -> None:
+    dense = {"method": "dense", "delta_ppl": 0.0, "tokens_per_s": 1.0}
+    fast = {"method": "dip", "delta_ppl": 0.1, "tokens_per_s": 2.0}
+    (decision,) = reports.decide(table(dense, fast), [0.2])
+    assert decision.best is not None
+    assert decision.conservative is not None
+    assert (decision.best.method, decision.certainty) == ("dip", "unknown")
+    assert decision.conservative.dense
+
+
+def test_plain_selection_is_simpler_than_cache_aware() -> None:
+    alike = {"method": "dip", "delta_ppl": 0.1, "tokens_per_s": 3.0}
+    rows = table({**alike, "selector": "cache-aware"}, {**alike, "selector": "topk"})
+    (decision,) = reports.decide(rows, ["0.2"])
+    assert decision.best is not None
+    assert decision.best.selector == "topk"
 
 
 def test_an_interval_is_within_beyond_or_unknown() -> None:
@@ -166,7 +216,7 @@ def test_an_interval_is_within_beyond_or_unknown() -> None:
 def test_quantisations_and_devices_are_never_mixed() -> None:
     rows = filled(
         [
-            {"method": "dip", "quant": q, "device": d, "delta_ppl": 0.1, "tokens_per_s": 1.0}
+            {"method": "dip", "quant": q, "device": d, "delta_ppl": 0.1, "tokens_per_s": 2.0}
             for q in ("3 bit", "4 bit")
             for d in ("a", "b")
         ]

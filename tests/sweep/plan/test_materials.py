@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweep.errors import InputError
-from sweep.inputs import text_files, texts
+from sweep.inputs import model_sizes, text_files, texts
 from sweep.plan.grid import expand
 from sweep.plan.materials import CALIBRATION_WINDOWS, Materials, spread
 from sweep.plan.payloads import evaluate
@@ -161,3 +161,39 @@ def test_describing_names_what_was_used(local: dict[str, Any]) -> None:
     assert materials.describe_models()[point.model]["geometry"]["hidden"] == 48
     names = " ".join(materials.describe_texts())
     assert "(evaluation)" in names
+
+
+# -- names for a reader ----------------------------------------------------------------------
+
+
+def test_a_path_is_no_title(local: dict[str, Any]) -> None:
+    materials, point = made(**local)
+    assert materials.title(point.model) == Path(point.model).name
+    assert materials.text_title == Path(local["text"]).name
+
+
+def test_titles_of_the_sweep_file_win(local: dict[str, Any]) -> None:
+    model = {"model": local["models"][0], "title": "Tiny"}
+    materials, point = made(models=[model], text=local["text"], text_title="Words")
+    assert materials.title(point.model) == "Tiny"
+    assert materials.text_title == "Words"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("My  Model", "My Model"), ("/home/me/x", "file"), (None, "file")]
+)
+def test_a_gguf_file_goes_by_the_name_that_it_gives_itself(
+    given: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.gguf"
+    entries = {} if given is None else {"general.name": given}
+    path.write_bytes(b"GGUF")
+    monkeypatch.setattr("sweep.inputs.gguf_header._read", lambda _: (entries, set()))
+    assert model_sizes.title(str(path)) == expected
+
+
+def test_caveats_name_the_budgets_that_were_asked_for() -> None:
+    (with_two,) = made(budgets=["2%", 0.3, "7.5%"])[0].caveats()
+    assert with_two.endswith("read the relative budgets (+2 %, +7.5 %).")
+    (without,) = made(budgets=[0.3])[0].caveats()
+    assert "%" not in without

@@ -64,7 +64,9 @@ def test_a_small_grid_becomes_the_tasks_counted_by_hand() -> None:
         policies=["lfu", "lru", "belady"],
     )
     devices, policies, shards = 6, 3, 2
-    points = devices + 2 * devices * policies + 2 * devices * policies + 2 * devices * 2
+    # What glu leaves dense fills 4 GB: nothing is cached there, and three policies are one point.
+    glu = 2 * 3 * policies + 2 * 3 * 1
+    points = devices + glu + 2 * devices * policies + 2 * devices * 2
     assert len(made.points) == points
     assert made.counts() == {
         "calibrate": 0,
@@ -72,9 +74,10 @@ def test_a_small_grid_becomes_the_tasks_counted_by_hand() -> None:
         "train": 0,
         # dense, two of glu, two of dip; two γ with two policies and two DRAM sizes
         "evaluate": shards * (1 + 2 + 2 + 2 * 2 * 2),
-        # glu and dip: two densities, three policies, two DRAM sizes; no bandwidth
+        # glu and dip: two densities, three policies, two DRAM sizes; no bandwidth; of glu one
+        # policy where nothing is cached
         "score": 0,
-        "simulate": shards * (2 + 2) * 3 * 2,
+        "simulate": shards * (2 * (3 + 1) + 2 * 3 * 2),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,8 @@ def test_every_series_has_an_answer_for_every_budget(
     found = best.search(made(tmp_path, **FINE), options(tmp_path), QUIET, ["1%", "10%"])
     series = 2 * 2 * 4  # DRAM, Flash, three γ of dip and up; belady is no series
     assert len(found.found) == series * 2
-    assert {f.series.point.policy for f in found.found} == {"lfu"}
+    # Where nothing of `up` is cached it has no policy.
+    assert {f.series.point.policy for f in found.found} == {"lfu", "none"}
     assert found.left_out > 0
     for tight, loose in zip(found.found[::2], found.found[1::2], strict=True):
         assert tight.planned is None or loose.planned is not None
@@ -228,6 +230,28 @@ def test_no_density_within_a_budget_is_said(tmp_path: Path, monkeypatch: pytest.
     assert [f.planned for f in found.found] == [None]
     written = json.loads((tmp_path / "search.json").read_text())
     assert written["found"][0]["density"] is None
+
+
+def test_dense_is_a_row_and_wins_where_nothing_is_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Within a budget that no density meets dense is the answer, first and in the table."""
+    made_up.install(monkeypatch)
+    sweep = made(tmp_path)
+    found = best.search(sweep, options(tmp_path), QUIET, ["0.0001", "10%"])
+    (setting, row) = next(iter(found.dense.items()))
+    assert [(s, b.label) for s, b in found.dense_wins] == [(setting, "+0.0001 PPL")]
+    (winner,) = found.best
+    assert winner.row["tokens_per_s"] > row["tokens_per_s"] == winner.row["tokens_per_s_dense"]
+    written = json.loads((tmp_path / "search.json").read_text())
+    assert written["dense"][0]["tokens_per_s"] == row["tokens_per_s"]
+    assert written["dense_wins"] == [{"setting": setting, "budget": "+0.0001 PPL"}]
+    page = io.StringIO()
+    Console(file=page, width=200).print(best.tables(found))
+    lines = page.getvalue().splitlines()
+    assert lines[0] == f"Ship dense: nothing within +0.0001 PPL is faster ({setting})."
+    dense = [line for line in lines if " dense " in line and "Ship" not in line]
+    assert ["best" in line for line in dense] == [True, False]
 
 
 def options(out: Path) -> api.Options:
