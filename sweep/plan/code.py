@@ -34,6 +34,7 @@ NEUTRAL = frozenset(
         "sweep.files.atomic",
         "sweep.files.cache",
         "sweep.errors",
+        "sweep.gguf.parts",
         "sweep.inputs.wheels",
         "sweep.inputs.malloc",
         "sweep.inputs.hub",

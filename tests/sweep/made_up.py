@@ -8,6 +8,7 @@ density, as with real models, and what a search should find is known.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def install(monkeypatch: pytest.MonkeyPatch, noise: float = 0.15, steepness: flo
         return _evaluate(payload, noise, steepness)
 
     own = {"evaluate": evaluate, "simulate": _simulate}
-    monkeypatch.setattr(tasks, "_function", own.__getitem__)
+    monkeypatch.setattr(tasks, "_function", lambda task: own[task.kind])
     monkeypatch.setattr(Materials, "fetch", lambda *_: None)
     monkeypatch.setattr(weights, "fingerprint", lambda _: "f" * 64)
     monkeypatch.setattr(weights, "tokenizer_fingerprint", lambda _: "t" * 64)
@@ -53,11 +54,13 @@ def _evaluate(
         "groups": _groups(payload, payload["selector"]["slots"]) if counted else {},
         "device": "cpu",
     }
-    return result, None if dense or counted else payload
+    trace = {"payload": np.array(json.dumps(payload))}
+    return result, None if dense or counted else trace
 
 
 def _simulate(payload: Any, where: Any, inputs: dict[str, Any], device: str) -> Any:
-    return {"groups": _groups(inputs["trace"], payload["slots"])}, None
+    evaluated = json.loads(str(inputs["trace"]["payload"]))
+    return {"groups": _groups(evaluated, payload["slots"])}, None
 
 
 def _loss(payload: dict[str, Any], window: int, noise: float, steepness: float) -> float:

@@ -34,7 +34,7 @@ def sweep_of(model: Path, folder: Path, text: str, *methods: Any, **settings: An
     body = {
         "models": [str(model)],
         "methods": list(methods),
-        "devices": [{"device": "apple-a18", "dram_gb": 0.0001}],
+        "devices": [{"device": "apple-a18", "dram_gb": 0.000224}],
         "text": reported,
         "calibration": calibration,
         "windows": 2,
