@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from methods.base import MethodError
 from methods.static.quantiser import Quantiser
@@ -29,6 +29,10 @@ class RTN(Quantiser):
             raise MethodError(
                 f"embeddings {self.embeddings!r} of {self.name} are no bits that it has ({allowed})"
             )
+
+    def parameters(self) -> dict[str, Any]:
+        """Without `embeddings` where they are left alone, so that results of before are found."""
+        return {k: v for k, v in super().parameters().items() if k != "embeddings" or v}
 
     @property
     def embedding_bits(self) -> int:

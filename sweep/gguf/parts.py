@@ -44,13 +44,14 @@ def _lacking(path: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        from sweep.gguf.contents import contents
+        import gguf
 
-        part = contents((path,))
-        layers = int(part.values[f"{part.architecture}.block_count"])
+        part = gguf.GGUFReader(path)
+        kind = part.fields["general.architecture"].contents()
+        layers = int(part.fields[f"{kind}.block_count"].contents())
     except Exception:  # what the part says of itself is a help, not the reason
         return ""
-    here = {name.split(".")[1] for name in part.tensors if name.startswith("blk.")}
+    here = {t.name.split(".")[1] for t in part.tensors if t.name.startswith("blk.")}
     missing = [f"blk.{layer}.*" for layer in range(layers) if str(layer) not in here]
     if not missing:
         return ""

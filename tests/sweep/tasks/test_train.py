@@ -216,12 +216,13 @@ def test_trained_methods_go_with_hot_caches_selectors_types_and_changed_weights(
         {"method": "dejavu", "density": 0.5, "policies": ["static"], **SMALL_DEJAVU},
         {"method": "dejavu", "density": 0.5, "gamma": 0.5, **SMALL_DEJAVU},
         {"method": "dejavu", "density": 0.5, "selector": "layer-threshold", **SMALL_DEJAVU},
-        {"method": "cats+lora", "density": 0.5, "gamma": [0.5, 1], **SMALL_LORA},
+        {"method": "cats+lora", "density": 0.5, **SMALL_LORA},
+        {"method": "cats+lora", "density": 0.5, "selector": "topk", "gamma": 0.5, **SMALL_LORA},
         {"method": "dip+lora", "density": 0.5, "quant": rtn, **SMALL_LORA},
     ]
-    sweep = sweep_of(
-        tiny_phi3, tmp_path, tiny_text, *entries, cache={"start": "hot"}, dtype="bfloat16"
-    )
+    settings = {"cache": {"start": "hot"}, "dtype": "bfloat16"}
+    devices = [{"device": "apple-a18", "dram_gb": 0.00024}]
+    sweep = sweep_of(tiny_phi3, tmp_path, tiny_text, *entries, devices=devices, **settings)
     done, table = run(sweep, tmp_path / "run")
     assert (done.failed, set(table.status), len(table)) == ([], {"done"}, 6)
     (quantised,) = (t for t in of_kind(planned(sweep), "train") if "weights" in t.payload["inputs"])
