@@ -174,10 +174,11 @@ class MethodEntry(Entry):
     density: Shares = ()
     """Weights of the MLPs that a token uses, over all their weights; dense needs none."""
     gamma: Shares = ()
-    """Below 1: cache-aware selection (paper, eq. 10), which needs lfu or lru. Left out: 1."""
+    """Below 1: cache-aware selection (paper, eq. 10) in place of topk, which needs lfu, lru or a
+    policy of one's own that does not know the future. Left out: 1."""
     selector: Annotated[tuple[SelectorName, ...], Axis()] = ()
-    """How scores become a mask; thresholds are of the calibration text. gamma below 1 takes its
-    place. Left out: the method's own (cats: layer-threshold, others: topk)."""
+    """How scores become a mask; thresholds are of the calibration text. gamma below 1 takes the
+    place of topk alone. Left out: the method's own (thresholds for cats and others, else topk)."""
     policies: Policies = ()
     """In place of the sweep's policies."""
     models: ModelNames = ()
