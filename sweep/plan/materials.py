@@ -34,6 +34,10 @@ _BEGINNINGS = {
     " be much higher than with one.",
 }
 
+FEW = 3
+"""So many windows claim nothing about the rest of a text: they are its first, as a plain loop that
+tries a model would take them."""
+
 
 def spread(count: int, seed: int) -> list[int]:
     """The windows of a text in an order that looks random and that the seed alone fixes.
@@ -185,8 +189,9 @@ class Materials:
             self._note(f"text {accuracy.text} is not present: one window stands for all of them")
         count, size = asked or have or 1, accuracy.shard_windows
         chosen = range(count)
-        if asked is not None and have is not None and accuracy.window_order == "spread":
-            chosen = spread(have, accuracy.seed)[:count]
+        few = asked is None or have is None or asked <= FEW
+        if not few and accuracy.window_order == "spread":
+            chosen = spread(have or count, accuracy.seed)[:count]
         return [tuple(chosen[i : i + size]) for i in range(0, count, size)]
 
     def bos(self, point: Point) -> str:

@@ -278,8 +278,8 @@ class Settings(Entry):
     ] = 2
     """Windows of the text to evaluate, or all."""
     window_order: Annotated[str, Name("window order", lambda: ("spread", "first"))] = "spread"
-    """spread: windows from all over the text, in an order that the seed fixes, so that more windows
-    go on from fewer; first: those at its start."""
+    """spread: from four windows on, windows from all over the text in an order that the seed fixes,
+    so that more go on from fewer; first: those at its start, as fewer than four always are."""
     window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
     """Tokens of a window, with what the tokenizer puts before a text."""
     bos: Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))] = (
