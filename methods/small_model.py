@@ -77,7 +77,7 @@ class _Model(nn.Module):
         self.layers = nn.ModuleList(_Layer(fused) for _ in range(LAYERS))
         self.head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
 
-    def forward(self, input_ids: Tensor) -> SimpleNamespace:
+    def forward(self, input_ids: Tensor, use_cache: bool = False) -> SimpleNamespace:
         x = self.embedding(input_ids)
         for layer in self.layers:
             x = layer(x)

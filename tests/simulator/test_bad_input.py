@@ -32,8 +32,8 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "capacity is 2.5; it must be a whole number",
     ),
     "unknown policy": (
-        lambda: simulator.simulate(MASKS, 2, "lfru"),
-        "unknown policy 'lfru'; did you mean 'lru'",
+        lambda: simulator.simulate(MASKS, 2, "lrux"),
+        "unknown policy 'lrux'; did you mean 'lru'",
     ),
     "masks of numbers": (
         lambda: simulator.simulate(MASKS.astype(int), 2, "lru"),

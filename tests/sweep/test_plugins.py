@@ -107,7 +107,7 @@ sweeps:
       - {{method: weighed-glu, density: [0.7, 0.9], power: 0.5}}
       - {{method: weighed-glu, density: 0.8, gamma: 0.5}}
       {entries}
-    devices: [{{device: apple-a18, dram_gb: 0.0001}}]
+    devices: [{{device: apple-a18, dram_gb: 0.000224}}]
 """,
         encoding="utf-8",
     )
@@ -307,7 +307,7 @@ import methods
 @dataclass(frozen=True)
 class Teal(methods.Method):
     """Thresholds on the GLU, learnt by calibration."""
-    name = "teal"
+    name = "teals"
     groups = ("intermediate",)
     selector = "layer-threshold"
     share: float = 0.5
@@ -374,7 +374,7 @@ def test_validate_tries_what_a_run_does_with_a_method(
     tiny_llama: Path, tiny_text_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my_method.py").write_text(TEAL, encoding="utf-8")
-    entry = "- {method: teal, density: 0.8, share: [0.5, 0.7], gamma: [0.5, 1]}"
+    entry = "- {method: teals, density: 0.8, share: [0.5, 0.7], gamma: [0.5, 1]}"
     path = sweep_file(tmp_path, tiny_llama, tiny_text_file, entry)
     lines = [line for line in path.read_text().splitlines() if "weighed" not in line]
     path.write_text("\n".join(lines))
@@ -382,16 +382,16 @@ def test_validate_tries_what_a_run_does_with_a_method(
     with pytest.raises(InputError) as caught:
         tried(sweep)
     (fault,) = str(caught.value).splitlines()
-    assert "method teal at density 0.8, share 0.7: it cannot be calibrated" in fault
+    assert "method teals at density 0.8, share 0.7: it cannot be calibrated" in fault
     assert "ValueError: share makes no sense" in fault
     path.write_text(path.read_text().replace("[0.5, 0.7]", "0.5"))
     found = tried(spec.load(path).sweeps["own"])
     assert [(p.gamma, p.selector) for p in found.points] == [(1.0, "layer-threshold")]
-    assert "the selector of teal" in found.skipped[0].reason
+    assert "the selector of teals" in found.skipped[0].reason
 
 
 def test_check_method_makes_it_at_density_1() -> None:
     faulty = TEAL.replace("self.share != 0.5", "self.share == 0.5")
-    plugins.install("teal.py", faulty)
-    broken = [v for v in contract.check("teal") if not v.passed]
+    plugins.install("teals.py", faulty)
+    broken = [v for v in contract.check("teals") if not v.passed]
     assert any("share makes no sense" in v.reason for v in broken)

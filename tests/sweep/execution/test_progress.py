@@ -84,7 +84,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
         display.ended(lost_record(TASK, "the worker [died]"))
     lines = text.getvalue().splitlines()
     assert lines[0].endswith("evaluate 0/2, time left: not known yet")
-    assert "failed: dip 0.5: the worker [died]" in lines
+    assert "failed: dip 0.5: the worker [died] (log: k)" in lines
     assert "evaluate 2/2" in lines[-1]
     assert "\x1b" not in text.getvalue()
 

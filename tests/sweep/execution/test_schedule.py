@@ -288,9 +288,9 @@ def test_only_an_alias_is_cache_aware(plan: Plan) -> None:
 
 
 def test_fields_narrow_each_other(plan: Plan) -> None:
-    found = selected(plan, todo(plan), ["model=phi*", "method=up", "policy=lru"])
+    found = selected(plan, todo(plan), ["model=smol*", "method=dip", "policy=lru"])
     assert {t.where["model"] for t in map(plan.tasks.__getitem__, found) if t.where} == {
-        "phi-3-mini"
+        "smollm2-135m"
     }
     simulated = [plan.tasks[k].payload["policy"] for k in found if plan.tasks[k].kind == "simulate"]
     assert set(simulated) == {"lru"}
