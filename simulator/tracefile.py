@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Self, TypeGuard
+from typing import Any, BinaryIO, NoReturn, Self, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +190,7 @@ class TraceFile:
         if zlib.crc32(text) != crc:
             self._damaged("the header does not match its checksum")
         try:
-            header = json.loads(text)
+            header = cast("dict[str, Any] | None", json.loads(text))
         except (ValueError, RecursionError):
             header = None
         if not isinstance(header, dict):
@@ -199,12 +199,13 @@ class TraceFile:
 
     def _groups(self, header: dict[str, Any]) -> dict[str, int]:
         """Units by group, as the header has them: whatever wrote it, they are names and numbers."""
-        groups = header.get("groups")
-        if not isinstance(groups, list) or not groups:
+        groups: list[Any] = header.get("groups") or []
+        if type(groups) is not list or not groups:
             self._wrong("its header has no list of groups")
         units: dict[str, int] = {}
         for group in groups:
-            name, count = (group.get("name"), group.get("units")) if _is_object(group) else (0, 0)
+            entry = cast("dict[str, Any]", group) if _is_object(group) else {}
+            name, count = entry.get("name"), entry.get("units")
             if not isinstance(name, str) or not _is_count(count) or name in units:
                 shown = json.dumps(group)[:80]
                 self._wrong(f"group {shown} is no name of its own with a whole number of units")

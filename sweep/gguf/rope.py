@@ -47,7 +47,7 @@ def parameters(file: Contents, before: Mapping[str, Any], head_dim: int) -> dict
     `before` are those that transformers read. Raises InputError for what it cannot express.
     """
     keys, read = file.of_model(), dict(before.get("full_attention") or before)
-    entry = {k: v for k, v in read.items() if k.startswith(("partial_", "mrope_"))}
+    entry: dict[str, Any] = {k: v for k, v in read.items() if k.startswith(("partial_", "mrope_"))}
     entry |= {"rope_theta": float(keys.get("rope.freq_base", THETA)), **_scaling(file)}
     rotated = int(keys.get("rope.dimension_count", 0))
     if rotated and rotated != int(head_dim * entry.get("partial_rotary_factor", 1.0)):
@@ -56,7 +56,7 @@ def parameters(file: Contents, before: Mapping[str, Any], head_dim: int) -> dict
         entry |= _factors(file, entry)
     if "full_attention" not in before:
         return entry
-    local = dict(before.get("sliding_attention") or {"rope_type": "default"})
+    local: dict[str, Any] = dict(before.get("sliding_attention") or {"rope_type": "default"})
     local["rope_theta"] = float(keys.get("rope.freq_base_swa", THETA))
     return {**before, "full_attention": entry, "sliding_attention": local}
 
@@ -107,7 +107,7 @@ def _scaling(file: Contents) -> dict[str, Any]:
 
 def _yarn(file: Contents, factor: float, magnitude: float) -> dict[str, Any]:
     keys = file.of_model()
-    context = keys.get("rope.scaling.original_context_length", keys.get("context_length"))
+    context = keys.get("rope.scaling.original_context_length") or keys["context_length"]
     scaling = {
         "rope_type": "yarn",
         "factor": factor,

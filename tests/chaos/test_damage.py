@@ -67,7 +67,9 @@ def test_damage(damage: Damage, out: Path, small: Path, run: Run, report: Report
     assert code == 0, err
     assert (out / "results.parquet").read_bytes() == table
     assert (
-        ("damaged and made again: " + damage.named in err) if damage.named else "damaged and made again" not in err
+        ("damaged and made again: " + damage.named in err)
+        if damage.named
+        else "damaged and made again" not in err
     )
     assert ("nothing was missing" not in err) == (damage.recomputed or damage.needed_again)
     again = Store(out)

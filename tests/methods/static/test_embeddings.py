@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ def test_embedding_and_head_are_left_unless_asked_for(tiny_llama: Path) -> None:
     left, rounded = changed(tiny_llama, 0), changed(tiny_llama, 8)
     assert set(rounded) - set(left) == {"model.embed_tokens.weight", "lm_head.weight"}
     assert all(torch.equal(rounded[name], left[name]) for name in left)
-    weight = models.load(str(tiny_llama)).get_input_embeddings().weight
+    embedding: Any = models.load(str(tiny_llama)).get_input_embeddings()
+    weight = embedding.weight
     new = rounded["model.embed_tokens.weight"]
     for group in new.split(16, dim=1):  # at most 2^8 values a group of a row
         assert max(len(row.unique()) for row in group) <= 16

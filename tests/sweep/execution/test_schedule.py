@@ -63,7 +63,8 @@ def test_dense_runs_go_first_and_then_a_shard_of_every_point(plan: Plan) -> None
 
 def test_what_a_dense_run_needs_goes_with_it_and_large_hand_overs_do_not_wait() -> None:
     """Weights are quantised for a dense run; what runs on them is done while they are held."""
-    quantised, held = task("q", "transform"), {"inputs": {"weights": "q"}}
+    held: dict[str, Any] = {"inputs": {"weights": "q"}}
+    quantised = task("q", "transform")
     own = [quantised, task("d", **held), task("e0", **held), task("e1", **held), task("c", "score")]
     every = Plan(tasks={t.key: t for t in own})
     every.points = [replace(PLANNED, evaluate_keys=("e0", "e1"), dense_keys=("d",))]

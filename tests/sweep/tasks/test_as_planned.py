@@ -44,7 +44,7 @@ def test_another_model_is_refused_with_both_sizes(
 def test_of_a_model_without_gates_the_embeddings_are_compared(
     tiny_ungated: Path, sizes: dict[str, Any]
 ) -> None:
-    model = models.load(str(tiny_ungated))
+    model: Any = models.load(str(tiny_ungated))
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     as_planned.check(model, json.dumps(sizes | {"tied_embeddings": tied}))
     with pytest.raises(InputError):

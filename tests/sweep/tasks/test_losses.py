@@ -64,7 +64,7 @@ class _Mixing(transformers.LlamaForCausalLM):
     """A head whose logits of a token depend on those beside it: it cannot be cut."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        answer = super().forward(*args, **kwargs)
+        answer: Any = super().forward(*args, **kwargs)
         answer.logits = answer.logits - answer.logits.mean(dim=1, keepdim=True)
         return answer
 
