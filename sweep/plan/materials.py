@@ -19,6 +19,7 @@ from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
 from sweep.inputs import model_sizes, ready, text_files, texts, trial
 from sweep.keys import digest
+from sweep.plan.exclude import check_each
 from sweep.plan.point import Point
 from sweep.plan.sizes import difference, groupby_model, planned_sizes
 from sweep.spec.entries import Sweep
@@ -54,6 +55,8 @@ class Materials:
         """With `downstream`, the tasks of the sweep are among what it works on."""
         self.sweep = sweep
         self.asked = asked(sweep) if downstream else ()
+        self.models = tuple(dict.fromkeys(entry.model for entry in sweep.models))
+        """Those that are planned with; of the sweep's, some may be excluded."""
         self.notes: list[str] = []
         self.complete = True
         """Whether all that was asked for is present, so that keys and shards are final."""
@@ -74,8 +77,13 @@ class Materials:
         size, bos = self.sweep.window_tokens, self.sweep.bos
         every = list(points)
         pruned = {point.model for point in every if point.traits.groups}
-        for model in dict.fromkeys(point.model for point in every):
+        models = dict.fromkeys(point.model for point in every)
+
+        def make_ready(model: str) -> None:
             ready.ensure(model, notify, model in pruned)
+
+        check_each({model: model for model in models}, make_ready, self.sweep.name)
+        for model in models:
             texts.count(self.sweep.text, model, size, make=True, bos=bos)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True, bos=bos)
@@ -253,11 +261,11 @@ class Materials:
     def describe_models(self) -> dict[str, dict[str, Any]]:
         """Fingerprint and geometry of each model, for the provenance."""
         return {
-            entry.model: {
-                "weights": weights.fingerprint(entry.model),
-                "geometry": self._sizes(entry.model).to_mapping(),
+            model: {
+                "weights": weights.fingerprint(model),
+                "geometry": self._sizes(model).to_mapping(),
             }
-            for entry in self.sweep.models
+            for model in self.models
         }
 
     def describe_texts(self) -> dict[str, dict[str, Any]]:
@@ -272,7 +280,7 @@ class Materials:
 
     def caveats(self) -> list[str]:
         """What a reader of the report should know about these models and texts."""
-        every = [entry.model for entry in self.sweep.models]
+        every = self.models
         begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
         begun += [note for model in every if (note := trial.note(model))]
         small = [model for model in every if self._parameters(model) < 1e9]
