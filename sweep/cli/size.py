@@ -191,11 +191,18 @@ def _place(place: dict[str, Any]) -> str:
 
 
 def _fit_words(shares: dict[str, float | None]) -> str:
+    """What fits of the groups of methods, `name, name` each, and what does not."""
     if shares.get("dense") == 1:
         return "all of it fits"
+    without = [name for name, share in shares.items() if share is None]
+    if len(without) == len(shares):
+        return "nothing fits, pruned or dense: every token uses more than that"
     parts = [
-        f"{name} {'does not fit' if share is None else f'caches {share:.0%}'}"
+        f"{name} {'cache' if ',' in name else 'caches'} {share:.0%}"
         for name, share in shares.items()
-        if name != "dense"
+        if share is not None
     ]
-    return f"dense does not fit; {'; '.join(parts)}"
+    names = ", ".join(without)
+    if without:
+        parts.append(f"{names} {'do' if ',' in names else 'does'} not fit")
+    return "; ".join(parts)
