@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.agreement import agreeing_mlps
+from methods.attention import attending
 from methods.base import Method
 from methods.mlp import GatedMLP
 from methods.select import topk
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 def applied(
     model: nn.Module, method: Method, select: LayerSelect = topk
 ) -> Iterator[list[GatedMLP]]:
-    """Run every MLP of `model` through `method`; the model is as before on exit.
+    """Run every MLP of `model`, and if it has groups there its attention, through `method`; the
+    model is as before on exit.
 
     `select` decides the masks; it is called for each layer and group in forward order. Yields the
     views of the MLPs. Raises UnsupportedModelError before anything is changed: for MLPs that are
-    not gated, and for those that compute more than the equation (`methods.agreement`).
+    not gated, for those that compute more than the equation (`methods.agreement`), and for
+    attention that has no view (`methods.attention`).
     """
     views = agreeing_mlps(model)
     by_layer = [method.at(view.layer) for view in views]
@@ -40,7 +43,8 @@ def applied(
     try:
         for view, own in zip(views, by_layer, strict=True):
             view.module.forward = partial(_forward, own, view, _of_layer(select, view.layer))
-        yield views
+        with attending(model, method, partial(_of_layer, select)):
+            yield views
     finally:
         for view in views:
             _restore(view.module, before[view.layer])

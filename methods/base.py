@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from methods.attention import Attention
     from methods.mlp import GatedMLP
     from methods.training import Lesson
 
@@ -43,7 +44,8 @@ class Method(ABC):
 
     A subclass names itself and the weight groups that it prunes, and writes `forward` as its
     equation. It calls `select` once for each group, in the order of `groups`, and knows neither
-    which selector answers nor that caches exist. One that no device can run, because it is told the
+    which selector answers nor that caches exist. One with groups of attention, which come first,
+    writes `attention_input` and `attention_output` too. One that no device can run, because it is told the
     future, says `oracle = True`: it is then shown as a bound and never chosen.
     """
 
@@ -68,6 +70,11 @@ class Method(ABC):
             raise MethodError(
                 f"density {self.density!r} is out of reach of {self.name}: reachable is {bound}"
             )
+
+    @classmethod
+    def groups_with(cls, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """The groups that it prunes with these parameters: the same ones, unless it says so."""
+        return cls.groups
 
     @classmethod
     def reach(cls, parameters: Mapping[str, Any]) -> tuple[float, float]:
@@ -96,6 +103,14 @@ class Method(ABC):
     @abstractmethod
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         """The sparse MLP of eq. 3 for x [..., hidden]; returns [..., hidden]."""
+
+    def attention_input(self, attention: Attention, x: Tensor, select: Select) -> Tensor:
+        """What W_q, W_k and W_v of a layer get in the place of x [..., hidden]."""
+        return x
+
+    def attention_output(self, attention: Attention, x: Tensor, select: Select) -> Tensor:
+        """What W_o of a layer gets in the place of x [..., heads * size of a head]."""
+        return x
 
     # -- for methods that are trained before use ---------------------------------------------
 

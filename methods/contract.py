@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.apply import applied
-from methods.base import Method, MethodError
-from methods.density import COVERS, MLP_SHARE, mlp_density
+from methods.attention import Attention, attentions
+from methods.base import Method, MethodError, Select
+from methods.density import ATTENTION, COVERS, mlp_density
 from methods.mlp import GatedMLP, gated_mlps
 from methods.registry import create, method_class, parameter_names, reachable, summary
 from methods.select import topk
@@ -148,7 +149,7 @@ def its_groups_make_its_density(subject: Subject) -> None:
         groups = method.group_densities()
         if tuple(groups) != method.groups:
             raise BrokenError(f"group_densities gives {[*groups]}; groups is {[*method.groups]}")
-        if not all(group in MLP_SHARE and 0 <= d <= 1 for group, d in groups.items()):
+        if not all(group in COVERS and 0 <= d <= 1 for group, d in groups.items()):
             raise BrokenError(f"at density {method.density:g} the groups have {groups}")
         made = mlp_density(groups) if groups else method.density  # none are pruned as they run
         if abs(made - method.density) > 1e-6:
@@ -159,10 +160,10 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
     """It asks once for each group, in order, with scores that are finite and not negative."""
     with subject.ready() as (model, method):
         calls: list[tuple[str, float]] = []
-        view = gated_mlps(model)[0]
+        view, heads = gated_mlps(model)[0], attentions(model)[0]
 
         def watch(group: str, scores: Tensor, density: float) -> Tensor:
-            units = _units(view, group)
+            units = _units(view, group, heads)
             if tuple(scores.shape) != (1, 5, units):
                 raise BrokenError(
                     f"scores of {group} are {tuple(scores.shape)}, not [1, 5, {units}]"
@@ -172,6 +173,8 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
             calls.append((group, density))
             return torch.ones_like(scores)
 
+        method.attention_input(heads, tokens(5, heads.hidden), watch)
+        method.attention_output(heads, tokens(5, heads.width), watch)
         out = method.forward(view, tokens(5, view.hidden), watch)
     if calls != list(method.group_densities().items()):
         raise BrokenError(f"it asks {calls}; its groups are {method.group_densities()}")
@@ -180,13 +183,16 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
 
 
 def with_all_kept_it_is_dense(subject: Subject) -> None:
-    """With every unit kept it is the dense MLP, separate or fused, with biases."""
+    """With every unit kept it is the dense MLP and attention, separate or fused, with biases."""
     for number in range(len(subject.models)):
         with subject.ready(number) as (model, method):
             for view in gated_mlps(model):
                 x = tokens(4, view.hidden)
                 what = f"layer {view.layer}, {type(view.module).__name__}"
                 _same(method.forward(view, x, _all_kept), view.module(x), what)
+            for heads in attentions(model):
+                for given, made in _into_attention(method, heads, _all_kept):
+                    _same(made, given, f"the attention of layer {heads.layer}")
 
 
 def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
@@ -196,15 +202,20 @@ def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
             view = gated_mlps(model)[1]
             x = tokens(1, view.hidden)
             expected = method.forward(view, x, _every_third)
-            for group in method.groups:
+            for group in _of_mlp(method):
                 _overwrite(view, group, torch.arange(_units(view, group)) % 3 != 0)
             got = method.forward(view, x, _every_third)
             _same(got, expected, "after other weights were put into units that are left out")
+            pruned = any(group in ATTENTION for group in method.groups)
+            for given, made in _into_attention(method, attentions(model)[1], _every_third):
+                left_out = torch.arange(given.shape[-1]) % 3 != 0
+                wanted = given.masked_fill(left_out, 0.0) if pruned else given
+                _same(made, wanted, "what attention gets for units that are left out")
 
 
 def it_reads_what_it_keeps(subject: Subject) -> None:
     """Weights of units that the mask keeps are read, of each of its groups."""
-    for number, group in product(range(len(subject.models)), subject.make().groups):
+    for number, group in product(range(len(subject.models)), _of_mlp(subject.make())):
         with subject.ready(number) as (model, method):
             view = gated_mlps(model)[1]
             x = tokens(1, view.hidden)
@@ -301,8 +312,24 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _units(view: GatedMLP, group: str) -> int:
+def _of_mlp(method: Method) -> list[str]:
+    return [group for group in method.groups if group not in ATTENTION]
+
+
+def _units(view: GatedMLP, group: str, heads: Attention | None = None) -> int:
+    if group == "attn-output" and heads:
+        return heads.width
     return view.hidden if COVERS[group][1] == "hidden" else view.intermediate
+
+
+def _into_attention(
+    method: Method, heads: Attention, select: Select
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What W_q, W_k, W_v and then W_o would get, and what the method makes of it."""
+    x = tokens(3, heads.hidden)
+    yield x, method.attention_input(heads, x, select)
+    x = tokens(3, heads.width)
+    yield x, method.attention_output(heads, x, select)
 
 
 def _all_kept(group: str, scores: Tensor, density: float) -> Tensor:

@@ -49,7 +49,7 @@ def gated_mlps(model: nn.Module) -> list[GatedMLP]:
 
     Raises UnsupportedModelError, naming the class, for ungated and mixture-of-experts MLPs.
     """
-    path, layers = _decoder_layers(model)
+    path, layers = decoder_layers(model)
     views = []
     for index, layer in enumerate(layers):
         name = next((n for n in _MLP_NAMES if isinstance(getattr(layer, n, None), nn.Module)), None)
@@ -60,7 +60,7 @@ def gated_mlps(model: nn.Module) -> list[GatedMLP]:
     return views
 
 
-def _decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The text decoder's layers; a vision tower has `mlp` modules too, so no search by suffix."""
     get_decoder = getattr(model, "get_decoder", None)
     decoder = get_decoder() if callable(get_decoder) else model
@@ -74,11 +74,11 @@ def _decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
     for gate_name, up_name, down_name in _SEPARATE:
-        gate, up, down = (_child(module, name) for name in (gate_name, up_name, down_name))
+        gate, up, down = (child(module, name) for name in (gate_name, up_name, down_name))
         if gate is not None and up is not None and down is not None:
             both = _separate(gate, up, getattr(module, "up_act", None))
             return _checked(layer, path, module, both, down, up, 1)
-    fused, down = _child(module, "gate_up_proj"), _child(module, "down_proj")
+    fused, down = child(module, "gate_up_proj"), child(module, "down_proj")
     if fused is not None and down is not None:
         return _checked(layer, path, module, _fused(fused), down, fused, 2)
     raise UnsupportedModelError(f"{path} ({type(module).__name__}) is {_kind(module)}")
@@ -87,14 +87,15 @@ def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
 def projections(module: nn.Module) -> dict[str, str]:
     """Names of the gate, up and down projections of a gated MLP; a fused one has both names."""
     for names in _SEPARATE:
-        if all(_child(module, name) is not None for name in names):
+        if all(child(module, name) is not None for name in names):
             return dict(zip(("gate", "up", "down"), names, strict=True))
     return {"gate": "gate_up_proj", "up": "gate_up_proj", "down": "down_proj"}
 
 
-def _child(module: nn.Module, name: str) -> nn.Module | None:
-    child = getattr(module, name, None)
-    return child if isinstance(child, nn.Module) else None
+def child(module: nn.Module, name: str) -> nn.Module | None:
+    """The submodule of that name; None if it has none."""
+    part = getattr(module, name, None)
+    return part if isinstance(part, nn.Module) else None
 
 
 def _separate(
@@ -133,11 +134,12 @@ def _checked(
         act = nn.functional.silu  # LFM2 writes it into its forward
     if act is None:
         raise UnsupportedModelError(f"{path} ({type(module).__name__}) has no activation function")
-    wide, hidden = _out_in(widening)
+    wide, hidden = out_in(widening)
     return GatedMLP(layer, path, module, hidden, wide // halves, gate_up, down, act)
 
 
-def _out_in(linear: nn.Module) -> tuple[int, int]:
+def out_in(linear: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a linear module."""
     if hasattr(linear, "out_features"):
         return int(linear.out_features), int(linear.in_features)  # type: ignore[arg-type]
     out, inner = linear.weight.shape  # type: ignore[union-attr]

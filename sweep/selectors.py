@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.density import kept_units, mlp_density
+from methods.density import ATTENTION, kept_units, mlp_density
 from methods.select import topk_mask
 from methods.thresholds import SELECTORS as THRESHOLDS
 from methods.thresholds import Quantiles, ThresholdSelect, check_finite
@@ -55,11 +55,14 @@ class Selector:
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
+        self.dense_tokens = 0
         self.units: dict[str, int] = {}
         self._used: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
-    def begin_window(self, tokens: int) -> None:
+    def begin_window(self, tokens: int, dense_tokens: int = 0) -> None:
+        """The first `dense_tokens` of the window's `tokens` use every unit."""
         self.lengths.append(tokens)
+        self.dense_tokens = dense_tokens
 
     def __call__(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
         """Mask [1, tokens, units] of 0 and 1 in the type of `scores`; one sequence at a time."""
@@ -73,9 +76,16 @@ class Selector:
         if values.dim() == 3 and values.shape[0] != 1:
             raise ValueError(f"one sequence at a time is evaluated, not {values.shape[0]}")
         self.units[group] = values.shape[-1]
-        used, answer = self._select(layer, group, values, share, prune)
-        self._used.setdefault((group, layer), []).append(used)
-        return answer
+        parts = [(values, share)]
+        if self.dense_tokens:
+            first, rest = values.split_with_sizes(_cut(values.shape[-2], self.dense_tokens), dim=-2)
+            parts = [(part, s) for part, s in ((first, 1.0), (rest, share)) if part.shape[-2]]
+        answers = []
+        for part, part_share in parts:
+            used, answer = self._select(layer, group, part, part_share, prune)
+            self._used.setdefault((group, layer), []).append(used)
+            answers.append(answer if len(parts) == 1 else answer.clone())  # memory is used again
+        return answers[0] if len(answers) == 1 else torch.cat(answers, dim=-2)
 
     def _select(
         self, layer: int, group: str, values: Tensor, share: float, prune: bool
@@ -118,6 +128,11 @@ class Selector:
     def mlp_density(self) -> float:
         """Realised MLP density: mean over layers and tokens of the weights that were used."""
         return mlp_density({g: self._mean_used(g) / units for g, units in self.units.items()})
+
+    def attention(self) -> dict[str, float]:
+        """Share of the units that were used, by group of attention; empty if none is pruned."""
+        units = {group: self.units[group] for group in ATTENTION if group in self.units}
+        return {group: self._mean_used(group) / count for group, count in units.items()}
 
     def _mean_used(self, group: str) -> float:
         return float(np.concatenate(self._by_layer(self._used, group)).mean())
@@ -265,8 +280,8 @@ class CacheAwareSelector(_KernelSelector):
         """In place of a state, for a policy that has no kernel."""
         self._hits: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
-    def begin_window(self, tokens: int) -> None:
-        super().begin_window(tokens)
+    def begin_window(self, tokens: int, dense_tokens: int = 0) -> None:
+        super().begin_window(tokens, dense_tokens)
         if self.scope == "window":
             self._states.clear()
             self._caches.clear()
@@ -321,6 +336,11 @@ def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:
         "most": [int(used.max()) for used in layers],
         "squares": [int((used * used).sum()) for used in layers],
     }
+
+
+def _cut(tokens: int, first: int) -> list[int]:
+    """Sizes of the first so many tokens, and of the others."""
+    return [min(first, tokens), max(0, tokens - first)]
 
 
 def _rows(values: Tensor) -> Tensor:

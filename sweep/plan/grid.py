@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,10 +168,11 @@ def _choices(
     names = entry.parameters
     for alias, values in product(entry.method, product(*names.values())):
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
-        method = traits[name]
+        named = traits[name]
         written = tuple(zip(names, values, strict=True))
         for density in (1.0,) if name == "dense" else entry.density:
             parameters = _all_parameters(name, density, written)
+            method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
             for gamma, selector in product(gammas, selectors or (method.selector,)):
@@ -277,7 +279,19 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         seed=sweep.seed,
         bos=sweep.bos,
         window_order=sweep.window_order,
+        dense_tokens=_dense_tokens(sweep),
     )
+
+
+def _dense_tokens(sweep: Sweep) -> int:
+    """Tokens at the start of a window that no method prunes. Raises InputError for all of them."""
+    asked, tokens = sweep.dense_tokens, sweep.window_tokens
+    count = math.floor(asked * tokens) if asked < 1 else int(asked)
+    if count != asked and asked >= 1:
+        raise InputError(f"dense_tokens {asked:g}: a whole number, or a part below 1 is expected")
+    if count >= tokens:
+        raise InputError(f"dense_tokens {asked:g} leaves nothing of windows of {tokens} tokens")
+    return count
 
 
 def _plain(number: float) -> float:

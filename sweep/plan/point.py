@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from methods.registry import method_class
@@ -55,12 +55,14 @@ class Accuracy:
     seed: int
     bos: str = "each-window"
     window_order: str = "first"
+    dense_tokens: int = 0
 
     def to_mapping(self) -> dict[str, str | int | None]:
         """The fields as a plain mapping, without those that earlier releases did not have where
         they have the value that was meant then."""
         every = {field: getattr(self, field) for field in self.__slots__}
-        meant = {"bos": "each-window", "window_order": "first"}
+        meant: dict[str, object] = {"bos": "each-window", "window_order": "first"}
+        meant["dense_tokens"] = 0
         if self.windows is None:
             meant["window_order"] = self.window_order  # all windows come in the text's own order
         return {field: value for field, value in every.items() if meant.get(field) != value}
@@ -89,6 +91,11 @@ class MethodTraits:
     """Whether static pruning changes the weights that it keeps."""
     oracle: bool
     """Whether it knows the future, so that no device can run it."""
+
+    def with_parameters(self, parameters: Parameters) -> MethodTraits:
+        """These traits with the groups that the method prunes with these parameters."""
+        groups = method_class(self.name).groups_with(dict(parameters))
+        return self if groups == self.groups else replace(self, groups=groups)
 
     @classmethod
     def of(cls, method: str) -> MethodTraits:

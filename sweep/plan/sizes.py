@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import methods
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
-from simulator import Footprint, Geometry, Storage, allocate, footprint
+from simulator import Footprint, Geometry, SimulatorError, Storage, allocate, footprint
 from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
 
@@ -26,7 +27,8 @@ def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
     method = methods.create(point.method, point.density, **dict(point.parameters))
     sizes = (geometry.hidden, geometry.intermediate)
     weights = method.overhead_weights(*sizes) * geometry.layers
-    numbers = method.resident_numbers(*sizes) if isinstance(method, Shared) else 0
+    widths = (*sizes, geometry.attention_width)
+    numbers = method.resident_numbers(*widths) if isinstance(method, Shared) else 0
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
     return weights * storage.bytes_per_weight + 2.0 * numbers * geometry.layers + mask
@@ -79,7 +81,11 @@ def uncached_notes(points: Iterable[Point], title: Callable[[str], str]) -> list
 def planned_sizes(geometry: Geometry) -> str:
     """As JSON, what a loaded model must have (`sweep.tasks.as_planned`)."""
     names = ("layers", "hidden", "intermediate", "tied_embeddings")
-    return json.dumps({name: getattr(geometry, name) for name in names})
+    sizes = {name: getattr(geometry, name) for name in names}
+    with suppress(SimulatorError):  # not all models mix tokens by attention alone
+        weights = sum(geometry.attention_weights_of.values())
+        sizes |= {"attention_width": geometry.attention_width, "attention_weights": weights}
+    return json.dumps(sizes)
 
 
 NOTABLE = 0.1

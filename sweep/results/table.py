@@ -97,6 +97,7 @@ class _Rows:
             return row | {"status": "missing"}
         status = "done" if begun == planned else "partial"
         row |= self._accuracy(begun) | self._cost(begun) | {"status": status}
+        row["linear_density"] = self._linear_density(begun, row["mlp_density"])
         return row | self._downstream(planned)
 
     def _windows_asked(self, planned: PlannedPoint) -> int | None:
@@ -200,6 +201,21 @@ class _Rows:
         if not planned.point.traits.static:
             return None
         return self._result(planned.weights)["mlp_density"]
+
+    def _linear_density(self, planned: PlannedPoint, mlp_density: float) -> float:
+        """Weights of attention (or what mixes tokens) and MLPs that a token uses, over all of them
+        (SEMANTICS 8)."""
+        geometry = self.materials.geometry(planned.point)
+        mixers, mlps = geometry.mixer_weights, geometry.layers * geometry.mlp_weights
+        used = mixers + mlp_density * mlps
+        results = [self._result(key) for key in planned.evaluate_keys]
+        if "attention" in results[0]:
+            tokens = [result["tokens"] for result in results]
+            for group, weights in geometry.attention_weights_of.items():
+                shares = [result["attention"][group] for result in results]
+                left_out = 1 - float(np.average(shares, weights=tokens))
+                used -= left_out * geometry.layers * weights
+        return used / (mixers + mlps)
 
     def _losses(self, keys: tuple[str, ...]) -> Losses:
         """Windows in the order of the text, so that no sum depends on how they were cut."""

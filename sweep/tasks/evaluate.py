@@ -38,7 +38,8 @@ def evaluate(
     selector = make_selector(payload["selector"], inputs) if method.groups else None
     prove(models.loaded(where["model"], payload["dtype"], device))
     with sparse_model(payload, where, inputs, device, method, selector) as model:
-        nll = [_window_nll(model, window, selector) for window in windows]
+        dense_tokens = payload.get("dense_tokens", 0)
+        nll = [_window_nll(model, window, selector, dense_tokens) for window in windows]
     result: dict[str, Any] = {
         "nll": nll,
         "predicted": [len(window) - 1 for window in windows],
@@ -47,16 +48,20 @@ def evaluate(
         "groups": selector.groups() if selector else {},
         "device": device,
     }
+    if selector and (attention := selector.attention()):
+        result["attention"] = attention
     if selector and (spread := selector.spread()):
         result["spread"] = spread
     return result, selector.trace() if selector else None
 
 
-def _window_nll(model: nn.Module, window: NDArray[np.int64], selector: Selector | None) -> float:
+def _window_nll(
+    model: nn.Module, window: NDArray[np.int64], selector: Selector | None, dense_tokens: int
+) -> float:
     """Summed negative log-likelihood of a window's tokens but the first, in float32."""
     tokens = torch.from_numpy(window)[None].to(next(model.parameters()).device)  # [1, tokens]
     if selector:
-        selector.begin_window(len(window))
+        selector.begin_window(len(window), dense_tokens)
     by_slice = losses(model, tokens)
     total = float(by_slice.double().sum())
     if not np.isfinite(total):

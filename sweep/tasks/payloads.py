@@ -108,6 +108,8 @@ class Evaluate(TextRun, MethodRun):
 
     windows: list[int]
     """Windows of the text."""
+    dense_tokens: NotRequired[int]
+    """Tokens at the start of each window that the method leaves alone; left out for none."""
 
 
 class Score(MethodRun):
