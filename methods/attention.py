@@ -46,7 +46,10 @@ class Attention:
     def weights(self) -> dict[str, int]:
         """Weights of each group: of W_q, W_k and W_v, and of W_o."""
         rows = sum(out_in(module)[0] for module in self.inputs)
-        return {"attn-input": rows * self.hidden, "attn-output": out_in(self.output)[0] * self.width}
+        return {
+            "attn-input": rows * self.hidden,
+            "attn-output": out_in(self.output)[0] * self.width,
+        }
 
     def column_norms(self, group: str, order: float) -> Tensor:
         """The norm of each column of a group's matrices, one under the other, float32 [units]."""
@@ -54,12 +57,13 @@ class Attention:
         weights = [weight_of(module).detach().float() for module in modules]
         return torch.linalg.vector_norm(torch.cat(weights), ord=order, dim=0)
 
-
     def key_norms(self, order: float) -> Tensor:
         """The norm of each column of W_k alone, float32 [hidden]."""
         weight = weight_of(self.inputs[len(self.inputs) // 2]).detach().float()
         if len(self.inputs) == 1:
-            keys = (len(weight) - self.width) // 2  # as many rows as values have; first come queries
+            keys = (
+                len(weight) - self.width
+            ) // 2  # as many rows as values have; first come queries
             weight = weight[self.width : self.width + keys]
         return torch.linalg.vector_norm(weight, ord=order, dim=0)
 

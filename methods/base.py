@@ -45,8 +45,8 @@ class Method(ABC):
     A subclass names itself and the weight groups that it prunes, and writes `forward` as its
     equation. It calls `select` once for each group, in the order of `groups`, and knows neither
     which selector answers nor that caches exist. One with groups of attention, which come first,
-    writes `attention_input` and `attention_output` too. One that no device can run, because it is told the
-    future, says `oracle = True`: it is then shown as a bound and never chosen.
+    writes `attention_input` and `attention_output` too. One that no device can run, because it is
+    told the future, says `oracle = True`: it is then shown as a bound and never chosen.
     """
 
     density: float = 1.0

@@ -1,4 +1,4 @@
-"""Small models to try a method on: two layers with biases, projections separate or fused, no words."""
+"""Small models to try a method on: two layers with biases, separate or fused, and no words."""
 
 from __future__ import annotations
 

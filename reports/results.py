@@ -118,6 +118,12 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
     Column("context", "count", "", "tokens that the KV cache holds"),
+    Column("kl", "number", "nat", "KL(dense ‖ this model) of the next token, mean over tokens"),
+    Column("kl_low", "number", "nat", "lower end of its 95 % interval"),
+    Column("kl_high", "number", "nat", "upper end of its 95 % interval"),
+    Column("flip_rate", "number", "", "share of tokens whose most likely next token is another"),
+    Column("flip_rate_low", "number", "", "lower end of its 95 % interval"),
+    Column("flip_rate_high", "number", "", "upper end of its 95 % interval"),
     Column("linear_density", "number", "", "share of attention and MLP weights that a token uses"),
     Column("dense_tokens", "count", "", "first tokens of a window that the method left alone"),
     # How reports name what a sweep file names.

@@ -76,15 +76,13 @@ class Selector:
         if values.dim() == 3 and values.shape[0] != 1:
             raise ValueError(f"one sequence at a time is evaluated, not {values.shape[0]}")
         self.units[group] = values.shape[-1]
-        parts = [(values, share)]
-        if self.dense_tokens:
-            first, rest = values.split_with_sizes(_cut(values.shape[-2], self.dense_tokens), dim=-2)
-            parts = [(part, s) for part, s in ((first, 1.0), (rest, share)) if part.shape[-2]]
+        first, rest = values[..., : self.dense_tokens, :], values[..., self.dense_tokens :, :]
         answers = []
-        for part, part_share in parts:
-            used, answer = self._select(layer, group, part, part_share, prune)
-            self._used.setdefault((group, layer), []).append(used)
-            answers.append(answer if len(parts) == 1 else answer.clone())  # memory is used again
+        for part, of_part in ((first, 1.0), (rest, share)):
+            if part.shape[-2]:
+                used, answer = self._select(layer, group, part, of_part, prune)
+                self._used.setdefault((group, layer), []).append(used)
+                answers.append(answer.clone() if part is first else answer)  # memory used again
         return answers[0] if len(answers) == 1 else torch.cat(answers, dim=-2)
 
     def _select(
@@ -336,11 +334,6 @@ def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:
         "most": [int(used.max()) for used in layers],
         "squares": [int((used * used).sum()) for used in layers],
     }
-
-
-def _cut(tokens: int, first: int) -> list[int]:
-    """Sizes of the first so many tokens, and of the others."""
-    return [min(first, tokens), max(0, tokens - first)]
 
 
 def _rows(values: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ HOMES = {
         "sweep/tasks/transform.py",
         "sweep/tasks/uses.py",
         "sweep/tasks/as_planned.py",
-        "sweep/tasks/losses.py",
+        "sweep/measures/losses.py",
         "sweep/cli/trial.py",
         "sweep/downstream/generation.py",
         "sweep/downstream/packed.py",

@@ -23,7 +23,7 @@ _MASKED, _CACHED = 1.2, 1.3
 
 DENSE, FIRST, REST = range(3)
 """Stages of a run: what all points are held against, a shard of each, and all others."""
-_LARGE = ("weights", "trained")
+_LARGE = ("weights", "trained", "dense_weights")
 """Roles of hand-overs that are large: what takes one does not wait for a later stage."""
 
 

@@ -4,6 +4,7 @@
 <cache>/fetched     the models and texts inside them
 <cache>/converted   safetensors made from GGUF files
 <cache>/tokens      tokenised texts
+<cache>/expectations  what dense models expect, for distances to them
 <cache>/hashes      sha256 of large local files, by path, size and time
 """
 

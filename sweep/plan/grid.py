@@ -280,6 +280,7 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         bos=sweep.bos,
         window_order=sweep.window_order,
         dense_tokens=_dense_tokens(sweep),
+        distances=sweep.distances,
     )
 
 

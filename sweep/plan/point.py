@@ -56,13 +56,14 @@ class Accuracy:
     bos: str = "each-window"
     window_order: str = "first"
     dense_tokens: int = 0
+    distances: bool = False
 
     def to_mapping(self) -> dict[str, str | int | None]:
         """The fields as a plain mapping, without those that earlier releases did not have where
         they have the value that was meant then."""
         every = {field: getattr(self, field) for field in self.__slots__}
         meant: dict[str, object] = {"bos": "each-window", "window_order": "first"}
-        meant["dense_tokens"] = 0
+        meant |= {"dense_tokens": 0, "distances": False}
         if self.windows is None:
             meant["window_order"] = self.window_order  # all windows come in the text's own order
         return {field: value for field, value in every.items() if meant.get(field) != value}

@@ -11,6 +11,7 @@ import methods
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
 from simulator import Footprint, Geometry, SimulatorError, Storage, allocate, footprint
+from sweep.errors import InputError
 from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
 
@@ -110,3 +111,14 @@ def difference(model: str, counted: float, in_files: float, quant: Quant) -> str
         f"model {model}: {counted / 1e9:.3g} GB of weights are simulated ({label}), its files have "
         f"{in_files / 1e9:.3g} GB; quant {{method: none, bits: file}} counts those of the files"
     )
+
+
+def check_layers(point: Point, count: int) -> None:
+    """Raise InputError where densities by layer are not those of the model's layers."""
+    densities = len(str(dict(point.parameters).get("layers", "")).split())
+    if densities not in (0, count):
+        raise InputError(f"layers: {densities} densities for the {count} layers of {point.model}")
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    if isinstance(method, Shared) and len(method.table()) not in (1, count):
+        rows = len(method.table())
+        raise InputError(f"shares: those of {rows} layers for the {count} layers of {point.model}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from simulator import PhaseCounts
+from simulator import Geometry, PhaseCounts
 
 
 def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -28,6 +28,21 @@ def merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
         f"used_{name}_by_layer": how([shard[name] for shard in shards], axis=0).tolist()
         for name, how in merge.items()
     }
+
+
+def linear_density(
+    geometry: Geometry, mlp_density: float, shards: Sequence[Mapping[str, Any]]
+) -> float:
+    """Weights of attention, or of whatever mixes tokens, and of MLPs that a token uses, over all of
+    them (SEMANTICS 8); shards say what share of each group of attention was used."""
+    mixers, mlps = geometry.mixer_weights, geometry.layers * geometry.mlp_weights
+    used = mixers + mlp_density * mlps
+    if "attention" in shards[0]:
+        tokens = [shard["tokens"] for shard in shards]
+        for group, weights in geometry.attention_weights_of.items():
+            shares = [shard["attention"][group] for shard in shards]
+            used -= (1 - float(np.average(shares, weights=tokens))) * geometry.layers * weights
+    return used / (mixers + mlps)
 
 
 def _sum(lists: Iterable[list[int]]) -> list[int]:

@@ -24,8 +24,8 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.results import demand, facts
-from sweep.results.counts import merged_counts, merged_spread
+from sweep.results import demand, distances, facts
+from sweep.results.counts import linear_density, merged_counts, merged_spread
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
@@ -97,7 +97,9 @@ class _Rows:
             return row | {"status": "missing"}
         status = "done" if begun == planned else "partial"
         row |= self._accuracy(begun) | self._cost(begun) | {"status": status}
-        row["linear_density"] = self._linear_density(begun, row["mlp_density"])
+        results = [self._result(key) for key in begun.evaluate_keys]
+        geometry = self.materials.geometry(point)
+        row["linear_density"] = linear_density(geometry, row["mlp_density"], results)
         return row | self._downstream(planned)
 
     def _windows_asked(self, planned: PlannedPoint) -> int | None:
@@ -194,7 +196,16 @@ class _Rows:
             "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
             "windows": len(own.nll),
+            **self._distances(planned),
         }
+
+    def _distances(self, planned: PlannedPoint) -> Row:
+        """KL and flips to the dense run, where they were asked for."""
+        if not planned.point.accuracy.distances:
+            return {}
+        if planned.evaluate_keys == planned.dense_keys:
+            return distances.OF_ITSELF
+        return distances.columns(lambda name: self._losses(planned.evaluate_keys, name))
 
     def _kept(self, planned: PlannedPoint) -> float | None:
         """MLP density of statically pruned weights; None where the masks decide it."""
@@ -202,27 +213,13 @@ class _Rows:
             return None
         return self._result(planned.weights)["mlp_density"]
 
-    def _linear_density(self, planned: PlannedPoint, mlp_density: float) -> float:
-        """Weights of attention (or what mixes tokens) and MLPs that a token uses, over all of them
-        (SEMANTICS 8)."""
-        geometry = self.materials.geometry(planned.point)
-        mixers, mlps = geometry.mixer_weights, geometry.layers * geometry.mlp_weights
-        used = mixers + mlp_density * mlps
-        results = [self._result(key) for key in planned.evaluate_keys]
-        if "attention" in results[0]:
-            tokens = [result["tokens"] for result in results]
-            for group, weights in geometry.attention_weights_of.items():
-                shares = [result["attention"][group] for result in results]
-                left_out = 1 - float(np.average(shares, weights=tokens))
-                used -= left_out * geometry.layers * weights
-        return used / (mixers + mlps)
-
-    def _losses(self, keys: tuple[str, ...]) -> Losses:
-        """Windows in the order of the text, so that no sum depends on how they were cut."""
+    def _losses(self, keys: tuple[str, ...], counted: str = "nll") -> Losses:
+        """Sums of each window, in the order of the text, so that none depends on how they were
+        cut."""
         by_window: dict[int, tuple[float, float]] = {}
         for key in keys:
             result, windows = self._result(key), self.store.records[key].payload["windows"]
-            losses = zip(result["nll"], result["predicted"], strict=True)
+            losses = zip(result[counted], result["predicted"], strict=True)
             by_window |= dict(zip(windows, losses, strict=True))
         ordered = np.array([by_window[w] for w in sorted(by_window)], dtype=np.float64)
         return Losses(ordered[:, 0].copy(), ordered[:, 1].copy())

@@ -157,7 +157,7 @@ def test_attention_without_a_view_is_refused_by_name() -> None:
             vocab_size=64,
         )
     )
-    with pytest.raises(UnsupportedModelError, match="DeepseekV3Attention.*has no view"):
+    with pytest.raises(UnsupportedModelError, match=r"DeepseekV3Attention.*has no view"):
         attentions(latent)
 
 
