@@ -150,8 +150,10 @@ def _weights(
 ) -> Iterator[tuple[ModelEntry, dict[int, list[Quant]], Quant]]:
     """Models with each quantisation that an entry asks for, and those of each entry."""
     for model in sweep.models:
-        own = model_sizes.comes_quantised(model.model)
-        quants = {i: _quants(entry.quant or sweep.quant, own) for i, entry in enumerate(entries)}
+        from_file = model_sizes.comes_quantised(model.model)
+        quants = {
+            i: _quants(entry.quant or sweep.quant, from_file) for i, entry in enumerate(entries)
+        }
         for quant in dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry):
             yield model, quants, quant
 
