@@ -54,7 +54,7 @@ def validate(
     set_: Set = [],  # noqa: B006
 ) -> None:
     """Check a sweep file: all faults at once, and what a run will do with each method."""
-    from sweep.cli.trial import tried
+    from sweep.cli.method_trial import tried
     from sweep.spec.file import load
 
     loaded = load(file, set_)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sweep.plan.exclude import is_method
+from sweep.plan.excluded_points import is_method
 from sweep.plan.plan import Plan, PlannedPoint
 from sweep.tasks.task import Task
 

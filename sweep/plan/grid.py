@@ -14,7 +14,7 @@ from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
-from sweep.plan.exclude import excluded_by
+from sweep.plan.excluded_points import excluded_by
 from sweep.plan.point import Accuracy, MethodTraits, Parameters, Point, Quant
 from sweep.plan.weight_steps import quantiser, refusal
 from sweep.spec.entries import (

@@ -17,7 +17,7 @@ from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
-from sweep.inputs import model_sizes, ready, text_files, texts, trial
+from sweep.inputs import model_sizes, model_trial, ready, text_files, texts
 from sweep.keys import digest
 from sweep.plan.point import Point
 from sweep.plan.sizes import difference, groupby_model, planned_sizes
@@ -208,7 +208,7 @@ class Materials:
         return "" if before is None or not len(before) else self.sweep.bos
 
     def _check_positions(self, model: str) -> None:
-        trial.check_positions(model, self.sweep.window_tokens)
+        model_trial.check_positions(model, self.sweep.window_tokens)
 
     def calibration_windows(self, point: Point) -> int:
         """How many windows of the calibration text are used."""
@@ -274,7 +274,7 @@ class Materials:
         """What a reader of the report should know about these models and texts."""
         every = [entry.model for entry in self.sweep.models]
         begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
-        begun += [note for model in every if (note := trial.note(model))]
+        begun += [note for model in every if (note := model_trial.note(model))]
         small = [model for model in every if self._parameters(model) < 1e9]
         if not small:
             return begun

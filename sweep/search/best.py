@@ -23,7 +23,7 @@ from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.results.rows import rows_of
 from sweep.search.batches import label
 from sweep.search.bisection import Bisection
-from sweep.search.series import Found, dense_of, evaluated_tokens
+from sweep.search.density_series import Found, dense_of, evaluated_tokens
 from sweep.spec.entries import Sweep
 
 if TYPE_CHECKING:

@@ -27,8 +27,7 @@ from sweep.results.perplexity import Losses
 from sweep.results.rows import rows_of
 from sweep.search.batches import window_differences
 from sweep.search.brackets import Bracket, bracket, next_place
-from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
-from sweep.search.series import (
+from sweep.search.density_series import (
     Evaluation,
     Found,
     Place,
@@ -37,6 +36,7 @@ from sweep.search.series import (
     mates_of,
     series_of,
 )
+from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
 
 
 class Bisection:

@@ -11,8 +11,8 @@ from typing import Any
 from methods import allocation
 from sweep.files.atomic import replace as write_whole
 from sweep.files.atomic import write_json
-from sweep.search.outcome import Fit, Tuned, Winner
 from sweep.search.study import Study
+from sweep.search.study_outcome import Fit, Tuned, Winner
 
 TRIALS = "trials.csv"
 ALLOCATION = "allocation.json"

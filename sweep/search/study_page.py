@@ -10,8 +10,8 @@ from sweep.execution.progress import duration
 from sweep.spec.spaces import is_layer
 
 if TYPE_CHECKING:
-    from sweep.search.outcome import Fit, Tuned, Winner
     from sweep.search.study import Study
+    from sweep.search.study_outcome import Fit, Tuned, Winner
 
 
 def markdown(study: Study, done: Tuned) -> str:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from sweep.errors import InputError
 from sweep.messages import nearest, show
-from sweep.plan.exclude import aliases_of
+from sweep.plan.excluded_points import aliases_of
 from sweep.plan.plan import Plan, PlannedPoint
 from sweep.tasks.task import KINDS
 
