@@ -19,18 +19,18 @@ class Budget:
     relative: bool = False
 
     @classmethod
-    def parse(cls, given: Budget | float | str) -> Budget:
+    def parse(cls, budget: Budget | float | str) -> Budget:
         """A Budget from `0.2`, `"0.2"`, `"+0.2"` or `"5%"`; ReportError for anything else."""
-        if isinstance(given, Budget):
-            return given
-        written = str(given).strip()
+        if isinstance(budget, Budget):
+            return budget
+        written = str(budget).strip()
         relative = written.endswith("%")
         try:
             amount = float(written.rstrip("%").strip())
         except ValueError:
-            raise ReportError(_fault(given)) from None
+            raise ReportError(_fault(budget)) from None
         if not math.isfinite(amount) or amount < 0:
-            raise ReportError(_fault(given))
+            raise ReportError(_fault(budget))
         return cls(amount / 100 if relative else amount, relative)
 
     def limit(self, ppl_dense: float) -> float:
@@ -43,10 +43,10 @@ class Budget:
         return f"+{self.amount * 100:g} %" if self.relative else f"+{self.amount:g} PPL"
 
 
-def _fault(given: object) -> str:
-    return f"budget {given!r}: must be a perplexity increase such as 0.2, or a share such as '5%'"
+def _fault(budget: object) -> str:
+    return f"budget {budget!r}: must be a perplexity increase such as 0.2, or a share such as '5%'"
 
 
-def parse_all(given: Iterable[Budget | float | str]) -> tuple[Budget, ...]:
+def parse_all(budgets: Iterable[Budget | float | str]) -> tuple[Budget, ...]:
     """Budgets without repeats, in the given order: the default ones when there are none."""
-    return tuple(dict.fromkeys(Budget.parse(b) for b in given)) or parse_all(DEFAULT_BUDGETS)
+    return tuple(dict.fromkeys(Budget.parse(b) for b in budgets)) or parse_all(DEFAULT_BUDGETS)

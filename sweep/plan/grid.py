@@ -15,7 +15,7 @@ from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
-from sweep.plan.exclude import excluded_by
+from sweep.plan.excluded_points import excluded_by
 from sweep.plan.point import Accuracy, MethodTraits, Parameters, Point, Quant
 from sweep.plan.weight_steps import quantiser, refusal
 from sweep.spec.entries import (
@@ -151,8 +151,10 @@ def _weights(
 ) -> Iterator[tuple[ModelEntry, dict[int, list[Quant]], Quant]]:
     """Models with each quantisation that an entry asks for, and those of each entry."""
     for model in sweep.models:
-        own = model_sizes.comes_quantised(model.model)
-        quants = {i: _quants(entry.quant or sweep.quant, own) for i, entry in enumerate(entries)}
+        from_file = model_sizes.comes_quantised(model.model)
+        quants = {
+            i: _quants(entry.quant or sweep.quant, from_file) for i, entry in enumerate(entries)
+        }
         for quant in dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry):
             yield model, quants, quant
 

@@ -68,8 +68,8 @@ def uncached_notes(points: Iterable[Point], title: Callable[[str], str]) -> list
     `title` names a model."""
     methods_at: dict[tuple[str, str, float], dict[str, None]] = {}
     for point in points:
-        place = point.model, point.device.name, point.device.dram_gb
-        methods_at.setdefault(place, {})[point.method] = None
+        model_on_device = point.model, point.device.name, point.device.dram_gb
+        methods_at.setdefault(model_on_device, {})[point.method] = None
     notes = [
         f"nothing is cached for {', '.join(names)} on {title(model)} with {dram_gb:g} GB of DRAM "
         f"({device}): what every token uses leaves no room, so policy and γ change nothing there"
