@@ -103,15 +103,15 @@ def weight_bytes(geometry: Geometry, storage: Storage) -> dict[str, float]:
     """
     parts = {"mixers": _mixer_bytes(geometry, storage)}
     parts |= {name: geometry.layers * _matrix_bytes(geometry, name, storage) for name in _MATRICES}
-    one = geometry.vocabulary * geometry.hidden
+    matrix = geometry.vocabulary * geometry.hidden
     if storage.file is None:
         parts["embedding"] = storage.embedding_bytes(geometry.vocabulary, geometry.hidden)
         parts["head"] = 0.0 if geometry.tied_embeddings else parts["embedding"]
         parts["embedding"] += geometry.other_embeddings * storage.embedding_bits / 8
     else:
         file = storage.file
-        parts["embedding"] = (one * file.embedding + geometry.other_embeddings * file.other) / 8
-        parts["head"] = 0.0 if geometry.tied_embeddings else one * file.head / 8
+        parts["embedding"] = (matrix * file.embedding + geometry.other_embeddings * file.other) / 8
+        parts["head"] = 0.0 if geometry.tied_embeddings else matrix * file.head / 8
     return parts
 
 

@@ -274,7 +274,7 @@ class Geometry:
         kv = self.kv
         if kv is None:
             kv = (KVLayers(self.layers, 2 * self.kv_heads * self.head_dim),)
-        return sum(one.values_of(storage.kv_tokens) for one in kv) * storage.kv_bits / 8
+        return sum(layers.values_of(storage.kv_tokens) for layers in kv) * storage.kv_bits / 8
 
 
 def merged_rows(matrices: Iterable[tuple[int, int]]) -> Rows:

@@ -19,18 +19,18 @@ class Budget:
     relative: bool = False
 
     @classmethod
-    def parse(cls, budget: Budget | float | str) -> Budget:
+    def parse(cls, given: Budget | float | str) -> Budget:
         """A Budget from `0.2`, `"0.2"`, `"+0.2"` or `"5%"`; ReportError for anything else."""
-        if isinstance(budget, Budget):
-            return budget
-        written = str(budget).strip()
+        if isinstance(given, Budget):
+            return given
+        written = str(given).strip()
         relative = written.endswith("%")
         try:
             amount = float(written.rstrip("%").strip())
         except ValueError:
-            raise ReportError(_fault(budget)) from None
+            raise ReportError(_fault(given)) from None
         if not math.isfinite(amount) or amount < 0:
-            raise ReportError(_fault(budget))
+            raise ReportError(_fault(given))
         return cls(amount / 100 if relative else amount, relative)
 
     def limit(self, ppl_dense: float) -> float:
