@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +12,13 @@ from torch import Tensor, nn
 
 from methods.apply import applied, run_layers
 from methods.base import MethodError
-from methods.dynamic.ffn_skip import SIMILARITIES, FFNSkip, cosine
+from methods.dynamic.dense import Dense
 from methods.mlp import GatedMLP, gated_mlps
 from methods.training import Arrays, Lesson
+
+if TYPE_CHECKING:
+    from methods.base import Select
+    from methods.dynamic.ffn_skip import FFNSkip
 
 TRIES = 12
 TOLERANCE = 0.002
@@ -77,33 +80,43 @@ def _computed(model: nn.Module, method: FFNSkip, windows: NDArray[np.int64]) -> 
 
 
 def _cosines(model: nn.Module, windows: NDArray[np.int64]) -> dict[str, list[float]]:
-    """Mean cosines by layer of the dense model, by both definitions."""
-    watch = _Watch(similarity="block")
-    with torch.no_grad(), applied(model, watch, lambda _layer, _group, scores, _share: scores):
+    """Mean cosines by layer of the dense model, by both definitions; the last layer has no next
+    one that would say what comes of it."""
+    watch = _Watch()
+    with torch.no_grad(), applied(model, watch):
         _run(model, windows)
     return {
-        f"cosine_{name.replace('-', '_')}_by_layer": [float(np.mean(v)) for v in by_layer.values()]
-        for name, by_layer in zip(SIMILARITIES, watch.seen, strict=True)
+        f"cosine_{name}_by_layer": [float(np.mean(means)) for means in by_layer.values()]
+        for name, by_layer in (("block", watch.block), ("ffn_output", watch.output))
     }
 
 
 @dataclass(frozen=True)
-class _Watch(FFNSkip):
-    """Skips nothing, and keeps the cosines of every layer but the last."""
+class _Watch(Dense):
+    """The dense model, with the cosines of every layer kept as its next one begins."""
 
-    seen: Sequence[dict[int, list[float]]] = ({}, {})
+    reads_blocks: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "seen", ({}, {}))
+    block: dict[int, list[float]] = field(default_factory=dict)
+    output: dict[int, list[float]] = field(default_factory=dict)
 
-    def _left(self, mlp: GatedMLP, hidden: Tensor) -> Tensor:
-        notes = mlp.passing.notes
+    def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
+        notes, hidden = mlp.passing.notes, mlp.passing.block_input
+        assert hidden is not None
         if mlp.layer:
-            for by_layer, after in zip(self.seen, (hidden, notes["output"]), strict=True):
+            for means, after in ((self.block, hidden), (self.output, notes["output"])):
                 mean = float(cosine(notes["before"], after).mean())
-                by_layer.setdefault(mlp.layer - 1, []).append(mean)
-        return hidden.new_zeros(hidden.shape[:-1], dtype=int)
+                means.setdefault(mlp.layer - 1, []).append(mean)
+        out = mlp.down(mlp.glu(x))
+        notes |= {"before": hidden, "output": out}
+        return out
+
+
+def cosine(one: Tensor, other: Tensor) -> Tensor:
+    """Of rows [..., hidden] -> float32 [...]."""
+    one, other = one.float(), other.float()
+    norms = one.norm(dim=-1) * other.norm(dim=-1)
+    return (one * other).sum(dim=-1) / norms.clamp_min(1e-30)
 
 
 def _run(model: nn.Module, windows: NDArray[np.int64]) -> None:

@@ -75,6 +75,8 @@ class FFNSkip(Method):
 
     def _left(self, mlp: GatedMLP, hidden: Tensor) -> Tensor:
         """How many of the next MLPs each token skips, [..., tokens], as `hidden` comes in."""
+        from methods.skipping import cosine
+
         notes = mlp.passing.notes
         left = notes.get("left", hidden.new_zeros(hidden.shape[:-1], dtype=int))
         if mlp.layer - 1 < self.cold or "before" not in notes:
@@ -102,10 +104,3 @@ class FFNSkip(Method):
 
     def with_state(self, arrays: Mapping[str, NDArray[np.generic]], device: str) -> Self:
         return self.at_threshold(float(arrays["threshold"]), int(arrays["layers"]))
-
-
-def cosine(one: Tensor, other: Tensor) -> Tensor:
-    """Of rows [..., hidden] -> float32 [...]."""
-    one, other = one.float(), other.float()
-    norms = one.norm(dim=-1) * other.norm(dim=-1)
-    return (one * other).sum(dim=-1) / norms.clamp_min(1e-30)
