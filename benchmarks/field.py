@@ -171,7 +171,9 @@ class Claim:
 
 CLAIMS = (
     Claim("TEAL: greedy shares beat uniform ones", "teal greedy", "teal"),
-    Claim("WINA beats TEAL, both top-k, at 40 % sparsity and above", "wina", "teal (topk)", (0.5, 0.6)),
+    Claim(
+        "WINA beats TEAL, both top-k, at 40 % sparsity and above", "wina", "teal (topk)", (0.5, 0.6)
+    ),
     Claim("WAS beats TEAL", "was", "teal"),
     Claim("WAS with its searched shares beats TEAL with its own", "was greedy", "teal greedy"),
     Claim("R-Sparse beats TEAL at 50 %", "r-sparse", "teal", (0.5,)),
@@ -179,14 +181,21 @@ CLAIMS = (
     Claim("La RoSA beats TEAL at equal k", "la-rosa", "teal (topk)"),
     Claim("SCAP beats the plain threshold", "scap", "teal"),
     Claim("CETT beats top-k at an equal share of neurons", "cett", "glu-oracle"),
-    Claim("Top-k beats one threshold for all layers", "glu-oracle", "glu-oracle (global-threshold)"),
+    Claim(
+        "Top-k beats one threshold for all layers", "glu-oracle", "glu-oracle (global-threshold)"
+    ),
     Claim("HiRE beats DejaVu", "hire", "dejavu"),
     Claim("ShadowLLM beats DejaVu", "shadow-llm", "dejavu"),
     Claim("DIP beats DejaVu on SwiGLU", "dip", "dejavu"),
     Claim("DIP beats ShadowLLM on SwiGLU", "dip", "shadow-llm"),
     Claim("DIP beats CATS", "dip", "cats"),
-    Claim("Skipping 20 % of the MLPs by similarity beats leaving out 20 % of each", "ffn-skip", "dip", (0.8,)),
-)  # fmt: skip
+    Claim(
+        "Skipping 20 % of the MLPs by similarity beats leaving out 20 % of each",
+        "ffn-skip",
+        "dip",
+        (0.8,),
+    ),
+)
 
 
 def _claims(field: Field) -> str:
