@@ -249,7 +249,8 @@ def _learnt(field: Field) -> str:
         "shadow-llm": lambda r: f"recall of the 10 % that matter: {r['recall']:.3f}",
         "hire": lambda r: "recall@k of the candidates at k / m of "
         + ", ".join(f"{k:g}: {v:.3f}" for k, v in zip(r["kept"], r["recall"], strict=True)),
-        "ffn-skip": lambda r: f"{1 - r['computed']:.1%} of MLPs skipped at cosine {r['threshold']:.3f}",
+        "ffn-skip": lambda r: f"{1 - r['computed']:.1%} of MLPs skipped "
+        f"at cosine {r['threshold']:.3f}",
         "la-rosa": lambda r: "variance in half of the coordinates: "
         f"{np.mean(r['variance_in_half_by_layer']):.3f}",
         "teal": lambda r: "shares at density 0.5: "
