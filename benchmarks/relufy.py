@@ -47,9 +47,9 @@ def relufied(windows: Sequence[Tensor], seed: int) -> Any:
             torch.stack(errors).sum().backward()
     for window in _lessons(student, windows, *TOGETHER, generator):
         with torch.no_grad():
-            wanted = teacher(input_ids=window).logits[0].log_softmax(-1)
-        given = student(input_ids=window).logits[0].log_softmax(-1)
-        functional.kl_div(given, wanted, log_target=True, reduction="batchmean").backward()
+            taught = teacher(input_ids=window).logits[0].log_softmax(-1)
+        learnt = student(input_ids=window).logits[0].log_softmax(-1)
+        functional.kl_div(learnt, taught, log_target=True, reduction="batchmean").backward()
     return student.requires_grad_(False)
 
 
@@ -88,9 +88,9 @@ def _calls(views: Sequence[GatedMLP]) -> Iterator[dict[int, tuple[Tensor, Tensor
             hook.remove()
 
 
-def _error(view: GatedMLP, x: Tensor, wanted: Tensor) -> Tensor:
+def _error(view: GatedMLP, x: Tensor, target: Tensor) -> Tensor:
     """Squared error of an MLP's output, as a share of the output's variance."""
-    return functional.mse_loss(view.module(x), wanted) / wanted.var()
+    return functional.mse_loss(view.module(x), target) / target.var()
 
 
 def main() -> None:
@@ -98,15 +98,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relufy", description=__doc__)
     parser.add_argument("out", type=Path, help="folder for the model")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the windows")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     begun = time.perf_counter()
     torch.set_num_threads(1)  # sums in the same order: the same weights each time
     every = texts.windows(TEXT, MODEL, TOKENS, calibration=True)
     windows = [torch.from_numpy(window)[None] for window in every]
-    model = relufied(windows, asked.seed)
-    model.save_pretrained(asked.out)
-    models.tokenizer(MODEL).save_pretrained(asked.out)
-    print(f"{MODEL} with ReLU is in {asked.out}, {time.perf_counter() - begun:.0f} s")
+    model = relufied(windows, arguments.seed)
+    model.save_pretrained(arguments.out)
+    models.tokenizer(MODEL).save_pretrained(arguments.out)
+    print(f"{MODEL} with ReLU is in {arguments.out}, {time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":

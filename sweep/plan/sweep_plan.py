@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sweep.plan.exclude import check_each
+from sweep.plan.excluded_points import check_each
 from sweep.plan.grid import Grid, Skipped, expand, only
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan

@@ -83,13 +83,13 @@ def look(kind: str, folder: Path) -> Found:
 
 def _through_the_door(kind: str, folder: Path, own: Any) -> Found:
     from sweep.errors import InputError
-    from sweep.inputs import models, trial
+    from sweep.inputs import model_trial, models
 
     ref = str(folder)
     sizes = _refused_sizes(ref)
     try:
-        verdict = trial.verdict(ref)
-        trial.check(ref, pruned=False)
+        verdict = model_trial.verdict(ref)
+        model_trial.check(ref, pruned=False)
         model = models.load(ref)
     except InputError as error:
         return Found(kind, REFUSED, sizes or _without(str(error), ref))

@@ -14,9 +14,9 @@ from sweep.cli.app import app
 from sweep.errors import InputError
 from sweep.execution import estimates
 from sweep.execution.resources import Resources, needs_of
+from sweep.measures import losses
 from sweep.plan.sweep_plan import plan_sweep
 from sweep.store.store import Store
-from sweep.tasks import losses
 from tests.sweep import tiny_gguf
 from tests.sweep.tinysweep import sweep_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import InputError
-from sweep.plan.exclude import check_each
+from sweep.plan.excluded_points import check_each
 from sweep.plan.sweep_plan import plan_sweep
 from tests.sweep.tinysweep import run, sweep_of
 
