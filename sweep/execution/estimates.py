@@ -29,7 +29,7 @@ PROCESS = 0.8e9
 """Bytes of a worker that has torch and numba, and no model."""
 _BYTES = {"float32": 4, "bfloat16": 2}
 LOSS_ROWS = 256
-"""Positions whose logits are held at a time: `ROWS` of `sweep.measures.losses`, which needs torch."""
+"""Positions whose logits are held at a time: `ROWS` of `sweep.measures.losses` (it needs torch)."""
 _LOGIT = {"float32": 4 + 4, "bfloat16": 2 + 4 + 4}
 """Bytes of a logit as the model makes it, in float32 where that is another, and of its softmax."""
 _PASSES = {"evaluate": 2.5, "score": 2.5, "calibrate": 1.5, "transform": 3.0, "train": 6.0}
