@@ -21,6 +21,8 @@ BUILT_IN: dict[str, str] = {
     "sparsegpt": "methods.static.sparsegpt:SparseGPT",
     "wanda": "methods.static.wanda:Wanda",
     "magnitude": "methods.static.magnitude:Magnitude",
+    "dsnot": "methods.static.dsnot:DSnoT",
+    "losa": "methods.static.losa:LoSA",
     "cats+lora": "methods.dynamic.lora:CATSLoRA",
     "dip+lora": "methods.dynamic.lora:DIPLoRA",
 }

@@ -27,7 +27,7 @@ from sweep.plan.labels import (
     windows_label,
 )
 from sweep.plan.materials import Materials
-from sweep.plan.plan import Plan, PlannedPoint, Scores
+from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import Point, Quant
 from sweep.plan.sizes import cached_units, without_cache
 from sweep.plan.weight_steps import Step, steps
@@ -98,7 +98,7 @@ class _Builder:
             simulate,
             full,
             self._prepared((*dense, *evaluate)),
-            self.tasks[evaluate[0]].payload["inputs"].get("weights", ""),
+            made_by(point, self.tasks[evaluate[0]].payload["inputs"]),
             self._scores(point, dense=point.method == "dense"),
             self._scores(point, dense=True),
         )
@@ -131,9 +131,11 @@ class _Builder:
         return self._evaluations[identity]
 
     def _evaluation(self, point: Point, dense: bool) -> Evaluate:
-        """Statically pruned weights are evaluated as a dense model is."""
+        """Statically pruned weights are evaluated as a dense model is, those of a training too."""
         pruned = not dense and point.traits.static
         weights = self._weights(point, pruned)
+        if pruned:
+            weights |= self._trained(point)
         if dense or pruned:
             return payloads.evaluate(point, self.materials, {}, weights)
         inputs = weights | self._selector_inputs(point) | self._trained(point)

@@ -34,8 +34,9 @@ _PARAMETERS: Mapping[str, str] = {
     "damping": "share of the mean second moment of the inputs that is added to each",
     "act_order": "whether columns with large inputs are rounded first",
     "iterations": "rounds of fitting a codebook",
-    "rank": "rank of the adapters",
-    "steps": "steps that adapters are trained for",
+    "rank": "rank of the adapters; of losa the mean one of the first round, 1 more in each other",
+    "steps": "steps that adapters are trained for; of losa in each round, six times in the last",
+    "variant": "paper: as its source writes it; code: as released, where that differs",
     "batch": "windows of a step",
     "learning_rate": "highest learning rate of the adapters",
 }
