@@ -21,10 +21,12 @@ BUILT_IN: dict[str, str] = {
     "sparsegpt": "methods.static.sparsegpt:SparseGPT",
     "wanda": "methods.static.wanda:Wanda",
     "magnitude": "methods.static.magnitude:Magnitude",
-    "dsnot": "methods.static.dsnot:DSnoT",
-    "losa": "methods.static.losa:LoSA",
     "cats+lora": "methods.dynamic.lora:CATSLoRA",
     "dip+lora": "methods.dynamic.lora:DIPLoRA",
+    "dsnot": "methods.static.dsnot:DSnoT",
+    "losa": "methods.static.losa:LoSA",
+    "packed": "methods.static.packed:Packed",
+    "dfloat11": "methods.static.dfloat11:DFloat11",
 }
 
 QUANTISERS: dict[str, str] = {

@@ -86,9 +86,10 @@ class _Builder:
 
     def _added(self, point: Point) -> PlannedPoint:
         self.materials.geometry(point)  # refuses a model whose sizes are not those of the formulas
+        self.materials.storage(point)  # and weights that are not those of a code
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
-        evaluate = self._evaluate(point, dense=point.method == "dense")
+        evaluate = self._evaluate(point, dense=point.traits.dense)
         needs_trace = point.traits.groups and point.selector != "cache-aware"
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
@@ -99,7 +100,7 @@ class _Builder:
             full,
             self._prepared((*dense, *evaluate)),
             made_by(point, self.tasks[evaluate[0]].payload["inputs"]),
-            self._scores(point, dense=point.method == "dense"),
+            self._scores(point, dense=point.traits.dense),
             self._scores(point, dense=True),
         )
 

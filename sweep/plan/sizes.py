@@ -90,7 +90,7 @@ def groupby_model(points: Iterable[Point]) -> dict[str, list[Point]]:
     """By model, a point for each way in which its weights are stored."""
     models: dict[str, dict[Quant, Point]] = {}
     for point in points:
-        if not point.traits.static:
+        if not (point.traits.static or point.traits.coded):
             models.setdefault(point.model, {}).setdefault(point.quant, point)
     return {model: list(of_model.values()) for model, of_model in models.items()}
 
@@ -103,4 +103,12 @@ def difference(model: str, counted: float, in_files: float, quant: Quant) -> str
     return (
         f"model {model}: {counted / 1e9:.3g} GB of weights are simulated ({label}), its files have "
         f"{in_files / 1e9:.3g} GB; quant {{method: none, bits: file}} counts those of the files"
+    )
+
+
+def sparse_note(model: str, matrix: str, zeros: float) -> str:
+    """One sentence about a model whose weights arrive sparse."""
+    return (
+        f"model {model}: its weights arrive sparse ({zeros:.0%} of {matrix} are 0); the method "
+        "packed counts their bytes without the zeros, dense and all others with them"
     )

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from methods.registry import create
+from methods.registry import create, method_class
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
 from methods.static.quantiser import Quantiser
 from sweep.spec.names import FILE_BITS
 
 if TYPE_CHECKING:
+    from methods.static.coded import Coded
     from sweep.plan.point import MethodTraits, Point, Quant
 
 
@@ -51,6 +52,9 @@ def quantiser(quant: Quant) -> Quantiser | None:
 
 def refusal(quant: Quant, method: MethodTraits) -> str:
     """Why a method cannot follow a quantisation; empty if it can."""
+    if method.coded:
+        code = cast("type[Coded]", method_class(method.name))
+        return code.refusal(quant.method, quant.of_file)
     by = quantiser(quant)
     if by is None or not method.updates:
         return ""

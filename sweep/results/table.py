@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from reports.results import schema
-from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput
+from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput, weight_bytes
 from sweep.downstream.merge import merged
 from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
@@ -240,6 +240,7 @@ class _Rows:
             "overhead_bytes": overhead,
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
+            **self._once(("weights", *pruned), self._weight_bytes, point, sizes),
             "excess_bytes": room.excess_bytes,
             "reads": self._once(
                 ("text", *text), self._reads_text, reads, planned.evaluate_keys, sizes, slots
@@ -250,6 +251,15 @@ class _Rows:
         """Bytes of the model and of what the method needs beside it."""
         stored = (self.materials.geometry(point), self.materials.storage(point))
         return footprint_of(point, *stored), overhead_bytes(point, *stored)
+
+    def _weight_bytes(self, point: Point, sizes: Footprint) -> Row:
+        """Bytes of all weights: as the point stores them, with none left out, and in 16 bits."""
+        geometry, dense = self.materials.geometry(point), self.materials.storage(_dense(point))
+        return {
+            "weight_bytes": sizes.total_bytes - geometry.kv_bytes(dense),
+            "weight_bytes_dense": sum(weight_bytes(geometry, dense).values()),
+            "weight_bytes_16bit": 2.0 * geometry.weights,
+        }
 
     def _reads_text(
         self,

@@ -30,13 +30,15 @@ _PARAMETERS: Mapping[str, str] = {
     " (`sweep tune` writes one); left out: all alike",
     "lean": "density of W_up less that of W_gate",
     "pattern": 'unstructured, or "2:4" or "4:8", which have the density 0.5',
-    "calibration_windows": "windows of the calibration text to learn from, if it has as many",
+    "calibration_windows": "windows of the calibration text to learn from, if it has as many; of"
+    " losa 16",
     "damping": "share of the mean second moment of the inputs that is added to each",
     "act_order": "whether columns with large inputs are rounded first",
     "iterations": "rounds of fitting a codebook",
-    "rank": "rank of the adapters; of losa the mean one of the first round, 1 more in each other",
-    "steps": "steps that adapters are trained for; of losa in each round, six times in the last",
-    "variant": "paper: as its source writes it; code: as released, where that differs",
+    "rank": "rank of the adapters; of losa the mean one of the first round (6), 1 more in each",
+    "steps": "steps that adapters are trained for; of losa in a round (20), six times in the last",
+    "variant": "paper: as its source writes it; code: as released, where that differs (section 2 of"
+    " docs/semantics.md)",
     "batch": "windows of a step",
     "learning_rate": "highest learning rate of the adapters",
 }

@@ -53,6 +53,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 FUSED = ("Phi3", "Glm4")
 STATIC = ("magnitude", "wanda", "sparsegpt")
 LEARNT = ("dsnot", "losa")
+DENSE = {"dense", "packed", "dfloat11"}
 DYNAMIC = ("glu", "glu-oracle", "gate", "up", "dip", "dip-split", "teal", "wina", "was")
 
 
@@ -305,4 +306,4 @@ def test_every_method_of_the_registry_is_known_here() -> None:
     trained = {"dejavu", "cats", "cats+lora", "dip+lora", "cett", "scap", "r-sparse"}
     static = {n for n in methods.names() if isinstance(methods.create(n, 1.0), StaticPruning)}
     assert static == {*STATIC, *LEARNT}
-    assert set(methods.names()) - static - trained - {"dense"} == set(DYNAMIC)
+    assert set(methods.names()) - static - trained - DENSE == set(DYNAMIC)
