@@ -119,7 +119,7 @@ def train(method: LoSA, model: nn.Module, lesson: Lesson) -> tuple[dict[str, Any
     kept = sum(int(one.mask.sum()) for one in state.adapters.values())
     found = {
         "mlp_density": kept / sum(weight.numel() for weight in new.values()),
-        "validation_loss": state.losses,
+        "round_losses": state.losses,
         "ranks": _by_layer(model, {name: one.rank for name, one in state.adapters.items()}),
         "validation_tokens": int(held[:HELD_WINDOWS].size),
     }

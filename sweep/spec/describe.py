@@ -30,8 +30,7 @@ _PARAMETERS: Mapping[str, str] = {
     " (`sweep tune` writes one); left out: all alike",
     "lean": "density of W_up less that of W_gate",
     "pattern": 'unstructured, or "2:4" or "4:8", which have the density 0.5',
-    "calibration_windows": "windows of the calibration text to learn from, if it has as many; of"
-    " losa 16",
+    "calibration_windows": "windows of the calibration text to learn from, if it has as many",
     "damping": "share of the mean second moment of the inputs that is added to each",
     "act_order": "whether columns with large inputs are rounded first",
     "iterations": "rounds of fitting a codebook",
