@@ -6,6 +6,7 @@ Unlike the other files of this room this one reads weights, a part of a matrix a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def matrix(entry: Entry, rows: int | None = None) -> Matrix:
     return Matrix(count, length, zeros, tuple(most), told)
 
 
-def _parts(entry: Entry, rows: int) -> Iterator[NDArray[np.generic]]:
+def _parts(entry: Entry, rows: int) -> Iterator[NDArray[Any]]:
     """Some rows after the others, as numbers; bfloat16 as its bits."""
     kind = np.dtype(_TYPES[entry.dtype])
     length = entry.shape[1]
