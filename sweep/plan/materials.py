@@ -10,19 +10,23 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from methods.registry import create
 from simulator import Geometry, Storage, weight_bytes
 from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
+from sweep.inputs import coded, model_sizes, model_trial, ready, text_files, texts
 from sweep.inputs import model_ref as weights
-from sweep.inputs import model_sizes, model_trial, ready, text_files, texts
 from sweep.keys import digest
 from sweep.plan.excluded_points import check_each
 from sweep.plan.point import Point
-from sweep.plan.sizes import difference, groupby_model, planned_sizes
+from sweep.plan.sizes import difference, groupby_model, planned_sizes, sparse_note
 from sweep.spec.entries import Sweep
+
+if TYPE_CHECKING:
+    from methods.static.coded import Coded
 
 CALIBRATION_WINDOWS = 4
 """Windows of the calibration text from which the order of units is taken."""
@@ -125,13 +129,20 @@ class Materials:
         Raises InputError where these cannot be told; of files that are not here the bits are as
         if they were none of their own, under the note that says so.
         """
-        if not point.quant.of_file:
+        if not (point.quant.of_file or point.traits.coded):
             return point.storage
-        stored = self._stored(point.model)
+        stored = self._stored(point.model) if point.quant.of_file else None
+        plain = replace(point.storage, file=stored and stored.bits)
+        if point.traits.coded:
+            identity = ("coded", point.model, point.method, plain)
+            stored = self._once(identity, self._coded, point, plain)
         if stored is None:
             self._note(f"model {point.model} is not present; its bits are known once it is fetched")
             return point.storage
-        return replace(point.storage, file=stored.bits)
+        return replace(plain, file=stored.bits)
+
+    def _coded(self, point: Point, plain: Storage) -> model_sizes.Stored | None:
+        return coded.stored(point.model, cast("Coded", create(point.method)), plain)
 
     def _stored(self, model: str) -> model_sizes.Stored | None:
         return self._once(("stored", model), model_sizes.stored, model)
@@ -145,14 +156,26 @@ class Materials:
         return stored and stored.bytes
 
     def compare_sizes(self, points: Iterable[Point]) -> None:
-        """Note where the bytes that are simulated are not those of the model's files."""
+        """Note where the bytes that are simulated are not those of the model's files, and where
+        weights arrive sparse."""
         for model, of_model in groupby_model(points).items():
+            if sparse := self._arrives_sparse(model):
+                self.notes.append(sparse)
             in_files = self._file_bytes(model)
             for point in of_model if in_files else ():
                 counted = sum(weight_bytes(self.geometry(point), self.storage(point)).values())
                 text = difference(model, counted, float(in_files or 0), point.quant)
                 if text and text not in self.notes:
                     self.notes.append(text)
+
+    def _arrives_sparse(self, model: str) -> str:
+        """The note of a model whose weights arrive sparse; empty if it was made or is not called
+        for."""
+        glance = coded.sparsity_at_a_glance(model)
+        if glance is None or glance[1] < coded.SPARSE:
+            return ""
+        note = sparse_note(model, *glance)
+        return "" if note in self.notes else note
 
     def where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds the model and the text."""
