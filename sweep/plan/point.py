@@ -93,6 +93,8 @@ class MethodTraits:
     """Whether static pruning changes the weights that it keeps."""
     oracle: bool
     """Whether it knows the future, so that no device can run it."""
+    rotates: bool = False
+    """Whether it puts rotated weights in the place of the model's."""
     coded: bool = False
     """Whether it runs as the dense model, whose weights are stored in a code of the method's."""
 
@@ -127,6 +129,7 @@ class MethodTraits:
             static=static,
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
+            rotates=registered.rotates,
             coded=issubclass(registered, Coded),
         )
 

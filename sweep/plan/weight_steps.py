@@ -56,6 +56,8 @@ def refusal(quant: Quant, method: MethodTraits) -> str:
         code = cast("type[Coded]", method_class(method.name))
         return code.refusal(quant.method, quant.of_file)
     by = quantiser(quant)
+    if method.rotates and (by is not None or quant.of_file):
+        return f"{method.name} rotates weights, and quantised ones are none any more after that"
     if by is None or not method.updates:
         return ""
     if method.trained:
