@@ -117,7 +117,7 @@ function layersTable(box) {
 }
 
 // --- what a token waits for -----------------------------------------------------------------------
-const PART_COLORS = { static: ["#7d8590", "#98a1ad"], input: ["#0a5fc2", "#62aef8"], intermediate: ["#d0430a", "#ff8f57"], neuron: ["#6437b5", "#bb9ff8"], "gate-neuron": ["#007a5c", "#3fcaa0"], "up-neuron": ["#ad3f86", "#eb8fcb"], "attn-input": ["#8a6a00", "#dcb84a"], "attn-output": ["#4d6b00", "#a9cb52"] };
+const PART_COLORS = { static: ["#7d8590", "#98a1ad"], input: ["#0a5fc2", "#62aef8"], intermediate: ["#d0430a", "#ff8f57"], neuron: ["#6437b5", "#bb9ff8"], "gate-neuron": ["#007a5c", "#3fcaa0"], "up-neuron": ["#ad3f86", "#eb8fcb"], "gate-input": ["#00747f", "#4cc3cf"], "up-input": ["#3a4cb4", "#97a5f5"], "attn-input": ["#8a6a00", "#dcb84a"], "attn-output": ["#4d6b00", "#a9cb52"] };
 const PART_WORDS = { static: `always used (${data.attention ? "" : "attention, "}embedding, KV cache, dense matrices)` };
 
 // The dense model and the best within each budget, on the device as it is now.

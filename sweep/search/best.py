@@ -98,7 +98,7 @@ def search(
     InputError or ResourceError before anything runs, StoppedError after a signal.
     """
     started = time.time()
-    limits = _limits(tuple(budgets), sweep, console)
+    limits = limits_of(tuple(budgets), sweep, console)
     sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
     planned = plan_sweep(sweep, fetch=True, notify=console.print)
     with Session(sweep, options, console) as session:
@@ -112,7 +112,7 @@ def search(
     return answer
 
 
-def _limits(asked: tuple[str, ...], sweep: Sweep, console: Console) -> tuple[Budget, ...]:
+def limits_of(asked: tuple[str, ...], sweep: Sweep, console: Console) -> tuple[Budget, ...]:
     """Budgets of perplexity, of which alone the windows of a search tell when to stop: those asked
     for, or those of the sweep."""
     given = parse_all(asked or sweep.budgets)
