@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from methods.agreement import agreeing_mlps
 from methods.attention import attending
 from methods.base import Method
-from methods.mlp import GatedMLP
+from methods.mlp import GatedMLP, Passing, decoder_layers
 from methods.select import topk
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def applied(
     try:
         for view, own in zip(views, by_layer, strict=True):
             view.module.forward = partial(_forward, own, view, _of_layer(select, view.layer))
-        with attending(model, method, partial(_of_layer, select)):
+        with (
+            attending(model, method, partial(_of_layer, select)),
+            _watched_blocks(model, views[0].passing) if method.reads_blocks else nullcontext(),
+        ):
             yield views
     finally:
         for view in views:
@@ -70,7 +73,30 @@ def _of_layer(select: LayerSelect, layer: int) -> Callable[..., Tensor]:
 
 
 def _forward(method: Method, view: GatedMLP, select: Callable[..., Tensor], x: Tensor) -> Tensor:
+    if not view.layer:
+        view.passing.notes.clear()
     return method.forward(view, x, select)
+
+
+@contextmanager
+def _watched_blocks(model: nn.Module, passing: Passing) -> Iterator[None]:
+    """Keeps in `passing` what decoder layers get and give."""
+
+    def before(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        passing.block_input = args[0] if args else kwargs["hidden_states"]
+
+    def after(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        passing.block_output = output if isinstance(output, Tensor) else output[0]
+
+    _, layers = decoder_layers(model)
+    hooks = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
+    hooks += [layer.register_forward_hook(after) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        passing.block_input = passing.block_output = None
 
 
 def _restore(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:

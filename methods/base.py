@@ -23,6 +23,10 @@ Select: TypeAlias = "Callable[[str, Tensor, float], Tensor]"
 """select(group, scores [..., units], share of the group) -> mask [..., units] of 0 and 1."""
 
 
+GIVEN = "given"
+"""The selector of methods that decide by themselves: a unit is used where its score is above 0."""
+
+
 class MethodError(ValueError):
     """A method, parameter or density that does not exist; the message says what does."""
 
@@ -59,6 +63,10 @@ class Method(ABC):
     """Whether `train` comes before use: never, once for all densities, or for each of them."""
     oracle: ClassVar[bool] = False
     """Whether it is told the future, so that no device can run it."""
+    rotates: ClassVar[bool] = False
+    """Whether the weights that it is given by `weights` expect an input that it rotates."""
+    reads_blocks: ClassVar[bool] = False
+    """Whether it reads hidden states before and after decoder layers (`GatedMLP.passing`)."""
     calibrated_as: ClassVar[str] = ""
     """The method whose calibration this one shares; empty if it has its own."""
 
@@ -75,6 +83,11 @@ class Method(ABC):
     def groups_with(cls, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """The groups that it prunes with these parameters: the same ones, unless it says so."""
         return cls.groups
+
+    @classmethod
+    def selector_with(cls, parameters: Mapping[str, Any]) -> str:
+        """The selector that is its own with these parameters."""
+        return cls.selector
 
     @classmethod
     def reach(cls, parameters: Mapping[str, Any]) -> tuple[float, float]:
@@ -100,6 +113,10 @@ class Method(ABC):
         """The method as it is in one layer: itself, unless layers differ in density."""
         return self
 
+    def announced_layers(self) -> int:
+        """For how many later layers it announces a layer's masks, as those that they will use."""
+        return 0
+
     @abstractmethod
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         """The sparse MLP of eq. 3 for x [..., hidden]; returns [..., hidden]."""
@@ -116,6 +133,15 @@ class Method(ABC):
 
     def overhead_weights(self, hidden: int, intermediate: int) -> int:
         """Weights beside those of the MLP that each token uses in each layer, as predictors are."""
+        return 0
+
+    def resident_numbers(self, hidden: int, intermediate: int, attention_width: int = 0) -> int:
+        """Numbers of 16 bits beside the weights that each token uses in each layer, as norms."""
+        return 0
+
+    def model_weights(self, hidden: int, intermediate: int, layers: int) -> int:
+        """Weights beside those of the model that each token uses once, as one predictor for all
+        layers."""
         return 0
 
     def training_windows(self, window_tokens: int) -> int:

@@ -42,7 +42,14 @@ from methods.shared import scoring_parameters
 from methods.small_model import SMALL_MODELS, lesson, tokens
 from methods.training import fitted
 
-SMALL: Mapping[str, Any] = {"width": 16, "tokens": 128, "epochs": 2, "rank": 2, "steps": 3}
+SMALL: Mapping[str, Any] = {
+    "width": 16,
+    "tokens": 128,
+    "epochs": 2,
+    "rank": 2,
+    "steps": 3,
+    "cold": 0,
+}
 """Values for parameters of that name, so that a method that is trained takes no time here."""
 
 
@@ -192,10 +199,11 @@ def with_all_kept_it_is_dense(subject: Subject) -> None:
     """With every unit kept it is the dense MLP and attention, separate or fused, with biases."""
     for number in range(len(subject.models)):
         with subject.ready(number) as (model, method):
-            for view in gated_mlps(model):
+            dense = gated_mlps(subject.models[number]() if method.rotates else model)
+            for view, before in zip(gated_mlps(model), dense, strict=True):
                 x = tokens(4, view.hidden)
                 what = f"layer {view.layer}, {type(view.module).__name__}"
-                same(method.forward(view, x, all_kept), view.module(x), what)
+                same(method.forward(view, x, all_kept), before.module(x), what)
             for heads in attentions(model):
                 for given, made in into_attention(method, heads, all_kept):
                     same(made, given, f"the attention of layer {heads.layer}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,20 @@ _MLP_NAMES = ("mlp", "feed_forward", "ffn")
 
 class UnsupportedModelError(ValueError):
     """The model's MLP is not gated, or is a mixture of experts; the message names it."""
+
+
+@dataclass(slots=True)
+class Passing:
+    """What a forward pass has made so far, for methods that look at more than an MLP's input.
+
+    All layers of a model share one. `block_input` [..., hidden] is what the layer got whose MLP
+    runs; `block_output` what the layer before it gave; both are there for methods that say
+    `reads_blocks`. `notes` are a method's own, from layer to layer; a pass begins without any.
+    """
+
+    block_input: Tensor | None = None
+    block_output: Tensor | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class GatedMLP:
     gate_up: Callable[[Tensor], tuple[Tensor, Tensor]]  # [..., hidden] -> 2 x [..., intermediate]
     down: Callable[[Tensor], Tensor]  # [..., intermediate] -> [..., hidden]
     act: Callable[[Tensor], Tensor]
+    passing: Passing = field(default_factory=Passing, compare=False)
 
     def glu(self, x: Tensor) -> Tensor:
         """GLU(x) of eq. 2, [..., hidden] -> [..., intermediate]."""
@@ -50,13 +65,15 @@ def gated_mlps(model: nn.Module) -> list[GatedMLP]:
     Raises UnsupportedModelError, naming the class, for ungated and mixture-of-experts MLPs.
     """
     path, layers = decoder_layers(model)
-    views = []
+    views: list[GatedMLP] = []
+    passing = Passing()
     for index, layer in enumerate(layers):
         name = next((n for n in _MLP_NAMES if isinstance(getattr(layer, n, None), nn.Module)), None)
         if name is None:
             kind = type(layer).__name__
             raise UnsupportedModelError(f"{path}.{index} ({kind}) has no MLP named {_MLP_NAMES}")
-        views.append(_view(index, f"{path}.{index}.{name}", getattr(layer, name)))
+        view = _view(index, f"{path}.{index}.{name}", getattr(layer, name))
+        views.append(replace(view, passing=passing))
     return views
 
 

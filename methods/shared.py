@@ -80,10 +80,6 @@ class Shared(Method):
         """The method with these shares of its groups in every layer."""
         return replace(self, _table=(row,))
 
-    def resident_numbers(self, hidden: int, intermediate: int, attention_width: int = 0) -> int:
-        """Numbers of 16 bits beside the weights that each token uses in each layer, as norms."""
-        return 0
-
     # -- calibration -------------------------------------------------------------------------
 
     def training_parameters(self) -> dict[str, Any]:

@@ -124,6 +124,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("flip_rate", "number", "", "share of tokens whose most likely next token is another"),
     Column("flip_rate_low", "number", "", "lower end of its 95 % interval"),
     Column("flip_rate_high", "number", "", "upper end of its 95 % interval"),
+    Column("announced", "text", "", "JSON: precision and recall of masks announced ahead"),
     Column("linear_density", "number", "", "share of attention and MLP weights that a token uses"),
     Column("dense_tokens", "count", "", "first tokens of a window that the method left alone"),
     # How reports name what a sweep file names.

@@ -14,6 +14,7 @@ COVERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "intermediate": (("down",), "intermediate"),
     "neuron": (("up", "gate", "down"), "intermediate"),
     "gate-neuron": (("gate", "down"), "intermediate"),
+    "glu-neuron": (("up", "gate"), "intermediate"),
     "up-neuron": (("up", "down"), "intermediate"),
     "up-input": (("up",), "hidden"),
     "gate-input": (("gate",), "hidden"),

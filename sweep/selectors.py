@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from methods.base import GIVEN
 from methods.density import ATTENTION, kept_units, mlp_density
-from methods.select import topk_mask
+from methods.select import Given, topk_mask
 from methods.thresholds import SELECTORS as THRESHOLDS
 from methods.thresholds import Quantiles, ThresholdSelect, check_finite
 from simulator.packing import pack
-from simulator.phases import phase_counts
+from simulator.phases import phase_counts, spread_of
 from simulator.policies import Cache
 from simulator.selection import select, select_plainly
 from simulator.simulation import GroupCounts
@@ -43,6 +44,8 @@ def make_selector(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Sele
     """The selector that `selector` of a payload describes, with what other tasks handed over."""
     if payload["name"] == "topk":
         return TopKSelector()
+    if payload["name"] == GIVEN:
+        return ThresholdSelector(Given())
     if payload["name"] in THRESHOLDS:
         quantiles = Quantiles.of(inputs["calibration"])
         return ThresholdSelector(ThresholdSelect(quantiles, payload["name"]))
@@ -161,9 +164,10 @@ class _Recorder(Selector):
 
 
 class ThresholdSelector(_Recorder):
-    """Scores of at least a threshold: how many units a token uses varies from token to token."""
+    """Scores of at least a threshold, or above 0 where the method has decided: how many units a
+    token uses varies from token to token."""
 
-    def __init__(self, select: ThresholdSelect) -> None:
+    def __init__(self, select: ThresholdSelect | Given) -> None:
         super().__init__()
         self._threshold = select
 
@@ -177,7 +181,7 @@ class ThresholdSelector(_Recorder):
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
 
     def spread(self) -> dict[str, dict[str, list[int]]]:
-        return {group: _spread(self._by_layer(self._used, group)) for group in self.units}
+        return {group: spread_of(self._by_layer(self._used, group)) for group in self.units}
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,14 +330,6 @@ class CacheAwareSelector(_KernelSelector):
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
         hits = np.stack(self._by_layer(self._hits, group))
         return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
-
-
-def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:
-    return {
-        "least": [int(used.min()) for used in layers],
-        "most": [int(used.max()) for used in layers],
-        "squares": [int((used * used).sum()) for used in layers],
-    }
 
 
 def _rows(values: Tensor) -> Tensor:

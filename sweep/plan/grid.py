@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import methods
+from methods.base import GIVEN
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
@@ -177,6 +178,8 @@ def _choices(
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
+            if method.selector == GIVEN and selectors:
+                raise InputError(f"{name} decides its masks itself: leave out its selector")
             for gamma, selector in product(gammas, selectors or (method.selector,)):
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
                 choices.append((method, density, parameters, gamma, way))

@@ -94,9 +94,13 @@ class MethodTraits:
     """Whether it knows the future, so that no device can run it."""
 
     def with_parameters(self, parameters: Parameters) -> MethodTraits:
-        """These traits with the groups that the method prunes with these parameters."""
-        groups = method_class(self.name).groups_with(dict(parameters))
-        return self if groups == self.groups else replace(self, groups=groups)
+        """These traits with the groups and the selector that the method has with these
+        parameters."""
+        registered, given = method_class(self.name), dict(parameters)
+        groups, selector = registered.groups_with(given), registered.selector_with(given)
+        if (groups, selector) == (self.groups, self.selector):
+            return self
+        return replace(self, groups=groups, selector=selector)
 
     @classmethod
     def of(cls, method: str) -> MethodTraits:

@@ -28,8 +28,8 @@ def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
     method = methods.create(point.method, point.density, **dict(point.parameters))
     sizes = (geometry.hidden, geometry.intermediate)
     weights = method.overhead_weights(*sizes) * geometry.layers
-    widths = (*sizes, geometry.attention_width)
-    numbers = method.resident_numbers(*widths) if isinstance(method, Shared) else 0
+    weights += method.model_weights(*sizes, geometry.layers)
+    numbers = method.resident_numbers(*sizes, geometry.attention_width)
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
     return weights * storage.bytes_per_weight + 2.0 * numbers * geometry.layers + mask
@@ -119,6 +119,11 @@ def check_layers(point: Point, count: int) -> None:
     if densities not in (0, count):
         raise InputError(f"layers: {densities} densities for the {count} layers of {point.model}")
     method = methods.create(point.method, point.density, **dict(point.parameters))
+    if method.announced_layers() >= count:
+        raise InputError(
+            f"{point.method} announces its masks for {method.announced_layers()} layers; "
+            f"{point.model} has {count}, so at most {count - 1} follow one"
+        )
     if isinstance(method, Shared) and len(method.table()) not in (1, count):
         rows = len(method.table())
         raise InputError(f"shares: those of {rows} layers for the {count} layers of {point.model}")

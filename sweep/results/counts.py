@@ -30,6 +30,20 @@ def merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
     }
 
 
+def announced_figures(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Precision and recall of announced masks, by group and distance in layers, over all shards;
+    empty where nothing is announced."""
+    figures: dict[str, Any] = {}
+    for group, by_distance in shards[0].get("announced", {}).items():
+        figures[group] = {}
+        for distance in by_distance:
+            counts = [shard["announced"][group][distance] for shard in shards]
+            both, announced, used = np.sum(counts, axis=0).tolist()
+            ratios = {"precision": both / max(1, announced), "recall": both / max(1, used)}
+            figures[group][distance] = ratios
+    return figures
+
+
 def linear_density(
     geometry: Geometry, mlp_density: float, shards: Sequence[Mapping[str, Any]]
 ) -> float:

@@ -25,7 +25,12 @@ from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
 from sweep.results import demand, distances, facts
-from sweep.results.counts import linear_density, merged_counts, merged_spread
+from sweep.results.counts import (
+    announced_figures,
+    linear_density,
+    merged_counts,
+    merged_spread,
+)
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
@@ -100,6 +105,8 @@ class _Rows:
         results = [self._result(key) for key in begun.evaluate_keys]
         geometry = self.materials.geometry(point)
         row["linear_density"] = linear_density(geometry, row["mlp_density"], results)
+        if figures := announced_figures(results):
+            row["announced"] = json.dumps(figures)
         return row | self._downstream(planned)
 
     def _windows_asked(self, planned: PlannedPoint) -> int | None:

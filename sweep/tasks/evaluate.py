@@ -17,6 +17,7 @@ from torch import nn
 
 from methods.registry import create
 from sweep.inputs import models
+from sweep.measures.announcements import announced
 from sweep.measures.distances import Dense, Distance, dense
 from sweep.measures.losses import Watch, losses, prove
 from sweep.selectors import Selector, make_selector
@@ -63,7 +64,10 @@ def evaluate(
         result["attention"] = attention
     if selector and (spread := selector.spread()):
         result["spread"] = spread
-    return result, selector.trace() if selector else None
+    trace = selector.trace() if selector else None
+    if trace is not None and (ahead := method.announced_layers()):
+        result["announced"] = announced(trace, ahead)
+    return result, trace
 
 
 def _expected(
