@@ -28,6 +28,10 @@ BUILT_IN: dict[str, str] = {
     "magnitude": "methods.static.magnitude:Magnitude",
     "cats+lora": "methods.dynamic.lora:CATSLoRA",
     "dip+lora": "methods.dynamic.lora:DIPLoRA",
+    "dsnot": "methods.static.dsnot:DSnoT",
+    "losa": "methods.static.losa:LoSA",
+    "packed": "methods.static.packed:Packed",
+    "dfloat11": "methods.static.dfloat11:DFloat11",
 }
 
 QUANTISERS: dict[str, str] = {

@@ -23,6 +23,8 @@ class ActiveFlow(TEAL):
     """
 
     attention: float | str = SAME
+    """share of the weights of attention that a token uses: same is the MLP's density, none leaves
+    attention dense, or a number"""
     ahead: int = 4
     """layers that a mask is announced for"""
 

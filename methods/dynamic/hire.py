@@ -38,7 +38,9 @@ class HiRE(Method):
     """low-rank: U V, as near to W_up and W_gate as scorer_rank allows; low-bit: both rounded to
     scorer_bits"""
     scorer_rank: int = 64
+    """of U and V, if they are the scorer"""
     scorer_bits: int = 2
+    """of a weight of the scorer, if it is rounded"""
     _scorers: tuple[Scorer, ...] = ()
 
     name: ClassVar[str] = "hire"

@@ -31,8 +31,11 @@ class ShadowLLM(Method):
     """
 
     width: int = 512
+    """hidden units of the network"""
     tokens: int = 8192
+    """of the calibration text that it learns from"""
     epochs: int = 10
+    """passes over them"""
     budget: str = "layer"
     """layer: the same number of neurons in every layer; global: of each token, over all layers"""
     _net: nn.Module | None = None

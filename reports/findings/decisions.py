@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reports.findings.budgets import KL, Budget, parse_all
@@ -60,6 +60,7 @@ class Decision:
     bound         fastest qualifying point among those that no device can run
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
     unmeasured    no pruned point has what the budget is of, so nothing is decided
+    waiting       points of the setting that a device can run and that are not measured yet
     """
 
     setting: Setting
@@ -73,6 +74,7 @@ class Decision:
     bound: Point | None
     methods: tuple[MethodResult, ...]
     unmeasured: bool = False
+    waiting: int = 0
 
     @property
     def certainty(self) -> str:
@@ -104,12 +106,23 @@ class Decision:
         if self.best is None and not self._within:
             return f"No measured point is within {name}."
         if self.best is None:
-            return f"Ship dense: nothing within {name} is faster. It is no measured row of the run."
+            return f"{stay_sentence(name, self.waiting)}. It is no measured row of the run."
         if not self.best.dense:
             return ""
+        if self.waiting:
+            return f"{stay_sentence(name, self.waiting)}."
         if any(m.best for m in self.methods if m.best and not m.best.dense):
             return f"Ship dense: nothing within {name} is faster."
         return f"Ship dense: no pruned configuration is within {name}."
+
+
+def stay_sentence(budget: str, waiting: int, where: str = "", of: str = "") -> str:
+    """That dense is to be shipped, or that nothing better is measured yet; without a full stop."""
+    at = f" {where}" if where else ""
+    if not waiting:
+        return f"Ship dense{of}: nothing within {budget} is faster{at}"
+    points = "1 point is" if waiting == 1 else f"{waiting:,} points are"
+    return f"Nothing measured{of} within {budget} is faster than dense{at}; {points} missing"
 
 
 def decide(
@@ -131,7 +144,10 @@ def decide_points(candidates: Iterable[Point], budgets: Sequence[Budget]) -> lis
         measured = (p for p in members if p.measured)
         usable = sorted(measured, key=lambda p: (p.policy_rank, p.cache_aware, p.point_key))
         ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
-        decisions += [_decision(setting, b, b.limit(ppl_dense), usable) for b in budgets]
+        waiting = sum(p.status == "missing" and not p.bound for p in members)
+        for budget in budgets:
+            one = _decision(setting, budget, budget.limit(ppl_dense), usable)
+            decisions.append(replace(one, waiting=waiting))
     return decisions
 
 

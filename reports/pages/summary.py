@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.findings.budgets import Budget, kinds
-from reports.findings.decisions import Decision, frontier_of
+from reports.findings.decisions import Decision, frontier_of, stay_sentence
 from reports.findings.points import (
     Point,
     Setting,
@@ -86,7 +86,8 @@ def _headlines(name: str, decisions: Sequence[Decision], several: bool) -> list[
         where = _where(len(loosest), len(loosest))
         of = f" for {name}" if several else ""
         label = loosest[0].budget.label
-        first = [f"Ship dense{of}: nothing within {label} is faster {where}."]
+        waiting = sum(d.waiting for d in loosest)
+        first = [f"{stay_sentence(label, waiting, where, of)}."]
     return [*first, _headline(name, shown)] if shown else first
 
 

@@ -46,15 +46,24 @@ def size(
     dram: Drams = [],  # noqa: B006
     context: Contexts = [],  # noqa: B006
     bits: BitsOption = "",
+    with_codes: Annotated[
+        bool, typer.Option("--codes", help="Read the weights: zeros, exponents, what codes save.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how many bytes a model has by kind, what each method pins and caches, where it fits."""
+    from sweep.cli import codes
+
     about = [described(model, dram, tokens, bits) for tokens in context or [2048]]
+    if with_codes:
+        about[0]["codes"] = codes.codes(model)
     if as_json:
         typer.echo(json.dumps(about, indent=1))
         return
     for description in about:
         typer.echo("\n".join(_lines(description)))
+    if with_codes:
+        typer.echo("\n".join(codes.lines(about[0]["codes"])))
 
 
 def described(model: str, drams: Sequence[float], context: int, bits: str = "") -> dict[str, Any]:
@@ -121,13 +130,14 @@ def _needs(geometry: Any, storage: Any) -> Iterator[Need]:
     """Of the methods that prune while the model runs; those that need the same stand together."""
     import methods
     from methods.registry import method_class
+    from methods.static.coded import Coded
     from methods.static.pruning import StaticPruning
     from simulator import footprint
 
     alike: dict[tuple[float, float], list[str]] = {}
     for name in methods.names():
         registered = method_class(name)
-        if issubclass(registered, StaticPruning):
+        if issubclass(registered, (StaticPruning, Coded)):
             continue
         method = methods.create(name, 1.0)
         weights = method.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
@@ -191,11 +201,18 @@ def _place(fit: dict[str, Any]) -> str:
 
 
 def _fit_words(shares: dict[str, float | None]) -> str:
+    """What fits of the groups of methods, `name, name` each, and what does not."""
     if shares.get("dense") == 1:
         return "all of it fits"
+    without = [name for name, share in shares.items() if share is None]
+    if len(without) == len(shares):
+        return "nothing fits, pruned or dense: every token uses more than that"
     parts = [
-        f"{name} {'does not fit' if share is None else f'caches {share:.0%}'}"
+        f"{name} {'cache' if ',' in name else 'caches'} {share:.0%}"
         for name, share in shares.items()
-        if name != "dense"
+        if share is not None
     ]
-    return f"dense does not fit; {'; '.join(parts)}"
+    names = ", ".join(without)
+    if without:
+        parts.append(f"{names} {'do' if ',' in names else 'does'} not fit")
+    return "; ".join(parts)

@@ -139,7 +139,7 @@ class PackedModel:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        _mask: Tensor | None,
+        attention_mask: Tensor | None,
         scaling: float | None = None,
         sliding_window: int | None = None,
         **_: Any,

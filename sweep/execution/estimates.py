@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 PROCESS = 0.8e9
 """Bytes of a worker that has torch and numba, and no model."""
 _BYTES = {"float32": 4, "bfloat16": 2}
+LOSS_ROWS = 256
+"""Positions whose logits are held at a time: `ROWS` of `sweep.measures.losses` (it needs torch)."""
+_LOGIT = {"float32": 4 + 4, "bfloat16": 2 + 4 + 4}
+"""Bytes of a logit as the model makes it, in float32 where that is another, and of its softmax."""
 _PASSES = {"evaluate": 2.5, "score": 2.5, "calibrate": 1.5, "transform": 3.0, "train": 6.0}
 """Work of a task over that of the dense model on the same tokens, about: masks are chosen too."""
 _SIMULATION = 0.5
@@ -46,8 +50,8 @@ def _memory(sweep: Sweep, entry: Any) -> float:
         return 0.0
     number = _BYTES[sweep.dtype]
     states = sweep.window_tokens * (8 * geometry.hidden + 5 * geometry.intermediate)
-    logits = sweep.window_tokens * geometry.vocabulary
-    return PROCESS + number * (geometry.weights + states + logits)
+    logits = min(LOSS_ROWS, sweep.window_tokens) * geometry.vocabulary
+    return PROCESS + number * (geometry.weights + states) + _LOGIT[sweep.dtype] * logits
 
 
 def _geometry(entry: Any) -> Geometry | None:

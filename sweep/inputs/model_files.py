@@ -32,9 +32,9 @@ def check(ref: str, folder: Path) -> None:
     packed = _packing(folder)
     if packed:
         raise InputError(
-            f"model {ref}: its weights are packed as {packed} (quantization_config of its config), "
-            "and weights are read as plain floats or GGUF: name the model that it was made of, or "
-            "a GGUF file, and let `quant` of the sweep pack it"
+            f"model {ref}: its weights are packed by {packed} (quantization_config of its config), "
+            "which nothing here unpacks; name the unquantised model that it was made from, which "
+            "`quant` of a sweep can quantise, or a GGUF file of it, which is read with its own bits"
         )
     words_alone = (folder / "tokenizer.model").is_file() and not any(
         (folder / name).is_file() for name in ("tokenizer.json", "vocab.json")
@@ -49,7 +49,8 @@ def check(ref: str, folder: Path) -> None:
 def _packing(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        packing = config.get("quantization_config") or {}
+        text = config.get("text_config") or {}
+        packing = config.get("quantization_config") or text.get("quantization_config") or {}
         return str(packing.get("quant_method") or "unknown") if packing else ""
     except (OSError, ValueError, AttributeError):
         return ""  # what is wrong with the file is said by who needs it

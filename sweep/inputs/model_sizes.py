@@ -58,7 +58,7 @@ def geometry(ref: str) -> Geometry:
     try:
         if model.path is None:
             return decoder.of_config(read_config(model), name)
-        files = _files(model)
+        files = files_of(model)
         if files is None:  # a head alone, without tensors
             return decoder.of_config(_config(model), name)
         return decoder.of_parts(files.parts, files.config, name, files.tied)
@@ -89,7 +89,7 @@ def stored(ref: str) -> Stored | None:
     if model.path is None:
         return None
     try:
-        files = _files(model)
+        files = files_of(model)
     except SizesError as error:
         raise InputError(f"model {ref}: {error}") from None
     if files is None:
@@ -149,7 +149,7 @@ def _config(model: ModelRef) -> dict[str, Any]:
     )
 
 
-def _files(model: ModelRef) -> Files | None:
+def files_of(model: ModelRef) -> Files | None:
     """What the heads of the files say; None for a GGUF file that has no tensors."""
     assert model.path is not None
     paths = (model.path,) if model.is_gguf else (*weight_files(model.path), _config_path(model))

@@ -1,10 +1,11 @@
-"""Rules of a sweep that drop points."""
+"""Rules of a sweep that drop points, and models that are better dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sweep.errors import InputError
 from sweep.spec.entries import ALIASES, ExcludeRule
 
 if TYPE_CHECKING:
@@ -55,3 +56,25 @@ def is_method(point: Point, name: str) -> bool:
 def aliases_of(point: Point) -> list[str]:
     """All names of the point's method."""
     return [point.method, *(name for name in ALIASES if is_method(point, name))]
+
+
+def check_each(models: Mapping[str, Any], check: Callable[[Any], object], name: str) -> None:
+    """Check what is given of each model of the sweep `name`.
+
+    Raises InputError that says of every refused model why, and how the others can be run.
+    """
+    faults: dict[str, str] = {}
+    for model, given in models.items():
+        try:
+            check(given)
+        except InputError as error:
+            faults[model] = str(error)
+    left = [model for model in models if model not in faults]
+    if faults and left:
+        some = "is refused" if len(faults) == 1 else "are refused"
+        faults[""] = (
+            f"{len(faults)} of {len(models)} models {some}; the others run with "
+            f"--set 'sweeps.{name}.models=[{', '.join(left)}]'"
+        )
+    if faults:
+        raise InputError("\n".join(faults.values()))

@@ -117,6 +117,8 @@ def _points(
                 _choices(entry, traits), devices
             ):
                 reason = refusal(quant, method)
+                if reason and method.coded:
+                    raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {reason}")
                 if reason:
                     left_out[reason] += 1
                     continue
@@ -173,7 +175,7 @@ def _choices(
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
         named = traits[name]
         written = tuple(zip(names, values, strict=True))
-        for density in (1.0,) if name == "dense" else entry.density:
+        for density in (1.0,) if named.dense else entry.density:
             parameters = _all_parameters(name, density, written)
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)

@@ -10,18 +10,23 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from methods.registry import create
 from simulator import Geometry, Storage, weight_bytes
 from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
+from sweep.inputs import coded, model_sizes, model_trial, ready, text_files, texts
 from sweep.inputs import model_ref as weights
-from sweep.inputs import model_sizes, model_trial, ready, text_files, texts
 from sweep.keys import digest
+from sweep.plan.excluded_points import check_each
 from sweep.plan.point import Point
-from sweep.plan.sizes import difference, groupby_model, planned_sizes
+from sweep.plan.sizes import difference, groupby_model, planned_sizes, sparse_note
 from sweep.spec.entries import Sweep
+
+if TYPE_CHECKING:
+    from methods.static.coded import Coded
 
 CALIBRATION_WINDOWS = 4
 """Windows of the calibration text from which the order of units is taken."""
@@ -54,6 +59,8 @@ class Materials:
         """With `downstream`, the tasks of the sweep are among what it works on."""
         self.sweep = sweep
         self.asked = asked(sweep) if downstream else ()
+        self.models = tuple(dict.fromkeys(entry.model for entry in sweep.models))
+        """Those that are planned with; of the sweep's, some may be excluded."""
         self.notes: list[str] = []
         self.complete = True
         """Whether all that was asked for is present, so that keys and shards are final."""
@@ -74,8 +81,13 @@ class Materials:
         size, bos = self.sweep.window_tokens, self.sweep.bos
         every = list(points)
         pruned = {point.model for point in every if point.traits.groups}
-        for model in dict.fromkeys(point.model for point in every):
+        models = dict.fromkeys(point.model for point in every)
+
+        def make_ready(model: str) -> None:
             ready.ensure(model, notify, model in pruned)
+
+        check_each({model: model for model in models}, make_ready, self.sweep.name)
+        for model in models:
             texts.count(self.sweep.text, model, size, make=True, bos=bos)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True, bos=bos)
@@ -117,13 +129,20 @@ class Materials:
         Raises InputError where these cannot be told; of files that are not here the bits are as
         if they were none of their own, under the note that says so.
         """
-        if not point.quant.of_file:
+        if not (point.quant.of_file or point.traits.coded):
             return point.storage
-        stored = self._stored(point.model)
+        stored = self._stored(point.model) if point.quant.of_file else None
+        plain = replace(point.storage, file=stored and stored.bits)
+        if point.traits.coded:
+            identity = ("coded", point.model, point.method, plain)
+            stored = self._once(identity, self._coded, point, plain)
         if stored is None:
             self._note(f"model {point.model} is not present; its bits are known once it is fetched")
             return point.storage
-        return replace(point.storage, file=stored.bits)
+        return replace(plain, file=stored.bits)
+
+    def _coded(self, point: Point, plain: Storage) -> model_sizes.Stored | None:
+        return coded.stored(point.model, cast("Coded", create(point.method)), plain)
 
     def _stored(self, model: str) -> model_sizes.Stored | None:
         return self._once(("stored", model), model_sizes.stored, model)
@@ -137,14 +156,26 @@ class Materials:
         return stored and stored.bytes
 
     def compare_sizes(self, points: Iterable[Point]) -> None:
-        """Note where the bytes that are simulated are not those of the model's files."""
+        """Note where the bytes that are simulated are not those of the model's files, and where
+        weights arrive sparse."""
         for model, of_model in groupby_model(points).items():
+            if sparse := self._arrives_sparse(model):
+                self.notes.append(sparse)
             in_files = self._file_bytes(model)
             for point in of_model if in_files else ():
                 counted = sum(weight_bytes(self.geometry(point), self.storage(point)).values())
                 text = difference(model, counted, float(in_files or 0), point.quant)
                 if text and text not in self.notes:
                     self.notes.append(text)
+
+    def _arrives_sparse(self, model: str) -> str:
+        """The note of a model whose weights arrive sparse; empty if it was made or is not called
+        for."""
+        glance = coded.sparsity_at_a_glance(model)
+        if glance is None or glance[1] < coded.SPARSE:
+            return ""
+        note = sparse_note(model, *glance)
+        return "" if note in self.notes else note
 
     def where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds the model and the text."""
@@ -253,11 +284,11 @@ class Materials:
     def describe_models(self) -> dict[str, dict[str, Any]]:
         """Fingerprint and geometry of each model, for the provenance."""
         return {
-            entry.model: {
-                "weights": weights.fingerprint(entry.model),
-                "geometry": self._sizes(entry.model).to_mapping(),
+            model: {
+                "weights": weights.fingerprint(model),
+                "geometry": self._sizes(model).to_mapping(),
             }
-            for entry in self.sweep.models
+            for model in self.models
         }
 
     def describe_texts(self) -> dict[str, dict[str, Any]]:
@@ -272,7 +303,7 @@ class Materials:
 
     def caveats(self) -> list[str]:
         """What a reader of the report should know about these models and texts."""
-        every = [entry.model for entry in self.sweep.models]
+        every = self.models
         begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
         begun += [note for model in every if (note := model_trial.note(model))]
         small = [model for model in every if self._parameters(model) < 1e9]

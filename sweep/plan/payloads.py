@@ -69,14 +69,16 @@ def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
 def evaluate(
     point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs
 ) -> Evaluate:
-    """An evaluation of no windows yet. Without a selector the model runs as a dense one."""
-    method = point.method if selector else "dense"
+    """An evaluation of no windows yet. Without a selector and without a training the model runs as
+    a dense one."""
+    own = bool(selector) or "trained" in inputs
+    method = point.method if own else "dense"
     payload: Evaluate = {
         **_run(point, materials),
         "text": materials.text(point, "text"),
         "method": method,
-        "density": point.density if selector else 1.0,
-        "parameters": dict(point.parameters) if selector else {},
+        "density": point.density if own else 1.0,
+        "parameters": dict(point.parameters) if own else {},
         "selector": selector,
         "inputs": inputs,
         "code": code_of_method("evaluate", method, selector.get("policy", "")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sweep.plan.point import Point
@@ -61,6 +61,12 @@ class Plan:
         """Tasks by kind."""
         counts = Counter(task.kind for task in self.tasks.values())
         return {kind: counts.get(kind, 0) for kind in KINDS}
+
+
+def made_by(point: Point, inputs: Mapping[str, str]) -> str:
+    """The task that made the weights which an evaluation of the point with these inputs runs on."""
+    role = "trained" if point.traits.static and "trained" in inputs else "weights"
+    return inputs.get(role, "")
 
 
 # -- parts of a plan -------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from sweep.plan.labels import (
     windows_label,
 )
 from sweep.plan.materials import Materials
-from sweep.plan.plan import Plan, PlannedPoint, Scores
+from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import Point, Quant
 from sweep.plan.sizes import cached_units, check_layers, without_cache
 from sweep.plan.weight_steps import Step, steps
@@ -84,9 +84,10 @@ class _Builder:
 
     def _added(self, point: Point) -> PlannedPoint:
         self.materials.geometry(point)  # refuses a model whose sizes are not those of the formulas
+        self.materials.storage(point)  # and weights that are not those of a code
         full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
         dense = self._evaluate(point, dense=True)
-        evaluate = self._evaluate(point, dense=point.method == "dense")
+        evaluate = self._evaluate(point, dense=point.traits.dense)
         needs_trace = point.traits.groups and point.selector != "cache-aware"
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
@@ -96,8 +97,8 @@ class _Builder:
             simulate,
             full,
             self._prepared((*dense, *evaluate)),
-            self.tasks[evaluate[0]].payload["inputs"].get("weights", ""),
-            self._scores(point, dense=point.method == "dense"),
+            made_by(point, self.tasks[evaluate[0]].payload["inputs"]),
+            self._scores(point, dense=point.traits.dense),
             self._scores(point, dense=True),
         )
 
@@ -131,9 +132,11 @@ class _Builder:
         return self._evaluations[identity]
 
     def _evaluation(self, point: Point, dense: bool) -> Evaluate:
-        """Statically pruned weights are evaluated as a dense model is."""
+        """Statically pruned weights are evaluated as a dense model is, those of a training too."""
         pruned = not dense and point.traits.static
         weights = self._weights(point, pruned)
+        if pruned:
+            weights |= self._trained(point)
         if dense or pruned:
             return payloads.evaluate(point, self.materials, {}, weights)
         inputs = weights | self._selector_inputs(point) | self._trained(point)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from methods.registry import method_class
 from methods.shared import scoring_parameters
+from methods.static.coded import Coded
 from methods.static.pruning import StaticPruning
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
@@ -92,6 +93,13 @@ class MethodTraits:
     """Whether static pruning changes the weights that it keeps."""
     oracle: bool
     """Whether it knows the future, so that no device can run it."""
+    coded: bool = False
+    """Whether it runs as the dense model, whose weights are stored in a code of the method's."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether nothing is pruned."""
+        return self.coded or self.name == "dense"
 
     def with_parameters(self, parameters: Parameters) -> MethodTraits:
         """These traits with the groups and the selector that the method has with these
@@ -119,6 +127,7 @@ class MethodTraits:
             static=static,
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
+            coded=issubclass(registered, Coded),
         )
 
 

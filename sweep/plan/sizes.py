@@ -97,7 +97,7 @@ def groupby_model(points: Iterable[Point]) -> dict[str, list[Point]]:
     """By model, a point for each way in which its weights are stored."""
     models: dict[str, dict[Quant, Point]] = {}
     for point in points:
-        if not point.traits.static:
+        if not (point.traits.static or point.traits.coded):
             models.setdefault(point.model, {}).setdefault(point.quant, point)
     return {model: list(of_model.values()) for model, of_model in models.items()}
 
@@ -127,3 +127,11 @@ def check_layers(point: Point, count: int) -> None:
     if isinstance(method, Shared) and len(method.table()) not in (1, count):
         rows = len(method.table())
         raise InputError(f"shares: those of {rows} layers for the {count} layers of {point.model}")
+
+
+def sparse_note(model: str, matrix: str, zeros: float) -> str:
+    """One sentence about a model whose weights arrive sparse."""
+    return (
+        f"model {model}: its weights arrive sparse ({zeros:.0%} of {matrix} are 0); the method "
+        "packed counts their bytes without the zeros, dense and all others with them"
+    )

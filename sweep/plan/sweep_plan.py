@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sweep.plan.excluded_points import check_each
 from sweep.plan.grid import Grid, Skipped, expand, only
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan
@@ -34,16 +35,26 @@ def plan_sweep(
 
     Without it nothing heavy is imported, and what is not present is planned under a note.
     """
-    materials = Materials(sweep, downstream=True)
-    grid, notes = _simplest(expand(sweep), materials, points)
+    whole = expand(sweep)
+    models = {point.model: point for point in whole.points}
+    materials = _materials(sweep, tuple(models))
+    check_each(models, materials.geometry, sweep.name)
+    grid, notes = _simplest(whole, materials, points)
     plan = plan_points(grid.points, materials)
     if fetch:
         materials.fetch(grid.points, plan.uses_calibration, notify)
         if not materials.complete:
-            materials = Materials(sweep, downstream=True)
+            materials = _materials(sweep, tuple(models))
             plan = plan_points(grid.points, materials)
     plan.notes = [*plan.notes, *notes]
     return SweepPlan(sweep, grid, plan, materials)
+
+
+def _materials(sweep: Sweep, models: tuple[str, ...]) -> Materials:
+    """What the sweep works on with these of its models."""
+    materials = Materials(sweep, downstream=True)
+    materials.models = models
+    return materials
 
 
 def _simplest(grid: Grid, materials: Materials, keys: tuple[str, ...]) -> tuple[Grid, list[str]]:

@@ -7,21 +7,24 @@ none          p               p
 q             p               q, then p on the quantised weights: kept ones stay in the format
 gptq          sparsegpt       one step: sparsegpt changes kept weights, so it rounds on the way
 rtn, gptvq    sparsegpt       refused
+none, q       dsnot           as p, but for a training task in place of a step
+q             losa            refused
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from methods.registry import create
+from methods.registry import create, method_class
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
 from methods.static.quantiser import Quantiser
 from sweep.spec.names import FILE_BITS
 
 if TYPE_CHECKING:
+    from methods.static.coded import Coded
     from sweep.plan.point import MethodTraits, Point, Quant
 
 
@@ -49,17 +52,25 @@ def quantiser(quant: Quant) -> Quantiser | None:
 
 def refusal(quant: Quant, method: MethodTraits) -> str:
     """Why a method cannot follow a quantisation; empty if it can."""
+    if method.coded:
+        code = cast("type[Coded]", method_class(method.name))
+        return code.refusal(quant.method, quant.of_file)
     by = quantiser(quant)
-    if by is None or by.on_the_way or not method.updates:
+    if by is None or not method.updates:
+        return ""
+    if method.trained:
+        return f"{method.name} trains the weights that it keeps, and does not round them"
+    if by.on_the_way:
         return ""
     return f"{method.name} changes kept weights, and only gptq rounds on the way"
 
 
 def steps(point: Point, pruned: bool) -> tuple[Step, ...]:
-    """From the model's own weights to those that the point runs on; `pruned` by its own method."""
+    """From the model's own weights to those that the point runs on; `pruned` by its own method,
+    unless a training does that."""
     by = quantiser(point.quant)
     method = create(point.method, point.density, **dict(point.parameters)) if pruned else None
-    if not isinstance(method, StaticPruning):
+    if not isinstance(method, StaticPruning) or method.trained:
         return (_step(None, by),) if by else ()
     if by is None or method.updates:
         return (_step(method, by),)

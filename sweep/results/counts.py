@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator import Geometry, PhaseCounts
+from simulator import Footprint, Geometry, PhaseCounts, Storage, weight_bytes
 
 
 def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -42,6 +42,15 @@ def announced_figures(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ratios = {"precision": both / max(1, announced), "recall": both / max(1, used)}
             figures[group][distance] = ratios
     return figures
+
+
+def weight_columns(geometry: Geometry, dense: Storage, sizes: Footprint) -> dict[str, float]:
+    """Bytes of all weights: as a point stores them, with none left out, and in 16 bits."""
+    return {
+        "weight_bytes": sizes.total_bytes - geometry.kv_bytes(dense),
+        "weight_bytes_dense": sum(weight_bytes(geometry, dense).values()),
+        "weight_bytes_16bit": 2.0 * geometry.weights,
+    }
 
 
 def linear_density(

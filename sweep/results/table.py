@@ -30,6 +30,7 @@ from sweep.results.counts import (
     linear_density,
     merged_counts,
     merged_spread,
+    weight_columns,
 )
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
@@ -243,7 +244,7 @@ class _Rows:
         pruned = (*stored, point.method, point.density, point.parameters)
         sizes, overhead = self._once(("sizes", *pruned), self._sizes, point)
         speed = self._speed(point, phases, tokens, overhead)
-        device = point.device
+        device, geometry = point.device, self.materials.geometry(point)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
         slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
         text = (counted, planned.evaluate_keys, *pruned, *slots.values())
@@ -260,6 +261,7 @@ class _Rows:
             "overhead_bytes": overhead,
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
+            **weight_columns(geometry, self.materials.storage(_dense(point)), sizes),
             "excess_bytes": room.excess_bytes,
             "reads": self._once(
                 ("text", *text), self._reads_text, reads, planned.evaluate_keys, sizes, slots

@@ -41,7 +41,7 @@ def of_parts(parts: Parts, config: Config, name: str, tied: bool) -> Geometry:
         "num_hidden_layers": len(parts.layers),
         "hidden_size": hidden,
         "intermediate_size": intermediate,
-        "vocab_size": parts.embedding.rows,
+        "vocab_size": _vocabulary(parts, tied),
         "tie_word_embeddings": tied,
     }
     if parts.embedding.length != hidden:
@@ -51,7 +51,7 @@ def of_parts(parts: Parts, config: Config, name: str, tied: bool) -> Geometry:
     complete.setdefault("num_attention_heads", 1)
     plain = Geometry.from_config(complete, name)
     rows = merged_rows((tensor.length, tensor.rows) for tensor in mixers)
-    further = sum(tensor.weights for tensor in parts.others)
+    further = sum(tensor.weights for tensor in _further(parts, tied))
     return _simplest(plain, rows, kv.of_parts(parts, complete), further)
 
 
@@ -66,8 +66,25 @@ def bits_of(parts: Parts, tied: bool) -> FileBits:
         down=_bits(mlp["down"] for mlp in mlps),
         embedding=_bits([parts.embedding]),
         head=_bits([] if parts.head is None or tied else [parts.head]),
-        other=_bits(parts.others),
+        other=_bits(_further(parts, tied)),
     )
+
+
+def _vocabulary(parts: Parts, tied: bool) -> int:
+    """Rows that embedding and head both have."""
+    head = None if tied else parts.head
+    return min(parts.embedding.rows, head.rows) if head else parts.embedding.rows
+
+
+def _further(parts: Parts, tied: bool) -> list[Tensor]:
+    """Further embeddings, and the rows that embedding or head has beyond the other (Mllama's has
+    some for pictures)."""
+    both, found = _vocabulary(parts, tied), list(parts.others)
+    for one in (parts.embedding, None if tied else parts.head):
+        if one is not None and one.rows > both:
+            rows = one.rows - both
+            found.append(Tensor(one.name, (rows, one.length), one.bytes * rows / one.rows))
+    return found
 
 
 def _bits(tensors: Iterable[Tensor]) -> float:

@@ -174,8 +174,9 @@ class _Sweep:
         check_quants(self.document, (*route, "quant"), entry.get("quant"))
         names_known = _known_methods(entry.get("method"))
         names = self._parameters(route, entry, names_known)
-        if names_known and "density" not in entry and any(name != "dense" for name in names_known):
-            name = next(name for name in names_known if name != "dense")
+        sparse = [name for name in names_known if methods.reachable(name)[0] < 1]
+        if sparse and "density" not in entry:
+            name = sparse[0]
             self.document.fault(route, f"'density' is missing{_reach(name, {})}")
         for name in names_known:
             for parameters in _combinations(entry, names):

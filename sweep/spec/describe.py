@@ -34,8 +34,10 @@ _PARAMETERS: Mapping[str, str] = {
     "damping": "share of the mean second moment of the inputs that is added to each",
     "act_order": "whether columns with large inputs are rounded first",
     "iterations": "rounds of fitting a codebook",
-    "rank": "rank of the adapters",
-    "steps": "steps that adapters are trained for",
+    "rank": "rank of the adapters; of losa the mean one of the first round (6), 1 more in each",
+    "steps": "steps that adapters are trained for; of losa in a round (20), six times in the last",
+    "variant": "paper: as its source writes it; code: as released, where that differs (section 2 of"
+    " docs/semantics.md)",
     "batch": "windows of a step",
     "learning_rate": "highest learning rate of the adapters",
 }

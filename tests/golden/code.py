@@ -24,13 +24,19 @@ FILE = Path(__file__).with_name("code.json")
 def fingerprints() -> dict[str, dict[str, str]]:
     """By kind of task, and by the method that it runs."""
     static = [name for name in BUILT_IN if issubclass(method_class(name), StaticPruning)]
+    trained = [name for name in BUILT_IN if method_class(name).trained]
+    learnt = [name for name in static if name in trained]
     dynamic = [name for name in BUILT_IN if name not in static]
-    trained = [name for name in dynamic if method_class(name).trained]
-    chosen = {"calibrate": dynamic, "train": trained, "evaluate": dynamic, "score": dynamic}
+    chosen = {
+        "calibrate": dynamic,
+        "train": trained,
+        "evaluate": [*dynamic, *learnt],
+        "score": [*dynamic, *learnt],
+    }
     codes = {
         kind: {name: code_of_method(kind, name) for name in names} for kind, names in chosen.items()
     }
-    changes = {name: method_class(name).__module__ for name in static}
+    changes = {name: method_class(name).__module__ for name in static if name not in learnt}
     changes |= {name: quantiser.quantiser_class(name).__module__ for name in quantiser.names()}
     codes["transform"] = {
         name: code_of_transform("dense", (module,)) for name, module in changes.items()

@@ -52,6 +52,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 FUSED = ("Phi3", "Glm4")
 STATIC = ("magnitude", "wanda", "sparsegpt")
+LEARNT = ("dsnot", "losa")
+DENSE = {"dense", "packed", "dfloat11"}
 DYNAMIC = ("glu", "glu-oracle", "gate", "up", "dip", "dip-split", "teal", "wina", "was")
 
 
@@ -303,5 +305,5 @@ def test_unsupported_kinds_are_refused_by_name(kind: str) -> None:
 def test_every_method_of_the_registry_is_known_here() -> None:
     trained = {"dejavu", "cats", "cats+lora", "dip+lora", "cett", "scap", "r-sparse"}
     static = {n for n in methods.names() if isinstance(methods.create(n, 1.0), StaticPruning)}
-    assert static == set(STATIC)
-    assert set(methods.names()) - static - trained - {"dense"} == set(DYNAMIC)
+    assert static == {*STATIC, *LEARNT}
+    assert set(methods.names()) - static - trained - DENSE == set(DYNAMIC)

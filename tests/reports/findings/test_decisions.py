@@ -172,6 +172,20 @@ def test_dense_stays_when_nothing_pruned_is_faster() -> None:
     assert stricter.message == "Ship dense: no pruned configuration is within +0.05 PPL."
 
 
+def test_dense_does_not_win_over_what_is_not_measured() -> None:
+    """As of a run that was stopped, or of `--only dense`."""
+    dense = {"method": "dense", "delta_ppl": 0.0, "tokens_per_s": 1.0}
+    waits = {"method": "dip", "status": "missing"}
+    (decision,) = reports.decide(table(dense, waits, {**waits, "method": "up"}), ["2%"])
+    assert decision.waiting == 2
+    words = "Nothing measured within +2 % is faster than dense; 2 points are missing."
+    assert decision.message == words
+    failed = {**waits, "status": "failed"}
+    (decision,) = reports.decide(table(dense, failed, {**waits, "policy": "belady"}), ["2%"])
+    assert decision.waiting == 0
+    assert decision.message.startswith("Ship dense: ")
+
+
 def test_what_is_as_fast_as_dense_is_not_recommended_even_if_its_loss_is_below_zero() -> None:
     dense = {"method": "dense", "delta_ppl": 0.0, "tokens_per_s": 1.0}
     equal = {"method": "dip", "delta_ppl": -0.1, "tokens_per_s": 1.0}

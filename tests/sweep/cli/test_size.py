@@ -14,6 +14,7 @@ from sweep.cli.app import app
 from sweep.errors import InputError
 from sweep.execution import estimates
 from sweep.execution.resources import Resources, needs_of
+from sweep.measures import losses
 from sweep.plan.sweep_plan import plan_sweep
 from sweep.store.store import Store
 from tests.sweep import tiny_gguf
@@ -49,6 +50,34 @@ def test_the_command_prints_text_or_json(tiny_llama: Path, tmp_path: Path) -> No
     assert about["context"] == 2048
     done = CliRunner().invoke(app, ["size", str(path), "--json", "--bits", "4"])
     assert json.loads(done.output)[0]["weight_bytes"] < about["file_bytes"] / 7
+
+
+def test_what_fits_is_said_in_words() -> None:
+    assert size._fit_words({"dense": 1.0, "dip, up": 1.0}) == "all of it fits"
+    some = {"dense": None, "glu": 0.25, "dip, up": 0.5}
+    assert size._fit_words(some) == "glu caches 25%; dip, up cache 50%; dense does not fit"
+    fewer = {"dense": None, "glu": None, "dip, up": 0.5}
+    assert size._fit_words(fewer) == "dip, up cache 50%; dense, glu do not fit"
+    words = "nothing fits, pruned or dense: every token uses more than that"
+    assert size._fit_words({"dense": None, "dip, up": None}) == words
+
+
+def test_memory_counts_logits_as_the_losses_hold_them(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    assert estimates.LOSS_ROWS == losses.ROWS
+    wide = Geometry("wide", 1, 48, 96, 2, 2, 24, 262_144, True).to_mapping()
+    del wide["name"]
+    models = [{"model": str(tiny_llama), "geometry": wide}]
+    short, long = (
+        sweep_of(tiny_llama, tmp_path, tiny_text, "dense", models=models, window_tokens=tokens)
+        for tokens in (1024, 8192)
+    )
+    states = 4 * 7168 * (8 * 48 + 5 * 96) / 1e9
+    grown = estimates.memory_gb(long) - estimates.memory_gb(short)
+    assert grown == pytest.approx(states)
+    logits = losses.ROWS * 262_144 * 8 / 1e9
+    assert logits < estimates.memory_gb(short) - estimates.PROCESS / 1e9 < logits + 0.1
 
 
 def test_bits_that_are_none_are_refused() -> None:

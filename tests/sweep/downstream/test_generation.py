@@ -63,6 +63,15 @@ def test_longrope_is_generated_as_transformers_does(longrope: Path) -> None:
     assert runner.decode.tokens == 3 * 11 - 1
 
 
+def test_attention_that_names_its_mask_is_generated_as_transformers_does(
+    save_tiny_model: Callable[..., Path],
+) -> None:
+    """Doge's layers give the mask by its name."""
+    model = never_ending(models.load(str(save_tiny_model("Doge"))))
+    packed.prove(model)
+    assert made(RequestRunner(model, None)) == theirs(model)
+
+
 @pytest.mark.parametrize("aware", [False, True])
 def test_a_sparse_longrope_model_reads_what_it_decodes(longrope: Path, aware: bool) -> None:
     model, method = never_ending(models.load(str(longrope))), create("dip", 0.5)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from methods.names import BUILT_IN
+from methods.registry import reachable
 from simulator import POLICIES
 from simulator.policies import policy_class
 from sweep.plan import code
@@ -441,8 +442,10 @@ def test_no_code_that_runs_is_left_out(tiny_llama: Path, tiny_text: str, tmp_pat
     folder = tinytasks.write(tmp_path / "asked", documents=2)
     parameters = {"dejavu": tinysweep.SMALL_DEJAVU}
     parameters |= dict.fromkeys(("dip+lora", "cats+lora"), tinysweep.SMALL_LORA)
+    parameters["shadow-llm"] = {"width": 8, "tokens": 128, "epochs": 1}
+    parameters["active-flow"], parameters["ffn-skip"] = {"ahead": 1}, {"cold": 0, "skips": 1}
     methods: list[Any] = ["dense", {"method": "dip", "density": 0.5, "gamma": 0.5}]
-    others = [name for name in BUILT_IN if name != "dense"]
+    others = [name for name in BUILT_IN if reachable(name)[0] < 1]
     methods += [{"method": name, "density": 0.7, **parameters.get(name, {})} for name in others]
     sweep = tinysweep.sweep_of(
         tiny_llama,

@@ -38,10 +38,13 @@ def test_one_search_serves_every_density_and_one_calibration_every_split(
     plan = planned(sweep_of(tiny_llama, tmp_path, tiny_text, *entries))
     (search,) = of_kind(plan, "train")
     assert search.payload["density"] == 1
-    assert search.payload["parameters"] == {"shares": "greedy"}
+    assert search.payload["parameters"] == {"attention": "none", "shares": "greedy"}
     assert search.payload["selector"] == {"name": "topk"}
     (calibration,) = of_kind(plan, "calibrate")
-    assert (calibration.payload["parameters"], calibration.payload["inputs"]) == ({}, {})
+    assert (calibration.payload["parameters"], calibration.payload["inputs"]) == (
+        {"attention": "none"},
+        {},
+    )
     needs = [
         task.payload["inputs"]
         for task in of_kind(plan, "evaluate")

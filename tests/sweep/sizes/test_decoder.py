@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from simulator import Storage, weight_bytes
 from simulator.geometry import Geometry, KVLayers
 from sweep.sizes import decoder
 from sweep.sizes.defaults import CLASS_DEFAULTS, OFF_BY_DEFAULT, UNGATED, completed
@@ -170,6 +171,20 @@ def test_towers_are_left_out_and_further_embeddings_count() -> None:
     further = Tensor("model.embed_tokens_per_layer.weight", (264, 8), 1)
     sizes = decoder.of_parts(parts_of([EMBEDDING, tower, further, *layer(0)]), CONFIG, "x", True)
     assert sizes == Geometry("x", 1, 64, 160, 4, 2, 16, 264, True, other_embeddings=264 * 8)
+
+
+@pytest.mark.parametrize(("rows", "head_rows"), [(272, 264), (264, 272)])
+def test_rows_that_only_embedding_or_head_has_count_once(rows: int, head_rows: int) -> None:
+    """As of Mllama, whose embedding has some for pictures."""
+    embedding = Tensor("model.embed_tokens.weight", (rows, 64), rows * 64 * 2)
+    head = Tensor("lm_head.weight", (head_rows, 64), head_rows * 64 * 2)
+    parts = parts_of([embedding, head, *layer(0)])
+    sizes = decoder.of_parts(parts, CONFIG, "x", False)
+    assert sizes.vocabulary == 264
+    assert sizes.embedding_weights == (264 + 272) * 64
+    bits = decoder.bits_of(parts, False)
+    counted = weight_bytes(sizes, Storage(file=bits))
+    assert counted["embedding"] + counted["head"] == (264 + 272) * 64 * 2
 
 
 # -- what a config leaves out ----------------------------------------------------------------
