@@ -263,7 +263,9 @@ def test_the_best_within_a_kl_is_gated() -> None:
     row |= {"point_key": "a", "kl": 0.01, "tokens_per_s": 10.0}
     gate = parse("best@kl=0.02 < -1%")
     found = compare(
-        side("old", filled([row])), side("new", filled([{**row, "kl": 0.03}])), [gate.budget]
+        side("old", filled([row])),
+        side("new", filled([{**row, "kl": 0.03}])),
+        parse_all(["kl=0.02"]),
     )
     (hit,) = judge(gate, found).hits
     assert "within KL ≤ 0.02 nat: dip" in hit.text
