@@ -20,6 +20,8 @@ METRICS = (
     *("tokens_per_s", "ppl", "delta_ppl", "hit_rate", "mlp_density", "flash_bytes_per_token"),
     *("dram_bytes_per_token", "overhead_bytes"),
 )
+ADDED_METRICS = ("kl", "flip_rate", "linear_density")
+"""Metrics that not every run has: compared where the old one has a value."""
 JUDGED = ("ppl", "delta_ppl")
 """Metrics of which windows tell how sure a change is."""
 
@@ -160,7 +162,11 @@ def compare(
     matched = match(old.points, new.points)
     used_old = {id(a) for a, _ in matched}
     used_new = {id(b) for _, b in matched}
-    names = [*METRICS, *sorted({n for s in (old, new) for a in s.accuracies.values() for n in a})]
+    names = [
+        *METRICS,
+        *ADDED_METRICS,
+        *sorted({n for s in (old, new) for a in s.accuracies.values() for n in a}),
+    ]
     return Changes(
         old=old,
         new=new,
@@ -188,7 +194,7 @@ def _key(point: Point) -> object:
 def _identity(point: Point) -> object:
     """What a point is, whatever its key: `repr` makes an absent number equal to itself."""
     p = point
-    axes = (p.series, p.pattern, p.allocation, p.policy, repr(p.density), repr(p.gamma))
+    axes = (p.series, p.told, p.allocation, p.policy, repr(p.density), repr(p.gamma))
     return p.setting, *axes
 
 
@@ -203,7 +209,8 @@ def _pair(
     a: Point, b: Point, old: Side, new: Side, names: Sequence[str], intervals: Intervals
 ) -> Pair:
     values = [
-        {n: getattr(p, n) for n in METRICS} | dict(s.accuracies.get(p.point_key, {}))
+        {n: getattr(p, n) for n in (*METRICS, *ADDED_METRICS)}
+        | dict(s.accuracies.get(p.point_key, {}))
         for p, s in ((a, old), (b, new))
     ]
     differences = {
@@ -214,6 +221,7 @@ def _pair(
             intervals.get((b.point_key, name)),
         )
         for name in names
+        if name not in ADDED_METRICS or not math.isnan(values[0][name])
     }
     return Pair(a, b, differences)
 

@@ -3,7 +3,9 @@
     tokens_per_s < -2%              a point is more than 2 % slower
     delta_ppl > +0.05               ΔPPL of a point has risen by more than 0.05
     ppl > 0 significant             perplexity has risen, and its interval leaves out zero
+    kl > +0.01                      KL to the dense model has risen by more than 0.01 nat
     best@0.2 < -1%                  the fastest within +0.2 PPL is more than 1 % slower
+    best@kl=0.02 < -1%              the fastest within a KL of 0.02 nat is
     removed > 0, added > 0, failed > 0    how many points went, came, or failed that were done
 
 A metric is compared by its change, new less old, or with % by that over the old value. A point that
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from reports.compare.changes import JUDGED, METRICS, Changes, Difference, describe
+from reports.compare.changes import ADDED_METRICS, JUDGED, METRICS, Changes, Difference, describe
 from reports.findings.budgets import Budget
 from reports.findings.points import setting_label
 from reports.results import ReportError
@@ -31,7 +33,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda a, b: a >= b,
 }
 _EXPRESSION = re.compile(
-    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
+    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@(?:kl=)?[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
     r"\s*(?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?"
     r"(?:\s+(?P<significant>significant))?\s*"
 )
@@ -114,7 +116,7 @@ def parse(text: str) -> Gate:
 
 
 def _check(text: str, name: str, budget: str, relative: bool, significant: bool) -> None:
-    metrics = ("best", *METRICS, *COUNTS)
+    metrics = ("best", *METRICS, *ADDED_METRICS, *COUNTS)
     if name not in metrics and not name.startswith("acc_"):
         near = get_close_matches(name, metrics, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup, escape
 
-from reports.compare.changes import JUDGED, Best, Changes, Difference, Pair, describe
+from reports.compare.changes import ADDED_METRICS, JUDGED, Best, Changes, Difference, Pair, describe
 from reports.compare.gate import Verdict
 from reports.findings.points import Point, configuration, setting_label
 from reports.numbers import ABSENT, figure, signed
@@ -20,7 +20,7 @@ SCHEMA_NAME = "flash-sweep/compare"
 SCHEMA_VERSION = 1
 MOST_ROWS = 200  # of a table; JSON has all
 _SHOWN = ("tokens_per_s", "delta_ppl", "hit_rate", "mlp_density")
-_PLACES = {"tokens_per_s": 2, "delta_ppl": 4, "hit_rate": 4, "mlp_density": 4}
+_PLACES = {"tokens_per_s": 2}
 
 Header = Sequence[str]
 Rows = list[list[str]]
@@ -35,10 +35,11 @@ def sections(changes: Changes) -> Iterator[tuple[str, Header, Rows]]:
         ("Setting", "Budget", "Was", "tok/s", "Is", "tok/s", "Change"),
         [_best(b) for b in best],
     )
+    names = _shown(changes)
     yield (
         f"Points that changed: {len(changes.changed)} of {len(changes.pairs)}",
-        ("Point", *(f"{n}: was, is" for n in _SHOWN), "Sure?"),
-        [_pair(pair) for pair in _by_size(changes.changed)],
+        ("Point", *(f"{n}: was, is" for n in names), "Sure?"),
+        [_pair(pair, names) for pair in _by_size(changes.changed)],
     )
     for title, points in (("added", changes.added), ("removed", changes.removed)):
         yield (
@@ -46,6 +47,13 @@ def sections(changes: Changes) -> Iterator[tuple[str, Header, Rows]]:
             ("Point", "tok/s", "ΔPPL", "Status"),
             [_point(p) for p in points],
         )
+
+
+def _shown(changes: Changes) -> list[str]:
+    """Metrics of the table: those of every run, and others where they changed."""
+    differences = [pair.differences for pair in changes.changed]
+    changed = [n for n in ADDED_METRICS if any(n in d and not d[n].same for d in differences)]
+    return [*_SHOWN, *changed]
 
 
 def _by_size(pairs: Sequence[Pair]) -> list[Pair]:
@@ -82,8 +90,9 @@ def _share(difference: Difference) -> str:
     return f"{signed(100 * difference.share, 2)} %" if math.isfinite(difference.share) else ABSENT
 
 
-def _pair(pair: Pair) -> list[str]:
-    cells = [_two(pair.differences[name]) for name in _SHOWN]
+def _pair(pair: Pair, names: Sequence[str]) -> list[str]:
+    differences = (pair.differences.get(name) for name in names)
+    cells = [ABSENT if difference is None else _two(difference) for difference in differences]
     status = "" if pair.old.status == pair.new.status else f"{pair.old.status} -> {pair.new.status}"
     return [describe(pair.new), *cells, status or sure(pair.differences["delta_ppl"])]
 
@@ -94,7 +103,7 @@ def _two(difference: Difference) -> str:
     values = f"{figure(difference.old, 4)}, {figure(difference.new, 4)}"
     if difference.same:
         return f"{figure(difference.new, 4)}"
-    return f"{values} ({signed(difference.change, _PLACES[difference.metric])})"
+    return f"{values} ({signed(difference.change, _PLACES.get(difference.metric, 4))})"
 
 
 def sure(difference: Difference) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.findings.points import Point, weights_label
+from reports.findings.points import Point, dense_start, weights_label
 from reports.results import DENSE, STDERR, Row
 
 SMALL_LOSS = 0.05
@@ -105,7 +105,9 @@ def _label(point: Point) -> str:
     if point.dense:
         return "dense"
     parts = [point.series, f"density {point.density:g}"]
+    parts += [point.variant] if point.variant else []
     parts += [point.allocation] if point.allocation not in ("", "none", "paper") else []
+    parts += [dense_start(point.setting)] if point.setting.dense_tokens else []
     if point.cache_aware:
         parts += [f"γ {point.gamma:g}", point.policy, f"{point.setting.dram_gb:g} GB"]
     return " · ".join(parts)

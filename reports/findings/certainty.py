@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.findings.budgets import Budget
-from reports.findings.decisions import Decision, upper_end
+from reports.findings.costs import cost, cost_name, ends, upper_end, written
+from reports.findings.decisions import Decision
 from reports.findings.points import Point
-from reports.numbers import signed
 
 FEW_WINDOWS = 10
 MANY_WINDOWS = 10_000
@@ -18,28 +18,21 @@ MANY_WINDOWS = 10_000
 _FEW_CANDIDATES = 10
 
 
-def interval(point: Point, places: int = 3) -> str:
-    """ΔPPL interval as `[+0.12, +0.20]`; empty for dense and where either end is unknown."""
-    low, high = point.delta_ppl_low, point.delta_ppl_high
-    if point.dense or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"[{signed(low, places)}, {signed(high, places)}]"
-
-
 def sentences(decision: Decision) -> list[str]:
     """What to say of a pruned choice; nothing for dense or none."""
     best = decision.best
     if best is None or best.dense:
         return []
-    return [_interval(decision, best), *_windows(best), *_margin(best, decision.runner_up)]
+    rough = _windows(best, decision.budget)
+    return [_interval(decision, best), *rough, *_margin(best, decision.runner_up)]
 
 
 def _interval(decision: Decision, best: Point) -> str:
-    high = signed(upper_end(best, decision.budget))
+    high = written(upper_end(best, decision.budget), decision.budget)
     if decision.certainty == "within":
         return f"Sure: the 95 % interval ends at {high}, within the budget."
     if decision.certainty == "unknown":
-        return "Unknown: ΔPPL has no interval."
+        return f"Unknown: {cost_name(decision.budget)} has no interval."
     return f"Not sure: the 95 % interval reaches {high}, beyond the budget. {_instead(decision)}"
 
 
@@ -53,10 +46,10 @@ def _instead(decision: Decision) -> str:
     return f"The conservative choice is {_percent(slower)} slower."
 
 
-def _windows(best: Point) -> list[str]:
+def _windows(best: Point, budget: Budget) -> list[str]:
     """A caveat where few windows tell how much they differ."""
     windows = best.windows if math.isfinite(best.windows) else best.setting.windows
-    if not 0 < windows < FEW_WINDOWS or not math.isfinite(best.delta_ppl_high):
+    if not 0 < windows < FEW_WINDOWS or not math.isfinite(ends(best, budget)[1]):
         return []
     return [f"Rough: {windows:g} window{'' if windows == 1 else 's'} of text."]
 
@@ -125,7 +118,8 @@ def windows_needed(point: Point, budget: Budget) -> float:
         half = math.log(max(point.ppl_ratio_high, 1e-300)) - estimate
         margin = math.log1p(budget.amount) - estimate
     else:
-        half, margin = point.delta_ppl_high - point.delta_ppl, budget.amount - point.delta_ppl
+        estimate = cost(point, budget)
+        half, margin = ends(point, budget)[1] - estimate, budget.amount - estimate
     if not (windows >= 2 and math.isfinite(half) and margin > 0):
         return math.inf
     spread = half * math.sqrt(windows) / _student_t(windows - 1)

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reports.findings.budgets import Budget, parse_all
+from reports.findings.budgets import KL, Budget, parse_all
+from reports.findings.costs import UNMEASURED, cost, measured_kl, upper_end
 from reports.findings.frontier import best_within, interpolate, neighbours, pareto
 from reports.findings.points import Point, Setting, by_series, by_setting, points
 from reports.results import rows
@@ -46,10 +47,11 @@ class MethodResult:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer for one device setting and one budget.
+    """The answer for one device setting and one budget; its cost is delta_ppl, or kl under a
+    budget of KL.
 
-    best          fastest measured point with delta_ppl <= limit, dense among them and none that
-                  is not faster than dense; ties: lower delta_ppl, then the simplest cache policy,
+    best          fastest measured point with cost <= limit, dense among them and none that
+                  is not faster than dense; ties: lower cost, then the simplest cache policy,
                   plain before cache-aware, then key
     interpolated  throughput of the best point's series at the limit itself, never extrapolated
     runner_up     fastest qualifying point of any other series
@@ -57,6 +59,7 @@ class Decision:
                   `upper_end` <= limit; dense always is
     bound         fastest qualifying point among those that no device can run
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
+    unmeasured    no pruned point has what the budget is of, so nothing is decided
     waiting       points of the setting that a device can run and that are not measured yet
     """
 
@@ -70,11 +73,13 @@ class Decision:
     conservative: Point | None
     bound: Point | None
     methods: tuple[MethodResult, ...]
+    unmeasured: bool = False
     waiting: int = 0
 
     @property
     def certainty(self) -> str:
-        """Where the best point's ΔPPL interval lies: within the budget, beyond it, or unknown."""
+        """Where the interval of the best point's cost lies: within the budget, beyond it, or
+        unknown."""
         if self.best is None or self.best.dense:
             return "within"
         end = upper_end(self.best, self.budget)
@@ -96,6 +101,8 @@ class Decision:
     def message(self) -> str:
         """One sentence about a decision that needs words; empty where a faster point is found."""
         name = self.budget.label
+        if self.unmeasured:
+            return UNMEASURED
         if self.best is None and not self._within:
             return f"No measured point is within {name}."
         if self.best is None:
@@ -123,9 +130,9 @@ def decide(
 ) -> list[Decision]:
     """Decisions of a results table, setting by setting and budget by budget in the given order.
 
-    `budgets` are absolute (`0.2`) or relative (`"5%"`). Failed and missing rows and rows without
-    a figure are left out. Raises ReportError for a column that is absent or a budget that cannot
-    be read.
+    `budgets` are absolute (`0.2`), relative (`"5%"`) or of KL (`"kl=0.02"`). Failed and missing
+    rows and rows without a figure are left out. Raises ReportError for a column that is absent or a
+    budget that cannot be read.
     """
     return decide_points(points(rows(table)), parse_all(budgets))
 
@@ -145,11 +152,14 @@ def decide_points(candidates: Iterable[Point], budgets: Sequence[Budget]) -> lis
 
 
 def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:
+    pruned = [p for p in usable if not p.dense]
+    if budget.of == KL and pruned and not any(map(measured_kl, pruned)):
+        return _undecided(setting, budget, limit, usable)
     real = [p for p in usable if not p.bound]
     worth = [p for p in real if p.dense or not p.gain <= 1]  # an unknown gain is no reproach
-    best = fastest(worth, limit)
+    best = _fastest_within(worth, limit, budget)
     others = [p for p in worth if best is not None and p.series != best.series]
-    methods = tuple(_method(name, members, limit) for name, members in by_series(real).items())
+    methods = tuple(_method(n, members, limit, budget) for n, members in by_series(real).items())
     return Decision(
         setting=setting,
         budget=budget,
@@ -159,27 +169,38 @@ def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point
         interpolated=next(
             (m.interpolated for m in methods if best and m.series == best.series), None
         ),
-        runner_up=fastest(others, limit),
+        runner_up=_fastest_within(others, limit, budget),
         conservative=fastest(worth, limit, [upper_end(p, budget) for p in worth]),
-        bound=fastest([p for p in usable if p.bound], limit),
+        bound=_fastest_within([p for p in usable if p.bound], limit, budget),
         methods=methods,
     )
 
 
-def upper_end(point: Point, budget: Budget) -> float:
-    """The upper end of the interval of ΔPPL, as the budget is held to it; NaN where unknown.
+def _undecided(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:
+    """Where nothing has what the budget is of: the dense point alone would be a wrong answer."""
+    real = [p for p in usable if not p.bound]
+    return Decision(
+        setting=setting,
+        budget=budget,
+        limit=limit,
+        dense=next((p for p in real if p.dense), None),
+        best=None,
+        interpolated=None,
+        runner_up=None,
+        conservative=None,
+        bound=None,
+        methods=tuple(MethodResult(name, None, None) for name in by_series(real)),
+        unmeasured=True,
+    )
 
-    Within a share of the dense perplexity, how sure that is does not count.
-    """
-    if point.dense:
-        return point.delta_ppl
-    if budget.relative and math.isfinite(point.ppl_ratio_high):
-        return point.ppl_dense * (point.ppl_ratio_high - 1)
-    return point.delta_ppl_high
+
+def _method(name: str, members: list[Point], limit: float, budget: Budget) -> MethodResult:
+    best = _fastest_within(members, limit, budget)
+    return MethodResult(name, best, interpolated_at(members, limit, budget))
 
 
-def _method(name: str, members: list[Point], limit: float) -> MethodResult:
-    return MethodResult(name, fastest(members, limit), interpolated_at(members, limit))
+def _fastest_within(members: Sequence[Point], limit: float, budget: Budget) -> Point | None:
+    return fastest(members, limit, [cost(p, budget) for p in members])
 
 
 def fastest(members: Sequence[Point], limit: float, costs: Sequence[float] = ()) -> Point | None:
@@ -189,16 +210,19 @@ def fastest(members: Sequence[Point], limit: float, costs: Sequence[float] = ())
     return None if index is None else members[index]
 
 
-def frontier_of(members: Sequence[Point]) -> list[Point]:
-    """The Pareto frontier of (delta_ppl, tokens_per_s), by increasing delta_ppl."""
-    indices = pareto([p.delta_ppl for p in members], [p.tokens_per_s for p in members])
-    return [members[i] for i in indices]
+def frontier_of(members: Sequence[Point], budget: Budget | None = None) -> list[Point]:
+    """The Pareto frontier of (delta_ppl, tokens_per_s), or of (kl, tokens_per_s) for a budget of
+    KL, by increasing cost."""
+    costs = [cost(p, budget) for p in members]
+    return [members[i] for i in pareto(costs, [p.tokens_per_s for p in members])]
 
 
-def interpolated_at(members: Sequence[Point], limit: float) -> Interpolated | None:
+def interpolated_at(
+    members: Sequence[Point], limit: float, budget: Budget | None = None
+) -> Interpolated | None:
     """Throughput at `limit` on the frontier of `members`; None outside the frontier's range."""
-    line = frontier_of(members)
-    costs = [p.delta_ppl for p in line]
+    line = frontier_of(members, budget)
+    costs = [cost(p, budget) for p in line]
     pair = neighbours(costs, limit)
     value = interpolate(costs, [p.tokens_per_s for p in line], limit)
     if pair is None or value is None:

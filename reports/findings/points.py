@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -30,6 +32,7 @@ class Setting:
     cache_start: str
     cache_scope: str
     context: float = -1.0  # tokens of the KV cache; older tables do not say
+    dense_tokens: float = 0.0  # at the start of a window, which no method pruned
     model_title: str = field(default="", compare=False)
     text_title: str = field(default="", compare=False)
 
@@ -51,7 +54,7 @@ class Point:
     method: str
     selector: str
     allocation: str
-    pattern: str  # of static pruning: unstructured, 2:4, 4:8
+    pattern: str  # of static pruning: unstructured, 2:4, 4:8; empty for other methods
     policy: str
     policy_offline: bool  # the policy knows the future
     policy_rank: int  # its place from the simplest on
@@ -77,6 +80,14 @@ class Point:
     ppl_ratio_low: float = math.nan
     ppl_ratio_high: float = math.nan  # ends of the interval of ppl over ppl_dense
     windows: float = math.nan  # measured ones; those of the setting are what was asked for
+    variant: str = ""  # what parameters say beside: `attention 0.5`, `shares greedy`
+    kl: float = math.nan
+    kl_low: float = math.nan
+    kl_high: float = math.nan
+    flip_rate: float = math.nan
+    flip_rate_low: float = math.nan
+    flip_rate_high: float = math.nan
+    linear_density: float = math.nan
 
     @property
     def measured(self) -> bool:
@@ -92,6 +103,11 @@ class Point:
         return self.method == "dense"
 
     @property
+    def told(self) -> str:
+        """What of a method's parameters tells rows of it apart, less the allocation."""
+        return " · ".join(part for part in (self.pattern, self.variant) if part)
+
+    @property
     def gain(self) -> float:
         """Throughput over the dense model's on the same device."""
         return self.tokens_per_s / self.tokens_per_s_dense if self.tokens_per_s_dense else math.nan
@@ -103,14 +119,17 @@ _NUMBERS = (
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
-    *("reads_per_token", "mean_read_bytes"),
+    *("reads_per_token", "mean_read_bytes", "linear_density"),
+    *("kl", "kl_low", "kl_high", "flip_rate", "flip_rate_low", "flip_rate_high"),
 )
 ABSENT_NUMBER = -1.0
 """Stands for a number of a setting that its row does not have: NaN is not equal to itself."""
 _SETTING_NUMBERS = (
     *("windows", "window_tokens", "dram_gb", "flash_gbps", "dram_gbps"),
-    "context",
+    *("context", "dense_tokens"),
 )
+_OLDER = {"dense_tokens": 0.0}
+"""What older runs did not say of a setting, where it is known."""
 
 
 def points(rows: Iterable[Row]) -> list[Point]:
@@ -144,25 +163,57 @@ def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
         bound=bool(row["bound"]),
         policy_offline=bool(row["policy_offline"]),
         policy_rank=int(row["policy_rank"]),
-        pattern=_pattern(text(row.get("parameters"))),
+        pattern=text(_parameters(text(row.get("parameters"))).get("pattern")),
+        variant=_variant(figures["method"], text(row.get("parameters"))),
         **figures,
     )
 
 
-def _pattern(parameters: str) -> str:
-    """The pattern of static pruning among a method's parameters; empty for other methods."""
-    if "pattern" not in parameters:
-        return ""
+@cache
+def _parameters(written: str) -> Mapping[str, Any]:
+    """A method's own parameters; none where they cannot be read."""
     try:
-        written: object = json.loads(parameters)
+        parameters: object = json.loads(written or "{}")
     except ValueError:
-        return ""
-    return text(cast("Row", written).get("pattern")) if isinstance(written, dict) else ""
+        return {}
+    return cast("Row", parameters) if isinstance(parameters, dict) else {}
+
+
+_USUAL = {"attention": "none", "shares": "uniform", "variant": "paper"}
+"""Parameters that tell rows of one method apart, and the values that they have by default."""
+_USUAL_OF = {"cett": {"shares": "cett"}}
+"""The same of methods that have defaults of their own."""
+
+
+@cache
+def _variant(method: str, written: str) -> str:
+    """Parameters of `_USUAL` that are not as by default, as `attention 0.5 · shares greedy`."""
+    parameters = _parameters(written)
+    usual = _USUAL | _USUAL_OF.get(method, {})
+    given = {name: parameters.get(name) for name in usual}
+    return " · ".join(
+        f"{name} {_parameter_text(value)}"
+        for name, value in given.items()
+        if value not in (None, "", usual[name])
+    )
+
+
+def _parameter_text(value: object) -> str:
+    """A number, a word, or shares for each group and layer, as short as they can be told apart."""
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    words = value if isinstance(value, str) else json.dumps(value)
+    if len(words) <= _LONGEST_WORDS:
+        return words
+    return f"own {hashlib.sha256(words.encode()).hexdigest()[:6]}"
+
+
+_LONGEST_WORDS = 40
 
 
 def _setting(row: Row) -> Setting:
     values: dict[str, Any] = {
-        name: number(row.get(name), ABSENT_NUMBER)
+        name: number(row.get(name), _OLDER.get(name, ABSENT_NUMBER))
         if name in _SETTING_NUMBERS
         else text(row.get(name))
         for name in Setting.__dataclass_fields__
@@ -233,6 +284,7 @@ _FORMS = {
     "cache_start": "{} start",
     "cache_scope": "{} scope",
     "context": "{:g} tokens of context",
+    "dense_tokens": "first {:g} tokens dense",
     "text": "on {}",
 }
 
@@ -245,9 +297,17 @@ def describe(setting: Setting, fields: Iterable[str]) -> str:
 
 
 def device_label(setting: Setting, told_apart: Sequence[str] = ()) -> str:
-    """Device, DRAM and Flash, then whatever else tells the settings of a report apart."""
-    extra = [f for f in told_apart if f not in ("model", "quant", *_DEVICE_FIELDS)]
-    return describe(setting, (*_DEVICE_FIELDS, *extra))
+    """Device, DRAM and Flash, then whatever else tells the settings of a report apart, and first
+    tokens that were left dense, which no figure stands without."""
+    told = ("model", "quant", "dense_tokens", *_DEVICE_FIELDS)
+    extra = [f for f in told_apart if f not in told]
+    label = describe(setting, (*_DEVICE_FIELDS, *extra))
+    return " · ".join(part for part in (label, dense_start(setting)) if part)
+
+
+def dense_start(setting: Setting) -> str:
+    """`first 32 tokens dense`; empty where methods prune from the first token on."""
+    return describe(setting, ("dense_tokens",)) if setting.dense_tokens else ""
 
 
 _DEVICE_FIELDS = ("device", "dram_gb", "flash_gbps")
@@ -260,17 +320,17 @@ def weights_label(setting: Setting) -> str:
 
 def setting_label(setting: Setting) -> str:
     """Weights and device of a setting in one line, without what tells others apart."""
-    device = device_label(setting) if setting.device else ""
+    device = device_label(setting) if setting.device else dense_start(setting)
     return " · ".join(part for part in (weights_label(setting), device) if part)
 
 
 def configuration(point: Point) -> str:
-    """What to set to get this point: series, density, γ, allocation and policy."""
+    """What to set to get this point: series, density, γ, parameters, allocation and policy."""
     if point.dense:
         return "dense"
     parts = [point.series, f"density {point.density:g}"]
     parts += [f"γ {point.gamma:g}"] if point.cache_aware else []
-    parts += [point.pattern] if point.pattern else []
+    parts += [point.told] if point.told else []
     parts += [point.allocation] if point.allocation not in ("", "none") else []
     parts += [point.policy] if point.policy not in ("", "none") else ["no cache"]
     return " · ".join(parts)

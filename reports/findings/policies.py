@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.findings.budgets import Budget, kinds
+from reports.findings.costs import cost
 from reports.findings.decisions import Decision, fastest
 from reports.findings.points import Point, Setting, by_series, by_setting
 
@@ -31,16 +33,23 @@ def offline(points: Iterable[Point]) -> tuple[str, ...]:
 
 
 def compare_policies(
-    points: Sequence[Point], limits: Mapping[Setting, float], series: Sequence[str]
+    points: Sequence[Point],
+    limits: Mapping[Setting, float],
+    series: Sequence[str],
+    budget: Budget | None = None,
 ) -> list[PolicyRow]:
-    """A row for each setting and series of `series`; measured points only."""
+    """A row for each setting and series of `series`; measured points only. `limits` are of ΔPPL,
+    or of KL where the `budget` that they come from is."""
     names = policy_names(points)
     policy_rows: list[PolicyRow] = []
     for setting, members in by_setting(p for p in points if p.measured).items():
         groups = by_series(members)
         policy_rows += [
             PolicyRow(
-                setting, name, limits[setting], _by_policy(groups[name], names, limits[setting])
+                setting,
+                name,
+                limits[setting],
+                _by_policy(groups[name], names, limits[setting], budget),
             )
             for name in series
             if name in groups
@@ -48,8 +57,11 @@ def compare_policies(
     return policy_rows
 
 
-def _by_policy(members: list[Point], names: Iterable[str], limit: float) -> dict[str, Point | None]:
-    return {n: fastest([p for p in members if p.policy == n], limit) for n in names}
+def _by_policy(
+    members: list[Point], names: Iterable[str], limit: float, budget: Budget | None
+) -> dict[str, Point | None]:
+    of_policy = {name: [p for p in members if p.policy == name] for name in names}
+    return {n: fastest(ps, limit, [cost(p, budget) for p in ps]) for n, ps in of_policy.items()}
 
 
 def compared_series(points: Sequence[Point]) -> tuple[str, ...]:
@@ -62,9 +74,11 @@ def compared_series(points: Sequence[Point]) -> tuple[str, ...]:
 def headline(decisions: Sequence[Decision]) -> list[Decision]:
     """One decision a setting, for the budget at which most is sure: most choices of a pruned
     configuration, then most certain ones; of equal budgets that nearest to the middle, by
-    strictness."""
+    strictness. Of budgets of perplexity, where there is one."""
     if not decisions:
         return []
+    of = kinds(d.budget for d in decisions)[0]
+    decisions = [d for d in decisions if d.budget.of == of]
     first = [d for d in decisions if d.setting == decisions[0].setting]
     budgets = [d.budget for d in sorted(first, key=lambda d: (d.limit != d.limit, d.limit))]
 

@@ -13,6 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports.findings.budgets import PPL
 from reports.findings.cache_aware import plain_frontier
 from reports.findings.decisions import frontier_of
 from reports.findings.points import (
@@ -146,7 +147,8 @@ def _grid(panels: list[list[Point]], painter: Painter, run: Run, y_title: str) -
 def _frame(ax: Axes, panel: list[Point], run: Run, setting: Setting) -> None:
     """Title, budget lines, and a view around the budgets."""
     ax.set_title(plain(device_label(setting, run.told_apart)))
-    limits = [d.limit for d in run.decided(setting) if isfinite(d.limit)]
+    decided = [d for d in run.decided(setting) if d.budget.of == PPL]  # the abscissa is of ΔPPL
+    limits = [d.limit for d in decided if isfinite(d.limit)]
     for limit in limits:
         ax.axvline(limit, color="#c3cad6", linewidth=0.8, linestyle=(0, (2, 3)), zorder=0)
     lowest = min(p.delta_ppl for p in panel)

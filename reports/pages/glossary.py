@@ -27,8 +27,20 @@ TERMS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Budget",
-        "the largest ΔPPL allowed: absolute (+0.2 PPL) or a share of the dense perplexity (+5 %).",
+        (
+            "the largest ΔPPL allowed, absolute (+0.2 PPL) or a share of the dense perplexity"
+            " (+5 %), or the largest KL (KL ≤ 0.02 nat), which then stands in the place of ΔPPL."
+        ),
     ),
+    (
+        "KL",
+        (
+            "how far the probabilities of the next token are from the dense model's: KL(dense ‖"
+            " this model) in nats, mean over tokens; 0 is the same model, and it shows damage that"
+            " benchmarks hide."
+        ),
+    ),
+    ("Flips", "share of tokens whose most likely next token is another than the dense model's."),
     (
         "Best",
         (
@@ -68,6 +80,20 @@ TERMS: tuple[tuple[str, str], ...] = (
         (
             "weights of the MLP that a token uses over all weights of the MLP, mean over layers and"
             " tokens."
+        ),
+    ),
+    (
+        "Linear density",
+        (
+            "the same of attention and MLP together: where attention is pruned, this is how much of"
+            " the model is left."
+        ),
+    ),
+    (
+        "First tokens dense",
+        (
+            "tokens at the start of each window that every method left alone, as protocols of some"
+            " papers have it; such figures are better than those of whole windows."
         ),
     ),
     (

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import numbers
-from reports.findings import certainty
+from reports.findings import certainty, costs
 from reports.findings.points import configuration, device_label, weights_label
 from reports.pages.accuracy import html_section
 from reports.pages.glossary import TERMS
@@ -129,7 +129,12 @@ def _filters() -> dict[str, Any]:
         "configuration": configuration,
         "device_label": device_label,
         "weights_label": weights_label,
-        "interval": certainty.interval,
+        "interval": costs.interval,
+        "cost": costs.cost,
+        "cost_name": costs.cost_name,
+        "written": costs.written,
+        "kl": costs.kl_text,
+        "flips": costs.flips_text,
         "sure": certainty.sentences,
         "reads": reads_of,
     }

@@ -62,6 +62,7 @@ def _decision(d: Decision, setting: int) -> dict[str, Any]:
         "limit": clean(d.limit),
         "certainty": d.certainty,
         "message": d.message,
+        "unmeasured": d.unmeasured,
         **{name: _key(point) for name, point in named.items()},
         "tokens_per_s": clean(d.best.tokens_per_s) if d.best else None,
         "gain": clean(d.best.gain) if d.best else None,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports.findings.certainty import interval
+from reports.findings.costs import cost_text, flips_text, kl_text
 from reports.findings.decisions import Decision
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
-from reports.numbers import ABSENT, figure, megabytes, percent, signed, times
+from reports.numbers import ABSENT, figure, fixed, megabytes, percent, times
 from reports.pages.escape import latex as tex
 from reports.pages.summary import policy_table, setting_name
 from reports.reading.run import Run
@@ -98,6 +98,8 @@ def _speed(point: Point | None) -> str:
 
 def _cell(decision: Decision) -> str:
     best, certain = decision.best, decision.conservative
+    if best is None and decision.unmeasured:
+        return "not measured"
     if best is None:
         return "dense" if decision.is_dense else "none"
     doubt = "" if decision.certainty == "within" else tex(" ±")
@@ -109,22 +111,32 @@ def _cell(decision: Decision) -> str:
 
 def _choices(run: Run, settings: Sequence[Setting], caption: str, number: int) -> str:
     rows = [
-        [tex(device_label(d.setting, run.told_apart)), tex(d.budget.label), *_choice(d)]
+        [tex(device_label(d.setting, run.told_apart)), tex(d.budget.label), *_choice(d, run)]
         for setting in settings
         for d in run.decided(setting)
     ]
-    header = ["Device setting", "Budget", "Configuration", "tok/s", tex("ΔPPL"), "Hit rate"]
-    header += ["Flash/token"]
-    return table(caption, f"choice-{number}", header, rows, "lllrrrr")
+    header = ["Device setting", "Budget", "Configuration", "tok/s", tex("ΔPPL")]
+    header += [*_distance_names(run), "Hit rate", "Flash/token"]
+    return table(caption, f"choice-{number}", header, rows, "lll" + "r" * (len(header) - 3))
 
 
-def _choice(d: Decision) -> list[str]:
+def _distance_names(run: Run) -> list[str]:
+    return ["KL", "Flips"] if run.has_distances else []
+
+
+def _distances(point: Point, run: Run) -> list[str]:
+    return [tex(kl_text(point)), tex(flips_text(point))] if run.has_distances else []
+
+
+def _choice(d: Decision, run: Run) -> list[str]:
     if d.best is None:
-        return ["none within", *[tex(ABSENT)] * 4]
+        missing = "not measured" if d.unmeasured else "none within"
+        return [missing, *[tex(ABSENT)] * (4 + len(_distance_names(run)))]
     return [
         tex(configuration(d.best)),
         _speed(d.best),
-        tex(f"{signed(d.best.delta_ppl)} {interval(d.best)}".strip()),
+        tex(cost_text(d.best)),
+        *_distances(d.best, run),
         tex(percent(d.best.hit_rate)),
         tex(megabytes(d.best.flash_bytes_per_token)),
     ]
@@ -137,11 +149,13 @@ def _points(run: Run) -> str:
             tex(configuration(p)),
             tex(setting_name(p.setting, run.told_apart)),
             _speed(p),
-            tex(f"{signed(p.delta_ppl)} {interval(p)}".strip()),
+            tex(cost_text(p)),
+            *_distances(p, run),
+            *([tex(fixed(p.linear_density, 3))] if run.prunes_attention else []),
         ]
         for p in shown[:MOST_POINTS]
     ]
     caption = f"The {len(rows)} fastest of {len(shown)} measured points"
-    return table(
-        caption, "points", ["Configuration", "Setting", "tok/s", tex("ΔPPL")], rows, "llrr"
-    )
+    header = ["Configuration", "Setting", "tok/s", tex("ΔPPL"), *_distance_names(run)]
+    header += ["Linear density"] if run.prunes_attention else []
+    return table(caption, "points", header, rows, "ll" + "r" * (len(header) - 2))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.findings.certainty import interval
+from reports.findings.budgets import Budget
+from reports.findings.costs import cost, cost_name, cost_text, flips_text, kl_text, written
 from reports.findings.decisions import Decision, MethodResult
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
-from reports.numbers import ABSENT, figure, megabytes, percent, signed, times
+from reports.numbers import ABSENT, figure, fixed, megabytes, percent, signed, times
 from reports.pages.accuracy import markdown_section
 from reports.pages.escape import fence
 from reports.pages.escape import markdown as md
@@ -91,7 +92,7 @@ def _speed(point: Point | None) -> str:
 def _cell(decision: Decision) -> str:
     best, certain = decision.best, decision.conservative
     if best is None:
-        return "dense" if decision.is_dense else "none within"
+        return _no_choice(decision)
     doubt = "" if decision.certainty == "within" else " ±"
     choice = f"**{_speed(best)}**{doubt} {times(best.gain)} {md(best.series)}"
     if not doubt or certain is None:
@@ -99,7 +100,14 @@ def _cell(decision: Decision) -> str:
     return f"{choice}; sure: {_speed(certain)} {md(certain.series)}"
 
 
+def _no_choice(decision: Decision) -> str:
+    if decision.unmeasured:
+        return "not measured"
+    return "dense" if decision.is_dense else "none within"
+
+
 _COLUMNS = ("Budget", "Best configuration", "tok/s", "Interpolated", "Gain", "ΔPPL", "Hit rate")
+_DISTANCES = ("KL", "Flips")
 _MORE = ("Flash/token", "DRAM/token", "Fastest sure", "Runner-up", "Bound", "Reads")
 
 
@@ -107,7 +115,9 @@ def _setting(run: Run, setting: Setting) -> Iterator[str]:
     decisions = run.decided(setting)
     title = md(device_label(setting, run.told_apart))
     yield f"<details><summary>{title}: details</summary>"
-    yield table([*_COLUMNS, *_MORE], [_details(d) for d in decisions], "--rrr-rrr")
+    far = run.has_distances
+    columns = [*_COLUMNS, *(_DISTANCES if far else ()), *_MORE]
+    yield table(columns, [_details(d, far) for d in decisions], "--rrr-rrr" + "rr" * far)
     yield (
         "Every method at each budget: tok/s of its fastest measured point, in italics the value"
         " interpolated at it."
@@ -118,10 +128,11 @@ def _setting(run: Run, setting: Setting) -> Iterator[str]:
     yield "</details>"
 
 
-def _details(d: Decision) -> list[str]:
+def _details(d: Decision, far: bool) -> list[str]:
+    """The row of a decision; with KL and flips where `far`."""
     if d.best is None:
-        rest = [ABSENT] * (len(_COLUMNS) + len(_MORE) - 4)
-        return [d.budget.label, md(d.message), *rest, _other(d.bound, None), ABSENT]
+        rest = [ABSENT] * (len(_COLUMNS) + len(_DISTANCES) * far + len(_MORE) - 4)
+        return [d.budget.label, md(d.message), *rest, _other(d.bound, None, d.budget), ABSENT]
     best = d.best
     between = figure(d.interpolated.tokens_per_s) if d.interpolated else ABSENT
     return [
@@ -130,23 +141,25 @@ def _details(d: Decision) -> list[str]:
         f"**{_speed(best)}**",
         between if between == ABSENT else f"*{between}*",
         times(best.gain),
-        f"{signed(best.delta_ppl)} {interval(best)}",
+        cost_text(best),
         percent(best.hit_rate),
+        *([kl_text(best), flips_text(best)] if far else []),
         megabytes(best.flash_bytes_per_token),
         megabytes(best.dram_bytes_per_token),
-        _other(d.conservative, best),
-        _other(d.runner_up, None),
-        _other(d.bound, None),
+        _other(d.conservative, best, d.budget),
+        _other(d.runner_up, None, d.budget),
+        _other(d.bound, None, d.budget),
         reads_of(best) or ABSENT,
     ]
 
 
-def _other(point: Point | None, best: Point | None) -> str:
+def _other(point: Point | None, best: Point | None, budget: Budget) -> str:
     if point is None:
         return "none"
     if best is not None and point.point_key == best.point_key:
         return "the same"
-    return f"{md(configuration(point))}: {_speed(point)} tok/s, {signed(point.delta_ppl)}"
+    lost = f"{cost_name(budget)} {written(cost(point, budget), budget)}"
+    return f"{md(configuration(point))}: {_speed(point)} tok/s, {lost}"
 
 
 def _method(result: MethodResult) -> str:
@@ -214,29 +227,28 @@ def _points(run: Run) -> Iterator[str]:
         "Those on the frontier of their setting first, by rising ΔPPL, then the others, the fastest"
         f" first.{more if len(shown) > MOST_POINTS else ''}"
     )
-    header = (
-        "Configuration",
-        "Setting",
-        "tok/s",
-        "Gain",
-        "ΔPPL",
-        "Hit rate",
-        "Flash/token",
-        "Status",
-    )
-    rows = [_point(p, run.told_apart) for p in shown[:MOST_POINTS]]
+    header = [
+        *("Configuration", "Setting", "tok/s", "Gain", "ΔPPL"),
+        *(_DISTANCES if run.has_distances else ()),
+        *(("Linear density",) if run.prunes_attention else ()),
+        *("Hit rate", "Flash/token", "Status"),
+    ]
+    rows = [_point(p, run) for p in shown[:MOST_POINTS]]
+    more_columns = "rr" * run.has_distances + "r" * run.prunes_attention
     yield "<details><summary>Table of points</summary>"
-    yield table(header, rows, "--rr-rr")
+    yield table(header, rows, f"--rr-{more_columns}rr")
     yield "</details>"
 
 
-def _point(p: Point, told_apart: Sequence[str]) -> list[str]:
+def _point(p: Point, run: Run) -> list[str]:
     return [
         md(configuration(p)),
-        md(setting_name(p.setting, told_apart)),
+        md(setting_name(p.setting, run.told_apart)),
         figure(p.tokens_per_s),
         times(p.gain),
-        f"{signed(p.delta_ppl)} {interval(p)}",
+        cost_text(p),
+        *([kl_text(p), flips_text(p)] if run.has_distances else []),
+        *([fixed(p.linear_density, 3)] if run.prunes_attention else []),
         percent(p.hit_rate),
         megabytes(p.flash_bytes_per_token),
         md(p.status),

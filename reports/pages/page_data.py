@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from reports.findings.costs import UNMEASURED
 from reports.findings.points import Point, device_label, weights_label
 from reports.findings.policies import policy_names
 from reports.pages.palette import looks, policy_looks
@@ -21,15 +22,18 @@ from reports.reading import timeline
 from reports.reading.command import recompute
 from reports.reading.run import Run
 
-TEXT_COLUMNS = ("series", "method", "selector", "allocation", "policy", "status", "error")
+TEXT_COLUMNS = ("series", "method", "selector", "allocation", "told", "policy", "status", "error")
 NUMBER_COLUMNS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
-    *("overhead_bytes", "reads_per_token", "mean_read_bytes"),
+    *("overhead_bytes", "reads_per_token", "mean_read_bytes", "ppl_ratio_high"),
+    *("kl", "kl_low", "kl_high", "flip_rate", "flip_rate_low", "flip_rate_high"),
+    "linear_density",
 )
 KEY = "@@@"  # stands for a point's key in the command that computes it again
-_WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high")  # compared with budgets: not shortened
+_WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high", "ppl_ratio_high", "kl", "kl_high")
+"""Compared with budgets: not shortened."""
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -56,6 +60,9 @@ def results_document(run: Run) -> dict[str, Any]:
         "study": run.study,
         "versions": _versions(run),
         "command": recompute(run.provenance, run.title, KEY),
+        "distances": run.has_distances,
+        "attention": run.prunes_attention,
+        "unmeasured": UNMEASURED,
         "budgets": [{"label": b.label, **asdict(b)} for b in run.budgets],
     }
 

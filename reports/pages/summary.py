@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.findings.budgets import Budget
+from reports.findings.budgets import Budget, kinds
 from reports.findings.decisions import Decision, frontier_of, stay_sentence
 from reports.findings.points import (
     Point,
     Setting,
     by_setting,
     configuration,
+    dense_start,
     device_label,
     weights_label,
 )
@@ -54,9 +55,10 @@ def headlines(run: Run) -> list[str]:
     return [
         sentence
         for settings in groups
+        for of in kinds(run.budgets)
         for sentence in _headlines(
             weights_label(settings[0]),
-            [d for d in run.decisions if d.setting in set(settings)],
+            [d for d in run.decisions if d.setting in set(settings) and d.budget.of == of],
             len(groups) > 1,
         )
     ]
@@ -64,11 +66,12 @@ def headlines(run: Run) -> list[str]:
 
 def measured_on(run: Run) -> str:
     """The text and how much of it, where that is the same for all settings; empty otherwise."""
-    measured = {(s.text_title, s.windows, s.window_tokens) for s in run.settings}
-    if len(measured) != 1 or min(next(iter(measured))[1:]) <= 0:
+    measured = {(s.text_title, s.windows, s.window_tokens, dense_start(s)) for s in run.settings}
+    if len(measured) != 1 or min(next(iter(measured))[1:3]) <= 0:
         return ""
-    ((text, windows, tokens),) = measured
-    return f"{windows:g} window{'' if windows == 1 else 's'} of {tokens:g} tokens of {text}"
+    ((text, windows, tokens, start),) = measured
+    of_text = f"{windows:g} window{'' if windows == 1 else 's'} of {tokens:g} tokens of {text}"
+    return f"{of_text}, {start}" if start else of_text
 
 
 def _headlines(name: str, decisions: Sequence[Decision], several: bool) -> list[str]:

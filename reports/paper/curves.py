@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from reports.findings.budgets import of_perplexity
 from reports.findings.decisions import frontier_of, interpolated_at
 from reports.findings.points import Point
 from reports.paper.exhibit import Curve, Made, Panel
@@ -197,7 +198,7 @@ def gamma_figure(source: Source) -> tuple[list[Panel], list[Point]]:
             used += members
             dense = members[0].ppl_dense
             curves = []
-            for budget in run.run.budgets:
+            for budget in of_perplexity(run.run.budgets):
                 speeds = _at_budget(members, gammas, budget.limit(dense))
                 if len(speeds) > 1:
                     xs, ys = zip(*speeds, strict=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reports.findings import certainty
 from reports.findings.budgets import Budget, parse_all
 from reports.findings.cache_aware import Comparison, Finding, compare, findings, sentences
+from reports.findings.costs import measured_kl
 from reports.findings.decisions import Decision, decide_points
 from reports.findings.points import Point, Setting, by_setting, points, varying
 from reports.findings.policies import PolicyRow, compare_policies, compared_series, headline
@@ -23,6 +24,9 @@ from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+ATTENTION_GROUPS = ("attn-input", "attn-output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,18 @@ class Run:
         written = self.provenance.get("notes") or []
         recorded = [str(note) for note in written] if isinstance(written, list) else [str(written)]
         chosen = certainty.chosen_among(self.points)
-        return [*recorded, *chosen, *certainty.outlook(self.headline, self.evaluated_s)]
+        outlook = certainty.outlook(self.headline, self.evaluated_s)
+        return [*recorded, *_dense_starts(self.settings), *chosen, *outlook]
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether KL and flips were measured for a pruned point."""
+        return any(map(measured_kl, self.points))
+
+    @property
+    def prunes_attention(self) -> bool:
+        """Whether a point prunes attention, so that the density of the MLP is not all there is."""
+        return any(f'"{name}"' in counts for counts in self.reads for name in ATTENTION_GROUPS)
 
     @property
     def evaluated_s(self) -> float:
@@ -113,6 +128,7 @@ def assemble(
     shown = headline(decisions)
     comparisons = compare(members)
     limits = {d.setting: d.limit for d in shown}
+    at = shown[0].budget if shown else None
     return Run(
         title=title,
         rows=listed,
@@ -126,12 +142,22 @@ def assemble(
         comparisons=comparisons,
         findings=findings(comparisons),
         sentences=sentences(comparisons),
-        policies=compare_policies(members, limits, compared_series(members)),
+        policies=compare_policies(members, limits, compared_series(members), at),
         accuracy_tasks=tasks,
         plan=plan,
         provenance=provenance,
         problems=problems,
     )
+
+
+def _dense_starts(settings: Sequence[Setting]) -> list[str]:
+    """That windows begin dense, for figures of which that is true."""
+    starts = sorted({s.dense_tokens for s in settings if s.dense_tokens})
+    return [
+        f"The first {tokens:g} tokens of each window are left dense, and counted in every figure:"
+        " losses are smaller than where a method is active from the first token on."
+        for tokens in starts
+    ]
 
 
 def _reads(table: pa.Table) -> list[str]:

@@ -19,9 +19,10 @@ function chosenPoints({ policies = true } = {}) {
 function hoverText(i) {
   const lines = [
     `<b>${literal(coded("series", i))}</b>  density ${plainNumber(columns.density[i])} (realised ${figure(columns.mlp_density[i])})`,
-    [has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("allocation", i), `policy ${coded("policy", i)}`].filter(Boolean).map(literal).join(" · "),
+    [has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("told", i), coded("allocation", i), `policy ${coded("policy", i)}`].filter(Boolean).map(literal).join(" · "),
     `<b>${written(i)} tok/s</b>  ${times(gain(i))} dense${isBound(i) ? `, at most ${figure(live.of.get(i).most)}` : ""}`,
     `ΔPPL <b>${signed(columns.delta_ppl[i])}</b> ${interval(i)}  PPL ${fixed(columns.ppl[i], 3)}`,
+    ...(known(columns.kl[i]) ? [`KL ${klText(i)}  flips ${flipsText(i)}`] : []),
     `hit rate ${percent(now("hit_rate", i))}, cache holds ${percent(now("cache_fraction", i))}`,
     `Flash ${megabytes(now("flash_bytes_per_token", i))} MB, DRAM ${megabytes(now("dram_bytes_per_token", i))} MB a token`,
   ];
@@ -38,15 +39,17 @@ function hoverText(i) {
 const limits = () => {
   const dense = everyPoint.find((i) => columns.setting[i] === state.setting && known(columns.ppl_dense[i]));
   const ppl = dense === undefined ? NaN : columns.ppl_dense[dense];
-  return data.budgets.map((b) => ({ label: b.label, at: b.relative ? b.amount * ppl : b.amount })).filter((b) => known(b.at));
+  return data.budgets.map((b) => ({ label: b.label, of: b.of, relative: b.relative, at: b.relative ? b.amount * ppl : b.amount })).filter((b) => known(b.at));
 };
+
+const lossLimits = () => limits().filter((b) => !isKl(b)); // those that have a place on an axis of ΔPPL
 
 // Axis ranges: around the budgets, or everything. Plotly takes logarithms for log axes.
 function ranges(indices, height) {
   const xs = indices.map((i) => columns.delta_ppl[i]);
   const positive = xs.filter((x) => x > 0);
   const log = state.scale === "log";
-  const top = Math.max(...limits().map((b) => b.at), 0.1) * 1.5;
+  const top = Math.max(...lossLimits().map((b) => b.at), 0.1) * 1.5;
   let low = log ? Math.min(...positive, 1) * 0.8 : Math.min(0, ...xs);
   let high = state.range === "budget" ? top : Math.max(top, ...xs) * (log ? 1.3 : 1.03);
   if (!log) low -= 0.025 * (high - low);
@@ -91,7 +94,7 @@ function layout(axes, yTitle) {
 
 function budgetLines(axes) {
   const log = state.scale === "log";
-  const shown = limits().filter((b) => b.at > axes.low && b.at < axes.high).sort((a, b) => a.at - b.at);
+  const shown = lossLimits().filter((b) => b.at > axes.low && b.at < axes.high).sort((a, b) => a.at - b.at);
   const place = (x) => (log ? Math.log10(x) : x);
   const span = axes.x[1] - axes.x[0], width = Math.min(window.innerWidth, 1200) - (narrow() ? 70 : 260);
   const labels = []; // lines too close for two labels share one

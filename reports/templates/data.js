@@ -31,6 +31,11 @@ const megabytes = (x) => (known(x) ? figure(x / 1e6) : ABSENT);
 const times = (x) => (known(x) ? x.toFixed(2) + "×" : ABSENT);
 const interval = (i) => known(columns.delta_ppl_low[i]) && known(columns.delta_ppl_high[i])
   ? `[${signed(columns.delta_ppl_low[i])}, ${signed(columns.delta_ppl_high[i])}]` : "";
+const between = (name, write) => (i) => (coded("method", i) !== "dense" && known(columns[`${name}_low`][i]) && known(columns[`${name}_high`][i])
+  ? `[${write(columns[`${name}_low`][i])}, ${write(columns[`${name}_high`][i])}]` : "");
+const klInterval = between("kl", figure), flipsInterval = between("flip_rate", percent);
+const klText = (i) => `${figure(columns.kl[i])} ${klInterval(i)}`.trim();
+const flipsText = (i) => `${percent(columns.flip_rate[i])} ${flipsInterval(i)}`.trim();
 
 // Plotly reads a few tags in texts: values appear literally.
 const literal = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -99,6 +104,13 @@ const plainNumber = (x) => (known(x) ? String(x) : ABSENT);
 const settingOf = (i) => data.settings[columns.setting[i]];
 const severalWeights = new Set(data.settings.map((s) => s.weights)).size > 1;
 
+const DISTANCES = [
+  number("KL", "kl", figure),
+  { title: "KL interval", numeric: true, value: (i) => columns.kl_high[i], text: klInterval },
+  number("Flips", "flip_rate", percent),
+  { title: "Flips interval", numeric: true, value: (i) => columns.flip_rate_high[i], text: flipsInterval },
+];
+
 // The columns of every table of points; `read` gives a figure as stored, or as it is now.
 const stored = (name, i) => columns[name][i];
 function figuresBy(read) {
@@ -108,15 +120,18 @@ function figuresBy(read) {
     words("Method", "series"),
     number("Density", "density", plainNumber),
     number("γ", "gamma", plainNumber),
+    ...(columns.told.names.some(Boolean) ? [words("Parameters", "told")] : []),
     words("Allocation", "allocation"),
     words("Policy", "policy"),
     live("tok/s", "tokens_per_s", figure),
     { title: "Gain", numeric: true, value: ratio, text: (i) => times(ratio(i)) },
     number("ΔPPL", "delta_ppl", signed),
     { title: "Interval", numeric: true, value: (i) => columns.delta_ppl_high[i], text: interval },
+    ...(data.distances ? DISTANCES : []),
     live("Hit rate", "hit_rate", percent),
     live("Flash MB/token", "flash_bytes_per_token", megabytes),
     live("DRAM MB/token", "dram_bytes_per_token", megabytes),
   ];
 }
 const FIGURES = figuresBy(stored);
+const NAMES = FIGURES.findIndex((c) => c.title === "Policy") + 1; // what a point is called by comes first

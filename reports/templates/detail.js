@@ -23,7 +23,7 @@ function pointDetail(i) {
   const command = data.command.replace("@@@", columns.key[i]);
   box.append(element("h3", "Compute it again"), codeLine(command));
   box.append(element("h3", "Figures"), pairs(figures));
-  box.append(element("h3", "Measured on"), pairs([["Text", s.text_title], ["Windows", `${s.windows} of ${s.window_tokens} tokens`], ["Type", s.dtype], ["Cache", `${s.cache_start} start, scope ${s.cache_scope}`], ["Timing", s.timing], ["Seed", seed]]));
+  box.append(element("h3", "Measured on"), pairs([["Text", s.text_title], ["Windows", `${s.windows} of ${s.window_tokens} tokens`], ["Left dense", s.dense_tokens ? `first ${s.dense_tokens} tokens of each` : ""], ["Type", s.dtype], ["Cache", `${s.cache_start} start, scope ${s.cache_scope}`], ["Timing", s.timing], ["Seed", seed]]));
   const keys = taskKeys(i);
   box.append(element("h3", `Tasks behind it${keys.length ? ` (${keys.length})` : ""}`), element("p", keys.join(" ") || "not recorded", "keys"));
   const versions = Object.entries(data.versions);

@@ -22,7 +22,7 @@ function plainTable(titles, rows, caption) {
 }
 
 // --- hit rate over cache size ---------------------------------------------------------------------
-const masksOf = (i) => `${coded("method", i)}${coded("allocation", i) && coded("allocation", i) !== "none" ? ` · ${coded("allocation", i)}` : ""} · density ${columns.density[i]}`;
+const masksOf = (i) => `${coded("method", i)}${coded("told", i) && ` · ${coded("told", i)}`}${coded("allocation", i) && coded("allocation", i) !== "none" ? ` · ${coded("allocation", i)}` : ""} · density ${columns.density[i]}`;
 
 function startCurve() {
   const select = document.getElementById("m-masks");
@@ -117,8 +117,8 @@ function layersTable(box) {
 }
 
 // --- what a token waits for -----------------------------------------------------------------------
-const PART_COLORS = { static: ["#7d8590", "#98a1ad"], input: ["#0a5fc2", "#62aef8"], intermediate: ["#d0430a", "#ff8f57"], neuron: ["#6437b5", "#bb9ff8"], "gate-neuron": ["#007a5c", "#3fcaa0"], "up-neuron": ["#ad3f86", "#eb8fcb"] };
-const PART_WORDS = { static: "always used (attention, embedding, KV cache, dense matrices)" };
+const PART_COLORS = { static: ["#7d8590", "#98a1ad"], input: ["#0a5fc2", "#62aef8"], intermediate: ["#d0430a", "#ff8f57"], neuron: ["#6437b5", "#bb9ff8"], "gate-neuron": ["#007a5c", "#3fcaa0"], "up-neuron": ["#ad3f86", "#eb8fcb"], "gate-input": ["#00747f", "#4cc3cf"], "up-input": ["#3a4cb4", "#97a5f5"], "attn-input": ["#8a6a00", "#dcb84a"], "attn-output": ["#4d6b00", "#a9cb52"] };
+const PART_WORDS = { static: `always used (${data.attention ? "" : "attention, "}embedding, KV cache, dense matrices)` };
 
 // The dense model and the best within each budget, on the device as it is now.
 function timeRows() {
@@ -132,7 +132,7 @@ function timeRows() {
   add("dense", members.find((i) => coded("method", i) === "dense"));
   const seen = new Map();
   for (const limit of limits()) {
-    const best = fastest(real, limit.at);
+    const best = fastest(real, limit.at, costOf(limit));
     if (best === null || coded("method", best) === "dense") continue;
     seen.set(best, [...(seen.get(best) || []), limit.label]);
   }

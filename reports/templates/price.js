@@ -84,7 +84,7 @@ function bracketed(group, kin, slots, per, serial) {
 const UNLIKE = ["dram_gb", "flash_gbps", "dram_gbps", "weights", "label"];
 const familyOf = (k) => JSON.stringify(Object.entries(data.settings[k]).filter(([name]) => !UNLIKE.includes(name)));
 const FAMILIES = data.settings.map((_, k) => familyOf(k));
-const alike = (i) => [FAMILIES[columns.setting[i]], coded("series", i), coded("policy", i), coded("allocation", i), columns.density[i], columns.gamma[i], columns.ppl[i]].join("|");
+const alike = (i) => [FAMILIES[columns.setting[i]], coded("series", i), coded("policy", i), coded("told", i), coded("allocation", i), columns.density[i], columns.gamma[i], columns.ppl[i]].join("|");
 
 function kinOf(i) {
   if (!counts.kin.size) {

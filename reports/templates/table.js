@@ -1,18 +1,19 @@
 // All points: sorted by any column, filtered by words, a hundred rows at a time.
 const PAGE = 100;
 const view = { sort: 0, down: true, page: 0, rows: [] };
-const VARIED = ["device", "dram_gb", "flash_gbps", "dram_gbps", "timing", "cache_start", "cache_scope", "text", "windows", "dtype", "context"];
-const TITLES = { device: "Device", dram_gb: "DRAM GB", flash_gbps: "Flash GB/s", dram_gbps: "DRAM GB/s", timing: "Timing", cache_start: "Start", cache_scope: "Scope", text: "Text", windows: "Windows", dtype: "Type", context: "Context" };
+const VARIED = ["device", "dram_gb", "flash_gbps", "dram_gbps", "timing", "cache_start", "cache_scope", "text", "windows", "dtype", "context", "dense_tokens"];
+const TITLES = { device: "Device", dram_gb: "DRAM GB", flash_gbps: "Flash GB/s", dram_gbps: "DRAM GB/s", timing: "Timing", cache_start: "Start", cache_scope: "Scope", text: "Text", windows: "Windows", dtype: "Type", context: "Context", dense_tokens: "Dense tokens" };
 const SETTING_COLUMNS = VARIED
-  .filter((f) => ["dram_gb", "flash_gbps"].includes(f) || new Set(data.settings.map((s) => s[f])).size > 1)
+  .filter((f) => ["dram_gb", "flash_gbps"].includes(f) || (f === "dense_tokens" && data.settings.some((s) => s[f])) || new Set(data.settings.map((s) => s[f])).size > 1)
   .map((f) => ({ title: TITLES[f], numeric: f.endsWith("gb") || f.endsWith("gbps"), value: (i) => settingOf(i)[f], text: (i) => (f === "text" ? settingOf(i).text_title : String(settingOf(i)[f])) }));
 const POINT_COLUMNS = [
-  ...FIGURES.slice(0, 5),
+  ...FIGURES.slice(0, NAMES),
   ...(severalWeights ? [{ title: "Model", value: (i) => settingOf(i).weights, text: (i) => settingOf(i).weights }] : []),
   ...SETTING_COLUMNS,
-  ...FIGURES.slice(5),
+  ...FIGURES.slice(NAMES),
   number("PPL", "ppl", (x) => fixed(x, 4)),
   number("Realised density", "mlp_density", (x) => fixed(x, 4)),
+  ...(data.attention ? [number("Linear density", "linear_density", (x) => fixed(x, 4))] : []),
   number("Cache holds", "cache_fraction", percent),
   ...data.accuracyTasks.map((task) => number(task, `acc_${task}`, (x) => fixed(x, 4))),
   number("Reads/token", "reads_per_token", (x) => (known(x) ? Math.round(x).toLocaleString("en-US") : ABSENT)),
@@ -30,7 +31,7 @@ let searchable = null;
 function searchText() {
   searchable ||= everyPoint.map((i) => {
     const s = settingOf(i);
-    return [coded("series", i), coded("method", i), coded("selector", i), coded("allocation", i), coded("policy", i), columns.density[i], columns.gamma[i], s.weights, s.label, coded("status", i), coded("error", i), columns.key[i]].join(" ").toLowerCase();
+    return [coded("series", i), coded("method", i), coded("selector", i), coded("told", i), coded("allocation", i), coded("policy", i), columns.density[i], columns.gamma[i], s.weights, s.label, coded("status", i), coded("error", i), columns.key[i]].join(" ").toLowerCase();
   });
   return searchable;
 }

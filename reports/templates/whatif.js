@@ -34,7 +34,19 @@ function price(k, device) {
 // --- the decision within a budget, as decisions.py makes it --------------------------------------
 const ranked = (i, cost) => [-speed(i), cost(i), policyLook(i).rank ?? 0, Number(has(i, CACHE_AWARE)), columns.key[i]];
 const isDense = (i) => coded("method", i) === "dense";
-const surely = (i) => (isDense(i) ? delta(i) : columns.delta_ppl_high[i]);
+const isKl = (budget) => budget.of === "kl";
+const LOSS = { of: "ppl", relative: false };
+const costOf = (budget) => (isKl(budget) ? (i) => (isDense(i) ? 0 : columns.kl[i]) : delta);
+const upperOf = (budget) => (i) => { // upper_end of costs.py
+  if (isDense(i)) return costOf(budget)(i);
+  if (isKl(budget)) return columns.kl_high[i];
+  const ratio = columns.ppl_ratio_high[i];
+  return budget.relative && known(ratio) ? columns.ppl_dense[i] * (ratio - 1) : columns.delta_ppl_high[i];
+};
+const unmeasured = (budget, indices) => {
+  const pruned = indices.filter((i) => !isDense(i));
+  return isKl(budget) && pruned.length > 0 && !pruned.some((i) => known(columns.kl[i]));
+};
 function before(a, b) {
   const k = a.findIndex((x, n) => x !== b[n]);
   return k >= 0 && a[k] < b[k];
@@ -49,41 +61,43 @@ function fastest(indices, limit, cost = delta) {
   return best;
 }
 
-function decision(limit) {
+function decision(limit, budget = LOSS) {
+  if (unmeasured(budget, live.points)) return { best: null, conservative: null, runnerUp: null };
+  const cost = costOf(budget);
   const slower = (i) => known(gain(i)) && gain(i) <= 1;
   const real = live.points.filter((i) => !has(i, BOUND) && (isDense(i) || !slower(i)));
-  const best = fastest(real, limit);
+  const best = fastest(real, limit, cost);
   const others = best === null ? [] : real.filter((i) => coded("series", i) !== coded("series", best));
-  return { best, conservative: fastest(real, limit, surely), runnerUp: fastest(others, limit) };
+  return { best, conservative: fastest(real, limit, upperOf(budget)), runnerUp: fastest(others, limit, cost) };
 }
 
 function configurationOf(i) {
   if (coded("method", i) === "dense") return "dense";
   const policy = coded("policy", i), allocation = coded("allocation", i);
-  return [coded("series", i), `density ${columns.density[i]}`, has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
+  return [coded("series", i), `density ${columns.density[i]}`, has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
 }
 
 const speedOf = (i) => `${written(i)} tok/s`;
 const element = (tag, text = "", kind = "") => { const e = document.createElement(tag); e.textContent = text; if (kind) e.className = kind; return e; };
 
 // Where the interval of a choice lies, as on the cards above; nothing for dense.
-function certaintyOf(i, limit) {
+function certaintyOf(i, budget) {
   if (coded("method", i) === "dense") return ["good", ""];
-  const high = columns.delta_ppl_high[i];
+  const high = upperOf(budget)(i);
   if (!known(high)) return ["open", "interval unknown"];
-  return high <= limit ? ["good", "interval within"] : ["open", "interval reaches beyond"];
+  return high <= budget.at ? ["good", "interval within"] : ["open", "interval reaches beyond"];
 }
 
 function liveCard(budget) {
-  const card = element("article", "", "card"), found = decision(budget.at);
+  const card = element("article", "", "card"), found = decision(budget.at, budget);
   const head = element("header");
   head.append(element("h4", budget.label));
   card.append(head);
   if (found.best === null) {
-    card.append(element("p", `No point that is faster than dense and has a known speed is within ${budget.label}.`, "message"));
+    card.append(element("p", unmeasured(budget, live.points) ? data.unmeasured : `No point that is faster than dense and has a known speed is within ${budget.label}.`, "message"));
     return card;
   }
-  const [kind, certainty] = certaintyOf(found.best, budget.at);
+  const [kind, certainty] = certaintyOf(found.best, budget);
   if (certainty) head.append(element("span", certainty, `badge ${kind}`));
   const big = element("p", "", "big");
   big.append(element("b", written(found.best)), " tok/s ");
@@ -92,7 +106,10 @@ function liveCard(budget) {
   card.append(big, element("p", configurationOf(found.best)));
   const list = document.createElement("dl");
   const row = (title, text) => list.append(element("dt", title), element("dd", text));
+  if (isKl(budget)) row("KL", klText(found.best));
   row("ΔPPL", `${signed(delta(found.best))} ${interval(found.best)}`);
+  if (data.distances && !isKl(budget)) row("KL", klText(found.best));
+  if (data.distances) row("Flips", flipsText(found.best));
   if (isBound(found.best)) row("At most", `${figure(live.of.get(found.best).most)} tok/s`);
   row("Hit rate", percent(now("hit_rate", found.best)));
   row("Per token", `${megabytes(now("flash_bytes_per_token", found.best))} MB Flash, ${megabytes(now("dram_bytes_per_token", found.best))} MB DRAM`);

@@ -31,7 +31,10 @@ def best(
         Path, typer.Argument(help="Folder of a run, such as runs/demo; with --search a sweep.")
     ],
     budget: Annotated[
-        list[str], typer.Option("--budget", "-b", help="0.2 (perplexity) or 5% (repeatable).")
+        list[str],
+        typer.Option(
+            "--budget", "--within", "-b", help="0.2 (perplexity), 5% or kl=0.02 (repeatable)."
+        ),
     ] = [],  # noqa: B006
     search: Annotated[
         bool, typer.Option("--search", help="Find it by bisection over density, without a grid.")
@@ -47,7 +50,7 @@ def best(
     workers: Workers = None,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Print the fastest configuration within each perplexity budget, and what is certain of it."""
+    """Print the fastest configuration within each budget, and what is certain of it."""
     if not search:
         from sweep.cli.tables import decisions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from methods.contract import Verdict as MethodVerdict
+    from reports.findings.budgets import Budget
     from reports.findings.decisions import Decision
     from reports.findings.points import Point
     from reports.reading.run import Run
@@ -37,39 +39,44 @@ class Decided:
 def decisions(folder: Path, budgets: list[str]) -> Decided:
     """The fastest configuration within each budget, one table for each model and device: what the
     point estimates say, what is certain, and the runner-up."""
+    from reports.findings.costs import cost_name
     from reports.findings.points import device_label, varying, weights_label
     from reports.pages.summary import headlines, read_size_caveats
     from reports.reading.run import load
 
     run = load(folder, budgets)
     several = varying([d.setting for d in run.decisions])
-    tables: dict[str, Table] = {}
-    for decision in run.decisions:
-        setting = decision.setting
+    tables: dict[tuple[str, str], Table] = {}
+    for decision in (d for d in run.decisions if not d.unmeasured):
+        setting, cost = decision.setting, cost_name(decision.budget)
         title = f"{weights_label(setting)}, {device_label(setting, several)}"
-        if title not in tables:
-            tables[title] = _decision_table(title)
+        if (title, cost) not in tables:
+            tables[title, cost] = _decision_table(title, cost)
         for row in _decision_rows(decision):
-            tables[title].add_row(*row)
+            tables[title, cost].add_row(*row)
     lead = [Text(line) for line in headlines(run)]
-    marks = Text("±: the 95 % interval of ΔPPL reaches beyond the budget, or is not known.")
+    costs = " or ".join(dict.fromkeys(cost for _, cost in tables)) or "ΔPPL"
+    marks = Text(f"±: the 95 % interval of {costs} reaches beyond the budget, or is not known.")
     care = [marks, *(Text(line) for line in read_size_caveats(run))]
     return Decided(Group(*lead, *tables.values(), *care), _lacking(run, folder))
 
 
 def _lacking(run: Run, folder: Path) -> list[str]:
-    """Settings without a measured dense row, and why that is so."""
+    """Settings without a measured dense row, and why that is so; budgets without their figure."""
+    from reports.findings.costs import UNMEASURED
     from reports.findings.points import device_label, weights_label
 
     if not run.points:
         return [f"{folder} has no point, so nothing can be decided"]
+    open_budgets = dict.fromkeys(d.budget.label for d in run.decisions if d.unmeasured)
     by_reason: dict[str, list[str]] = {}
     for setting in run.settings:
         members = [p for p in run.points if p.setting == setting]
         if not any(p.dense and p.measured for p in members):
             setting_name = f"{weights_label(setting)}, {device_label(setting)}"
             by_reason.setdefault(_why_no_dense(members), []).append(setting_name)
-    return [f"{why}: {'; '.join(places)}" for why, places in by_reason.items()]
+    without_dense = [f"{why}: {'; '.join(places)}" for why, places in by_reason.items()]
+    return [*without_dense, *(f"within {label}: {UNMEASURED}" for label in open_budgets)]
 
 
 def _why_no_dense(members: Sequence[Point]) -> str:
@@ -83,10 +90,10 @@ def _why_no_dense(members: Sequence[Point]) -> str:
     return f"every decision is against the dense model, and {why}"
 
 
-def _decision_table(title: str) -> Table:
-    """Eighty columns hold it: only the configuration wraps."""
+def _decision_table(title: str, cost: str) -> Table:
+    """Eighty columns hold it: only the configuration wraps. `cost` is ΔPPL or KL."""
     table = Table(title=Text(f"\n{title}"), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    names = ("within", "choice", "tok/s", "gain", "configuration", "ΔPPL", "95 % interval", "hits")
+    names = ("within", "choice", "tok/s", "gain", "configuration", cost, "95 % interval", "hits")
     for name in names:
         words, wraps = name in ("within", "choice", "configuration"), name == "configuration"
         table.add_column(
@@ -100,35 +107,44 @@ def _decision_table(title: str) -> Table:
 
 def _decision_rows(decision: Decision) -> Iterator[list[str]]:
     """The fastest, what is certain where that is another, and the runner-up."""
-    best, certain = decision.best, decision.conservative
+    best, certain, budget = decision.best, decision.conservative, decision.budget
+    name = budget.label.removesuffix(" nat")
     if best is None:
-        yield [decision.budget.label, "none", "-", "-", decision.message, "", "", ""]
+        yield [name, "none", "-", "-", decision.message, "", "", ""]
     elif decision.certainty == "within":
-        yield [decision.budget.label, "best, sure", *_figures(best)]
+        yield [name, "best, sure", *_figures(best, budget)]
     else:
-        yield [decision.budget.label, "best", *_figures(best, " ±")]
+        yield [name, "best", *_figures(best, budget, " ±")]
     if certain is not None and decision.certainty != "within":
-        yield ["", "best sure", *_figures(certain)]
+        yield ["", "best sure", *_figures(certain, budget)]
     if decision.runner_up is not None:
-        yield ["", "runner-up", *_figures(decision.runner_up, _doubt(decision))]
+        yield ["", "runner-up", *_figures(decision.runner_up, budget, _doubt(decision))]
 
 
 def _doubt(decision: Decision) -> str:
     """± where the runner-up's interval is not within the budget as a whole."""
+    from reports.findings.costs import upper_end
+
     other = decision.runner_up
-    sure = other is None or other.dense or other.delta_ppl_high <= decision.limit
+    sure = other is None or upper_end(other, decision.budget) <= decision.limit
     return "" if sure else " ±"
 
 
-def _figures(point: Point, doubt: str = "") -> list[str]:
+def _figures(point: Point, budget: Budget, doubt: str = "") -> list[str]:
+    from reports.findings.costs import cost, cost_name, ends
     from reports.findings.points import configuration
+    from reports.numbers import figure
 
+    is_kl = cost_name(budget) == "KL"
+    written = figure if is_kl else "{:+.3f}".format
+    pair = ends(point, budget)
+    interval = "…".join(map(written, pair)) if all(map(math.isfinite, pair)) else "-"
     return [
         f"{point.tokens_per_s:.3g}{doubt}",
         f"{point.gain:.2f}×",
         configuration(point),
-        f"{point.delta_ppl:+.3f}",
-        _known(f"{point.delta_ppl_low:+.3f}…{point.delta_ppl_high:+.3f}"),
+        written(cost(point, budget)),
+        interval,
         _known(f"{point.hit_rate:.0%}"),
     ]
 

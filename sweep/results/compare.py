@@ -199,6 +199,7 @@ def _store_row(key: str, records: Sequence[Record], losses: Evaluated | None) ->
         "mlp_density": records[0].result.get("mlp_density"),
         "windows": None if losses is None else len(losses.windows),
         "window_tokens": payload.get("window_tokens"),
+        "dense_tokens": payload.get("dense_tokens", 0),
         "dtype": payload.get("dtype"),
         "text": str(payload.get("text"))[:12],
         "status": "failed" if failed or losses is None else "done",

@@ -17,11 +17,15 @@ OF_ITSELF: dict[str, float | None] = {
 
 
 def columns(sums: Callable[[str], Losses]) -> dict[str, float | None]:
-    """Means over tokens with their intervals; `sums` gives sums of each window by their name."""
+    """Means over tokens with their intervals; `sums` gives sums of each window by their name.
+
+    Of a share, no end is above 1, which the spread of few windows knows nothing of.
+    """
     row: dict[str, float | None] = {}
     for name, counted in _SUMS.items():
         of_windows = sums(counted)
         low, high = mean_interval(of_windows)
+        high = min(1.0, high) if name == "flip_rate" and high == high else high
         ends = {f"{name}_low": low, f"{name}_high": high}
         row[name] = of_windows.mean
         row |= {end: None if math.isnan(value) else value for end, value in ends.items()}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from reports.findings.budgets import Budget, parse_all
+from reports.findings.budgets import Budget, of_perplexity, parse_all
 from reports.findings.points import short_name
 from sweep.errors import InputError
 from sweep.execution.session import Session
@@ -98,9 +98,9 @@ def search(
     InputError or ResourceError before anything runs, StoppedError after a signal.
     """
     started = time.time()
+    limits = limits_of(tuple(budgets), sweep, console)
     sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
     planned = plan_sweep(sweep, fetch=True, notify=console.print)
-    limits = parse_all(budgets or sweep.budgets)
     with Session(sweep, options, console) as session:
         screening = _screening(planned, screen)
         looking = Bisection(session, planned.plan, planned.materials, limits, screening)
@@ -110,6 +110,22 @@ def search(
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / FILE, summary(answer))
     return answer
+
+
+def limits_of(asked: tuple[str, ...], sweep: Sweep, console: Console) -> tuple[Budget, ...]:
+    """Budgets of perplexity, of which alone the windows of a search tell when to stop: those asked
+    for, or those of the sweep."""
+    given = parse_all(asked or sweep.budgets)
+    usable = of_perplexity(given)
+    others = ", ".join(budget.label for budget in given if budget not in usable)
+    if others and (asked or not usable):
+        raise InputError(
+            f"--search looks by perplexity and cannot keep {others}: run the sweep with"
+            " `distances: true`, and ask `sweep best RUN` for it"
+        )
+    if others:
+        console.print(f"{others}: left out, as --search looks by perplexity")
+    return usable
 
 
 def _dense_rows(

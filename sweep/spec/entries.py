@@ -309,8 +309,8 @@ class Settings(Entry):
     as the device says."""
     kv: KV = KV()
     """The KV cache that the simulator counts."""
-    budgets: Annotated[tuple[Annotated[str, Budget()], ...], Axis(or_none=True)] = BUDGETS
-    """Perplexity that may be lost: 0.2 is absolute, 5% relative to dense."""
+    budgets: Annotated[tuple[Annotated[str, Budget(kl=True)], ...], Axis(or_none=True)] = BUDGETS
+    """What may be lost of perplexity: 0.2, or 5% of dense; or kl=0.02, the KL to dense in nats."""
     tasks: Annotated[tuple[TaskEntry, ...], Axis(or_none=True)] = ()
     """Downstream tasks beside the perplexity."""
     resources: Resources = Resources()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic_core import core_schema
@@ -52,8 +53,12 @@ def _dtypes() -> tuple[str, ...]:
     return ("float32", "bfloat16")
 
 
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """Annotation: a number (+0.2 perplexity) or text such as 5% (of the dense perplexity)."""
+    """Annotation: a number (+0.2 perplexity), text such as 5% (of the dense perplexity), or where
+    `kl` says so text such as kl=0.02."""
+
+    kl: bool = False
 
     _NUMBER: ClassVar = Number(at_least=0, at_most=1e6)
 
@@ -61,6 +66,8 @@ class Budget:
         return core_schema.no_info_plain_validator_function(self._check)
 
     def _check(self, value: Any) -> str:
+        if isinstance(value, str) and "=" in value:
+            return self._check_kl(value)
         if not isinstance(value, str) or not value.strip().endswith("%"):
             return f"{self._NUMBER.check(value):.12g}"
         try:
@@ -70,9 +77,21 @@ class Budget:
             raise fields.wrong(f"{show(value)} is given; {expected}") from None
         return f"{share:.12g}%"
 
+    def _check_kl(self, value: str) -> str:
+        name, _, amount = value.partition("=")
+        if not self.kl:
+            raise fields.wrong(f"{show(value)} is given; a budget here is one of perplexity")
+        try:
+            if name.strip().lower() == "kl":
+                return f"kl={self._NUMBER.check(float(amount)):.12g}"
+        except ValueError:
+            pass
+        raise fields.wrong(f"{show(value)} is given; a budget of KL is written as kl=0.02")
+
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        share = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"}
-        return {"anyOf": [{"type": "number", "minimum": 0}, share]}
+        texts = [r"^[0-9]+(\.[0-9]+)?%$", *([r"^kl=[0-9.]+$"] if self.kl else [])]
+        of_text = [{"type": "string", "pattern": pattern} for pattern in texts]
+        return {"anyOf": [{"type": "number", "minimum": 0}, *of_text]}
 
 
 SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]

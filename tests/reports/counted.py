@@ -101,6 +101,7 @@ def _row(given: Traced | None, policy: str, gb: float, flash: float, timing: str
     room = allocate(sizes, gb * 1e9)
     name = given.method if given else "dense"
     delta = 0.0 if given is None else 0.1 * (1 + list(METHODS).index(name))
+    kl = 0.0 if given is None else 0.05 - 0.01 * list(METHODS).index(name)
     identity = f"{name} {policy} {gb} {flash} {timing}"
     return {
         "sweep": "counted",
@@ -124,6 +125,14 @@ def _row(given: Traced | None, policy: str, gb: float, flash: float, timing: str
         "delta_ppl": delta,
         "delta_ppl_low": delta - 0.05,
         "delta_ppl_high": delta + 0.05,
+        "ppl_ratio_low": 1 + (delta - 0.03) / 15,
+        "ppl_ratio_high": 1 + (delta + 0.03) / 15,
+        "kl": kl,
+        "kl_low": kl * 0.8,
+        "kl_high": kl * 1.3,
+        "flip_rate": kl * 2,
+        "flip_rate_low": kl,
+        "flip_rate_high": kl * 3,
         "hit_rate": priced.hit_rate,
         "flash_bytes_per_token": priced.flash_bytes_per_token,
         "dram_bytes_per_token": priced.dram_bytes_per_token,

@@ -202,7 +202,10 @@ def _blank(row: Row, status: str, error: str) -> None:
     row.update(dict.fromkeys(FIGURES, math.nan), status=status, error=error)
 
 
-def plan(points: int, budgets: Sequence[str] = ("0.1", "0.2", "0.5", "1%", "5%", "10%")) -> Row:
+BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
+
+
+def plan(points: int, budgets: Sequence[str] = BUDGETS) -> Row:
     return {
         "sweep": "demo",
         "budgets": list(budgets),
@@ -240,13 +243,15 @@ def provenance() -> Row:
     }
 
 
-def run_folder(folder: Path, results: Any = None, documents: bool = True) -> Path:
+def run_folder(
+    folder: Path, results: Any = None, documents: bool = True, budgets: Sequence[str] = ()
+) -> Path:
     """Write a run folder as `sweep` leaves it; returns `folder`."""
     results = table() if results is None else results
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(results, folder / "results.parquet")
     if documents:
-        (folder / "plan.json").write_text(json.dumps(plan(results.num_rows)))
+        (folder / "plan.json").write_text(json.dumps(plan(results.num_rows, budgets or BUDGETS)))
         (folder / "provenance.json").write_text(json.dumps(provenance()))
     return folder
 

@@ -237,6 +237,55 @@ def test_the_best_within_a_budget_is_gated() -> None:
         judge(parse("best@0.7 < 0"), found)
 
 
+def test_kl_and_flips_are_compared_where_the_old_run_has_them() -> None:
+    row = {"method": "dip", "status": "done", "delta_ppl": 0.1, "dram_gb": 4.0, "density": 0.5}
+    row |= {"point_key": "a", "tokens_per_s": 10.0}
+    far = {**row, "kl": 0.02, "kl_high": 0.03, "flip_rate": 0.05, "linear_density": 0.6}
+    farther = {**far, "kl": 0.04, "kl_high": 0.05}
+    newly = changes([row], [far])
+    assert newly.changed == [], "what the old run did not measure has not changed"
+    found = changes([far], [farther])
+    assert [d.metric for d in found.changed[0].differences.values() if not d.same] == ["kl"]
+    page = WRITERS["text"]([(found, [])])
+    assert "kl: was, is 0.02000, 0.04000 (+0.0200)" in page
+    assert "flip_rate" not in page
+    (hit,) = judge(parse("kl > +0.01"), found).hits
+    assert hit.text.endswith("0.02 -> 0.04 (+0.02, +100 %)")
+    assert judge(parse("flip_rate > 0"), found).hits == []
+    (gone,) = judge(parse("kl > +0.01"), changes([far], [row])).hits
+    assert gone.text.endswith("no value any more")
+    with pytest.raises(reports.ReportError, match="to compare with"):
+        judge(parse("kl > 0"), newly)
+
+
+def test_the_best_within_a_kl_is_gated() -> None:
+    row = {"method": "dip", "status": "done", "delta_ppl": 0.1, "dram_gb": 4.0, "density": 0.5}
+    row |= {"point_key": "a", "kl": 0.01, "tokens_per_s": 10.0}
+    gate = parse("best@kl=0.02 < -1%")
+    found = compare(
+        side("old", filled([row])),
+        side("new", filled([{**row, "kl": 0.03}])),
+        parse_all(["kl=0.02"]),
+    )
+    (hit,) = judge(gate, found).hits
+    assert "within KL ≤ 0.02 nat: dip" in hit.text
+    assert hit.text.endswith("10 -> no value any more")
+
+
+def test_attention_and_first_tokens_tell_points_of_other_keys_apart() -> None:
+    row = {"method": "teal", "status": "done", "delta_ppl": 0.1, "dram_gb": 4.0, "density": 0.5}
+    row |= {"tokens_per_s": 1.0}
+    written = [json.dumps({"attention": attention}) for attention in ("none", "same")]
+    old = [{**row, "point_key": f"a{i}", "parameters": text} for i, text in enumerate(written)]
+    new = [{**r, "point_key": r["point_key"] + "x"} for r in old]
+    assert [(p.old.point_key, p.new.point_key) for p in changes(old, new).pairs] == [
+        ("a0", "a0x"),
+        ("a1", "a1x"),
+    ]
+    late = [{**r, "dense_tokens": 64} for r in new]
+    assert changes(old, late).pairs == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

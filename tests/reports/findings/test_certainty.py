@@ -10,7 +10,8 @@ import pytest
 import reports
 from reports.findings.budgets import Budget
 from reports.findings.certainty import chosen_among, outlook, sentences, windows_needed
-from reports.findings.decisions import Decision, upper_end
+from reports.findings.costs import upper_end
+from reports.findings.decisions import Decision
 from tests.reports import synthetic
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import reports
+from reports.findings.budgets import parse_all
+from reports.findings.costs import UNMEASURED
 from reports.findings.decisions import decide_points
 from reports.findings.pricing import parse, tokens_per_s
 from reports.pages.page_counts import counts_document
@@ -19,12 +21,13 @@ from tests.reports.browser import NEEDS_BROWSER, Page
 
 pytestmark = [NEEDS_BROWSER, pytest.mark.timeout(180)]
 SIX_DIGITS = 1e-6
+BUDGETS = (*synthetic.BUDGETS, "2.8%", "kl=0.001", "kl=0.025", "kl=0.045", "kl=1")
 
 
 @pytest.fixture(scope="module", params=["overlap", "serial"])
 def folder(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / request.param
-    synthetic.run_folder(folder, counted.table(request.param))
+    synthetic.run_folder(folder, counted.table(request.param), budgets=BUDGETS)
     reports.build(folder)
     return folder
 
@@ -118,7 +121,8 @@ def test_the_sliders_move_charts_and_decisions(opened: Page, run: Run) -> None:
     assert before != opened.js("frontiers().flatMap((f) => f.line.map(speed))")
     expected = _decided_at(run, 1.37)
     for number, decision in enumerate(expected):
-        found = opened.js(f"decision({decision.limit})")
+        of = {"of": decision.budget.of, "relative": decision.budget.relative}
+        found = opened.js("decision(arguments[0], arguments[1])", decision.limit, of)
         for name in ("best", "conservative", "runnerUp"):
             want = getattr(decision, {"runnerUp": "runner_up"}.get(name, name))
             key = None if found[name] is None else opened.js(f"columns.key[{found[name]}]")
@@ -126,11 +130,48 @@ def test_the_sliders_move_charts_and_decisions(opened: Page, run: Run) -> None:
         card = opened.js(f"document.querySelectorAll('#w-cards .card')[{number}].textContent")
         best = decision.best
         assert best is None or f"{opened.js('figure(arguments[0])', best.tokens_per_s)}" in card
+        assert best is None or ("Flips" in card) == run.has_distances
+    kl = {d.budget.amount: key_of(d.best) for d in expected if d.budget.of == "kl"}
+    ppl = {key_of(d.best) for d in expected if d.budget.of == "ppl"}
+    assert len({*kl.values()}) > 1, "the budgets must tell methods apart"
+    assert not {*kl.values()} <= ppl, "and KL must choose otherwise than ΔPPL"
     opened.run("document.getElementById('w-reset').click()")
     opened.wait("!live.on")
     assert before == opened.js("frontiers().flatMap((f) => f.line.map(speed))")
     assert opened.js("document.querySelectorAll('#w-cards .card').length") == 0
     assert opened.complaints() == []
+
+
+def key_of(point: Any) -> str:
+    return point.point_key if point else ""
+
+
+def test_kl_budgets_have_no_line_on_an_axis_of_perplexity(opened: Page) -> None:
+    assert opened.js("limits().length") == len(BUDGETS)
+    assert opened.js("lossLimits().map((b) => b.label)") == [
+        b.label for b in parse_all(BUDGETS[:7])
+    ]
+    shapes = opened.js("document.getElementById('scatter').layout.shapes.length")
+    assert shapes == opened.js("lossLimits().filter((b) => b.at > 0 && b.at < 2.25).length")
+
+
+def test_a_page_without_distances_decides_nothing_of_kl(page: Page, tmp_path: Path) -> None:
+    rows = [
+        row | {"kl": None, "kl_high": None, "flip_rate": None}
+        for row in counted.table().to_pylist()
+    ]
+    folder = tmp_path / "run"
+    synthetic.run_folder(folder, synthetic.to_table(rows), budgets=("1%", "kl=0.02"))
+    reports.build(folder, ["html"])
+    page.show(folder / "report.html")
+    page.wait("document.documentElement.dataset.counts === 'yes'")
+    assert "not measured" in page.js("document.querySelector('.matrix').textContent")
+    page.choose("w-flash", "1.37", "input")
+    page.wait("live.on && document.querySelectorAll('#w-cards .card').length === 2")
+    card = page.js("document.querySelectorAll('#w-cards .card')[1].textContent")
+    assert UNMEASURED in card
+    assert "Flips" not in page.js("document.getElementById('t-box').textContent")
+    assert page.complaints() == []
 
 
 def _decided_at(run: Run, flash: float) -> list[Any]:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from reports.numbers import figure
+from reports.reading.run import load
 from sweep.cli import app as cli
 from sweep.cli.tables import decisions
 from tests.reports import synthetic
@@ -100,6 +102,46 @@ def test_a_run_without_dense_says_what_is_missing(
     assert words in error
     assert error.startswith(str(run))
     assert "Traceback" not in error
+
+
+def with_kl(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for row in rows:
+        names = {"kl": "delta_ppl", "kl_low": "delta_ppl_low", "kl_high": "delta_ppl_high"}
+        row |= {name: row[other] / 10 for name, other in names.items()}
+    return rows
+
+
+def test_a_budget_of_kl_has_a_table_of_its_own(tmp_path: Path) -> None:
+    lines, lacking = printed(folder_of(tmp_path, with_kl), "kl=0.05", "5%", "kl=0.1")
+    assert lacking == []
+    assert max(map(len, lines)) <= 80
+    heads = [line.split()[5] for line in lines if line.startswith("within ")]
+    assert heads == ["KL", "ΔPPL"]
+    choices = [line for line in lines if line.startswith("KL ≤ ")]
+    assert [line[:9].strip() for line in choices] == ["KL ≤ 0.05", "KL ≤ 0.1"]
+    run = load(folder_of(tmp_path / "again", with_kl), ["kl=0.05"])
+    best = run.decisions[0].best
+    assert best is not None
+    assert figure(best.kl) in choices[0]
+    assert "+" not in choices[0]
+    assert any("interval of KL or ΔPPL" in line for line in lines)
+
+
+@pytest.mark.parametrize("option", ["--within", "--budget", "-b"])
+def test_without_distances_a_budget_of_kl_says_how_to_measure_them(
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = folder_of(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sweep", "best", str(run), option, "kl=0.02"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{run}: within KL ≤ 0.02 nat: KL was not measured")
+    assert "`distances: true`" in line
 
 
 def test_failed_points_are_no_setting(tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ def test_one_search_serves_every_density_and_one_calibration_every_split(
     assert search.payload["parameters"] == {"attention": "none", "shares": "greedy"}
     assert search.payload["selector"] == {"name": "topk"}
     (calibration,) = of_kind(plan, "calibrate")
-    assert (calibration.payload["parameters"], calibration.payload["inputs"]) == ({"attention": "none"}, {})
+    assert (calibration.payload["parameters"], calibration.payload["inputs"]) == (
+        {"attention": "none"},
+        {},
+    )
     needs = [
         task.payload["inputs"]
         for task in of_kind(plan, "evaluate")

@@ -104,6 +104,8 @@ def test_defaults_are_merged_key_by_key():
 
 
 def test_one_value_stands_for_a_list_and_text_for_its_mapping():
+    of_kl = sweep_of(budgets=["kl=0.020", "KL = 1", "5%"])
+    assert of_kl.budgets == ("kl=0.02", "kl=1", "5%")
     sweep = sweep_of(policies="lru", budgets=0.2, quant="none", tasks="mmlu", exclude=[])
     assert sweep.policies == ("lru",)
     assert sweep.budgets == ("0.2",)
@@ -188,6 +190,9 @@ sweeps:
         ({"policies": [None]}, ".policies[0]", "nothing is given; the name of a policy"),
         ({"budgets": ["5 percent"]}, ".budgets[0]", "'5 percent' is text; a number"),
         ({"budgets": ["x%"]}, ".budgets[0]", "'x%' is given; a budget is a number, or a share"),
+        ({"budgets": ["kl=x"]}, ".budgets[0]", "'kl=x' is given; a budget of KL is written as kl="),
+        ({"budgets": ["kl=5%"]}, ".budgets[0]", "'kl=5%' is given; a budget of KL is written"),
+        ({"budgets": ["ppl=1"]}, ".budgets[0]", "'ppl=1' is given; a budget of KL is written"),
         ({"budgets": [-1]}, ".budgets[0]", "-1 is given; a number of at least 0"),
         ({"budgets": ["-1%"]}, ".budgets[0]", "'-1%' is given; a budget is a number, or a sh"),
         ({"window": 1}, ".window", "unknown key; did you mean windows? (allowed: seed"),
