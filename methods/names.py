@@ -1,6 +1,9 @@
-"""The built-in methods and quantisers by name: where each class is. Strings and nothing else."""
+"""The built-in methods, quantisers and activations by name: where each class is, and what a reader
+calls it. Nothing is imported for them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 BUILT_IN: dict[str, str] = {
     "dense": "methods.dynamic.dense:Dense",
@@ -30,3 +33,23 @@ QUANTISERS: dict[str, str] = {
     "gptq": "methods.static.gptq:GPTQ",
     "gptvq": "methods.static.gptvq:GPTVQ",
 }
+
+ACTIVATIONS: dict[str, str] = {"relu": "ReLU", "drelu": "dReLU", "relu2": "ReLU²"}
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Another activation in a model's MLPs (`methods.activations`), and the tokens on which these
+    learn it (`methods.activation_training`); 0 trains nothing."""
+
+    activation: str
+    tokens: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.activation} {self.tokens}" if self.tokens else self.activation
+
+    @property
+    def title(self) -> str:
+        """Of a model with it, after the model's name in reports."""
+        learnt = f", {self.tokens:,} tokens" if self.tokens else ""
+        return f"({ACTIVATIONS[self.activation]}{learnt})"

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import methods
+from methods.names import Swap
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
@@ -105,7 +106,7 @@ def _points(
     left_out: Counter[str],
 ) -> Iterator[Point]:
     accuracy = _accuracy(sweep)
-    for model, quants, quant in _weights(sweep, entries):
+    for model, swap, quants, quant in _weights(sweep, entries):
         geometry = model.load_geometry()
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
@@ -142,18 +143,26 @@ def _points(
                         kv_bits=_plain(sweep.kv.bits),
                         kv_tokens=context,
                         geometry=geometry,
+                        swap=swap,
                     )
 
 
 def _weights(
     sweep: Sweep, entries: tuple[MethodEntry, ...]
-) -> Iterator[tuple[ModelEntry, dict[int, list[Quant]], Quant]]:
-    """Models with each quantisation that an entry asks for, and those of each entry."""
+) -> Iterator[tuple[ModelEntry, Swap | None, dict[int, list[Quant]], Quant]]:
+    """Models with each activation, and each quantisation that an entry asks for; and those of each
+    entry. Raises InputError for weights that cannot learn and keep the bits of their file."""
     for model in sweep.models:
         own = model_sizes.comes_quantised(model.model)
         quants = {i: _quants(entry.quant or sweep.quant, own) for i, entry in enumerate(entries)}
-        for quant in dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry):
-            yield model, quants, quant
+        every = dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry)
+        for swap, quant in product(model.swaps, every):
+            if swap and swap.tokens and quant.of_file:
+                raise InputError(
+                    f"{sweep.source}: sweeps.{sweep.name}.models: {model.model} would learn {swap} "
+                    "and have weights that its file's bits cannot hold; give quant other bits"
+                )
+            yield model, swap, quants, quant
 
 
 def _choices(
@@ -294,7 +303,7 @@ def _upper_bound(sweep: Sweep) -> int:
         policies = len(entry.policies or sweep.policies)
         quants = sum(_quant_size(quant) for quant in entry.quant or sweep.quant)
         total += _size(entry) * quants * devices * policies * caches
-    return total * len(sweep.models)
+    return total * sum(len(model.swaps) for model in sweep.models)
 
 
 def _quant_size(entry: QuantEntry) -> int:

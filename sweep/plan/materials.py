@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
+from methods.names import Swap
 from simulator import Geometry, Storage, weight_bytes
 from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
@@ -73,7 +74,7 @@ class Materials:
         """
         size, bos = self.sweep.window_tokens, self.sweep.bos
         every = list(points)
-        pruned = {point.model for point in every if point.traits.groups}
+        pruned = {point.model for point in every if point.traits.groups or point.swap}
         for model in dict.fromkeys(point.model for point in every):
             ready.ensure(model, notify, model in pruned)
             texts.count(self.sweep.text, model, size, make=True, bos=bos)
@@ -154,9 +155,10 @@ class Materials:
             "text_name": text_files.locate(getattr(point.accuracy, role)),
         }
 
-    def title(self, model: str) -> str:
+    def title(self, model: str, swap: Swap | None = None) -> str:
         """The model's name in reports."""
-        return self._once(("title", model), self._title, model)
+        plain = self._once(("title", model), self._title, model)
+        return f"{plain} {swap.title}" if swap else plain
 
     def _title(self, model: str) -> str:
         given = next((m.title for m in self.sweep.models if m.model == model), "")

@@ -107,7 +107,7 @@ class _Rows:
 
     def _titles(self, point: Point) -> Row:
         """How reports name the model and the text."""
-        title = self.materials.title(point.model)
+        title = self.materials.title(point.model, point.swap)
         return {"model_title": title, "text_title": self.materials.text_title}
 
     def _begun(self, planned: PlannedPoint) -> PlannedPoint | None:
@@ -193,7 +193,16 @@ class _Rows:
             "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
             "windows": len(own.nll),
+            "zeros": self._zeros(planned.dense_keys),
         }
+
+    def _zeros(self, keys: tuple[str, ...]) -> float | None:
+        """Share of exact zeros over the shards; None of an activation that makes none."""
+        results = [self._result(key) for key in keys]
+        if not all("zeros" in result for result in results):
+            return None
+        tokens = [result["tokens"] for result in results]
+        return float(np.average([result["zeros"] for result in results], weights=tokens))
 
     def _kept(self, planned: PlannedPoint) -> float | None:
         """MLP density of statically pruned weights; None where the masks decide it."""

@@ -7,6 +7,7 @@ so the last digit, depends neither on the batch nor on the number of workers.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from methods.activations import counted_zeros
 from methods.registry import create
 from sweep.inputs import models
 from sweep.selectors import Selector, make_selector
@@ -37,7 +39,11 @@ def evaluate(
     method = create(payload["method"], payload["density"], **payload["parameters"])
     selector = make_selector(payload["selector"], inputs) if method.groups else None
     prove(models.loaded(where["model"], payload["dtype"], device))
-    with sparse_model(payload, where, inputs, device, method, selector) as model:
+    counts_zeros = "activation" in payload and not selector
+    with (
+        sparse_model(payload, where, inputs, device, method, selector) as model,
+        counted_zeros(model) if counts_zeros else nullcontext() as zeros,
+    ):
         nll = [_window_nll(model, window, selector) for window in windows]
     result: dict[str, Any] = {
         "nll": nll,
@@ -47,6 +53,8 @@ def evaluate(
         "groups": selector.groups() if selector else {},
         "device": device,
     }
+    if zeros:
+        result["zeros"] = zeros.share
     if selector and (spread := selector.spread()):
         result["spread"] = spread
     return result, selector.trace() if selector else None
