@@ -31,6 +31,7 @@ from methods.select import topk
 from methods.training import Arrays, Lesson
 
 if TYPE_CHECKING:
+    from methods.apply import LayerSelect
     from methods.shared import Shared
 
 TOKENS = 2048
@@ -185,11 +186,11 @@ class _Alone(Dense):
 
 def _add_losses(model: nn.Module, method: Shared, lesson: Lesson, kept: Arrays) -> None:
     windows = lesson.windows[: _count(lesson.windows, LOSS_TOKENS)]
-    dense = _loss(model, Dense(), windows)
+    dense = mean_loss(model, Dense(), windows)
 
     def losses(view: GatedMLP) -> NDArray[Any]:
         alone = (_Alone(layer=view.layer, method=_with_all(method, share)) for share in LADDER)
-        found = np.array([_loss(model, one, windows) for one in alone]) - dense
+        found = np.array([mean_loss(model, one, windows) for one in alone]) - dense
         more = ", ".join(f"{loss:+.4f}" for loss in found)
         lesson.log(f"layer {view.layer} alone, shares {LADDER}: loss {more}")
         return found
@@ -201,9 +202,11 @@ def _with_all(method: Shared, share: float) -> Shared:
     return method.with_shares((share,) * len(method.groups))
 
 
-def _loss(model: nn.Module, method: Any, windows: NDArray[np.int64]) -> float:
+def mean_loss(
+    model: nn.Module, method: Any, windows: NDArray[np.int64], select: LayerSelect = topk
+) -> float:
     """Mean negative log-likelihood of the tokens of windows."""
-    with torch.no_grad(), applied(model, method, topk):
+    with torch.no_grad(), applied(model, method, select):
         losses = [_window_loss(_run(model, window), window) for window in windows]
     return float(np.mean(losses))
 

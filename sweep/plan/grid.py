@@ -178,7 +178,7 @@ def _choices(
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
         method = traits[name]
         written = tuple(zip(names, values, strict=True))
-        for density in (1.0,) if name == "dense" else entry.density:
+        for density in _densities(name, entry, dict(written)):
             parameters = _all_parameters(name, density, written)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
@@ -186,6 +186,13 @@ def _choices(
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
                 choices.append((method, density, parameters, gamma, way))
     return list(dict.fromkeys(choices))
+
+
+def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> tuple[float, ...]:
+    """Those of the entry; where it may leave them out, the one that the method has."""
+    if name == "dense":
+        return (1.0,)
+    return entry.density or methods.reachable(name, **parameters)[:1]
 
 
 def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
