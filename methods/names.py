@@ -26,6 +26,7 @@ BUILT_IN: dict[str, str] = {
     "magnitude": "methods.static.magnitude:Magnitude",
     "cats+lora": "methods.dynamic.lora:CATSLoRA",
     "dip+lora": "methods.dynamic.lora:DIPLoRA",
+    "dip+lozo": "methods.dynamic.lozo:DIPLozo",
 }
 
 QUANTISERS: dict[str, str] = {
