@@ -60,11 +60,11 @@ def _record() -> list[Scores]:
     from methods.select import topk_mask
     from sweep.inputs import models, texts
 
-    found: dict[tuple[str, int], NDArray[np.float32]] = {}
+    scores_at: dict[tuple[str, int], NDArray[np.float32]] = {}
 
     def keep(layer: int, group: str, scores: torch.Tensor, density: float) -> torch.Tensor:
         if layer in LAYERS:
-            found[group, layer] = scores.reshape(-1, scores.shape[-1]).numpy().copy()
+            scores_at[group, layer] = scores.reshape(-1, scores.shape[-1]).numpy().copy()
         return topk_mask(scores, kept_units(density, scores.shape[-1])).to(scores.dtype)
 
     model = models.loaded(MODEL)
@@ -73,5 +73,5 @@ def _record() -> list[Scores]:
         model(input_ids=torch.from_numpy(window)[None])
     return [
         Scores(f"SmolLM2, {group}, layer {layer}", group, values)
-        for (group, layer), values in sorted(found.items())
+        for (group, layer), values in sorted(scores_at.items())
     ]

@@ -41,7 +41,7 @@ def report(text: str = "", windows: int = WINDOWS, tokens: int = TOKENS) -> str:
         return "## Coverage\n\nSmolLM2 is not on this machine (`sweep fetch`)."
     text = text or ("wikitext2" if text_files.present("wikitext2") else "embedded-wiki")
     dense, others = losses(text, windows, tokens)
-    rows = [row for name, own in others.items() for row in _rows(name, own, dense)]
+    rows = [row for name, sparse in others.items() for row in _rows(name, sparse, dense)]
     columns = ["method", "interval of", "truth", *(f"{n} windows" for n in DRAWN), "met"]
     about = (
         f"{machine()}. SmolLM2-135M, float32, {windows} windows of {tokens} tokens from all over "
@@ -65,11 +65,11 @@ def losses(text: str, windows: int, tokens: int) -> tuple[Losses, dict[str, Loss
     sweep = _sweep(text, windows, tokens)
     api.run(sweep, Options(out=STORE, workers=0, report=False), Console(stderr=True))
     store, points = Store(STORE), plan_sweep(sweep).plan.points
-    found = {
+    by_method = {
         "dense" if p.point.method == "dense" else name: _of(store, p.evaluate_keys)
         for p, name in zip(points, ["dense", *METHODS], strict=True)
     }
-    return found.pop("dense"), found
+    return by_method.pop("dense"), by_method
 
 
 def _of(store: object, keys: Sequence[str]) -> Losses:
@@ -95,30 +95,30 @@ def _sweep(text: str, windows: int, tokens: int) -> Sweep:
 # -- drawing ---------------------------------------------------------------------------------
 
 
-def _rows(name: str, own: Losses, dense: Losses) -> list[list[str]]:
+def _rows(name: str, sparse: Losses, dense: Losses) -> list[list[str]]:
     kinds: dict[str, tuple[Truth, Interval]] = {
         "ΔPPL": (_delta, delta_interval),
         "PPL over dense": (_ratio, ratio_interval),
     }
     rows = []
     for what, (truth, interval) in kinds.items():
-        shares = [coverage(own, dense, n, truth, interval) for n in DRAWN]
-        before = [coverage(own, dense, n, truth, _percentile(truth)) for n in DRAWN]
+        shares = [coverage(sparse, dense, n, truth, interval) for n in DRAWN]
+        before = [coverage(sparse, dense, n, truth, _percentile(truth)) for n in DRAWN]
         met = all(LEAST <= share <= MOST for share in shares)
         cells = [f"{a:.1%} ({b:.0%})" for a, b in zip(shares, before, strict=True)]
-        right = f"{truth(own, dense):.3f}"
+        right = f"{truth(sparse, dense):.3f}"
         rows.append([name, what, right, *cells, "yes" if met else "**no**"])
     return rows
 
 
 def coverage(
-    own: Losses, dense: Losses, count: int, truth: Truth, interval: Interval, draws: int = DRAWS
+    sparse: Losses, dense: Losses, count: int, truth: Truth, interval: Interval, draws: int = DRAWS
 ) -> float:
     """Share of draws of `count` windows whose interval holds what all windows give."""
-    rng, right, held = np.random.default_rng(count), truth(own, dense), 0
+    rng, right, held = np.random.default_rng(count), truth(sparse, dense), 0
     for _ in range(draws):
-        drawn = rng.integers(0, len(own.nll), count)
-        low, high = interval(_some(own, drawn), _some(dense, drawn))
+        drawn = rng.integers(0, len(sparse.nll), count)
+        low, high = interval(_some(sparse, drawn), _some(dense, drawn))
         held += low <= right <= high
     return held / draws
 
@@ -127,22 +127,22 @@ def _some(losses: Losses, drawn: np.ndarray) -> Losses:
     return Losses(losses.nll[drawn], losses.predicted[drawn])
 
 
-def _delta(own: Losses, dense: Losses) -> float:
-    return own.perplexity - dense.perplexity
+def _delta(sparse: Losses, dense: Losses) -> float:
+    return sparse.perplexity - dense.perplexity
 
 
-def _ratio(own: Losses, dense: Losses) -> float:
-    return own.perplexity / dense.perplexity
+def _ratio(sparse: Losses, dense: Losses) -> float:
+    return sparse.perplexity / dense.perplexity
 
 
 def _percentile(truth: Truth) -> Interval:
     """The interval of a percentile bootstrap over the windows, of 500 resamples."""
     rng = np.random.default_rng(0)
 
-    def interval(own: Losses, dense: Losses) -> tuple[float, float]:
-        count = len(own.nll)
+    def interval(sparse: Losses, dense: Losses) -> tuple[float, float]:
+        count = len(sparse.nll)
         weights = rng.multinomial(count, np.full(count, 1 / count), size=500)
-        means = [np.exp((weights @ x.nll) / (weights @ x.predicted)) for x in (own, dense)]
+        means = [np.exp((weights @ x.nll) / (weights @ x.predicted)) for x in (sparse, dense)]
         values = means[0] - means[1] if truth is _delta else means[0] / means[1]
         low, high = np.percentile(values, [2.5, 97.5])
         return float(low), float(high)
@@ -156,8 +156,8 @@ def main() -> None:
     parser.add_argument("text", nargs="?", default="", help="a text file, or a text by its name")
     parser.add_argument("--windows", type=int, default=WINDOWS)
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of a window")
-    asked = parser.parse_args()
-    section = report(asked.text, asked.windows, asked.tokens)
+    arguments = parser.parse_args()
+    section = report(arguments.text, arguments.windows, arguments.tokens)
     print(section)
     print("written to", write_part("coverage", section))
 

@@ -47,14 +47,14 @@ def _rows(threads: int) -> list[list[str]]:
             seconds[name].append(time.process_time() - begin)
     dense = seconds["dense"]
     rows = []
-    for name, own in seconds.items():
-        ratios = [a / b for a, b in zip(own, dense, strict=True)]
+    for name, times in seconds.items():
+        ratios = [a / b for a, b in zip(times, dense, strict=True)]
         middle, limit = statistics.median(ratios), AT_MOST.get(name)
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         verdict = ["", ""]
         if limit:
             verdict = [f"{limit:.2f}", "yes" if middle <= limit else "**no**"]
-        cpu = f"{min(own):.2f} to {max(own):.2f}"
+        cpu = f"{min(times):.2f} to {max(times):.2f}"
         rows.append([name, str(threads), cpu, f"{middle:.3f}", spread, *verdict])
     return rows
 

@@ -53,22 +53,22 @@ def _rows(
 ) -> list[list[str]]:
     theirs = seconds["lm-eval, dense"]
     rows = []
-    for name, own in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(own, theirs, strict=True))
-        asked, met = "", ""
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(times, theirs, strict=True))
+        target, met = "", ""
         if name == "dip":
-            asked, met = f"at most {AT_MOST}", _verdict(ratio <= AT_MOST)
+            target, met = f"at most {AT_MOST}", _verdict(ratio <= AT_MOST)
         if name == "dip, nothing shared" and at_least:
-            pairs = zip(own, seconds["dip"], strict=True)
+            pairs = zip(times, seconds["dip"], strict=True)
             gain = statistics.median(a / b for a, b in pairs)
-            asked, met = f"{gain:.2f} times dip's; at least {at_least}", _verdict(gain >= at_least)
-        cpu = f"{statistics.median(own):.2f}"
-        rows.append([documents, name, cpu, f"{ratio:.2f}", asked, met])
+            target, met = f"{gain:.2f} times dip's; at least {at_least}", _verdict(gain >= at_least)
+        cpu = f"{statistics.median(times):.2f}"
+        rows.append([documents, name, cpu, f"{ratio:.2f}", target, met])
     return rows
 
 
-def _verdict(kept: bool) -> str:
-    return "yes" if kept else "**no**"
+def _verdict(reached: bool) -> str:
+    return "yes" if reached else "**no**"
 
 
 def _measured(parts: list[dict[str, Callable[[], object]]], rounds: int) -> dict[str, list[float]]:
@@ -105,28 +105,28 @@ def _runs(
         "devices": [{"device": "apple-a18", "dram_gb": DRAM_GB}],
         "tasks": [entry],
     }
-    one = asked(spec.from_mapping({"sweeps": {"a": body}}).sweeps["a"])[0]
-    known = harness.look(one)["leaves"][leaf]
+    task = asked(spec.from_mapping({"sweeps": {"a": body}}).sweeps["a"])[0]
+    leaf_card = harness.look(task)["leaves"][leaf]
     shared = {
         "task": leaf,
-        "documents": [0, known["documents"]],
-        "prompts": known["prompts"][0],
+        "documents": [0, leaf_card["documents"]],
+        "prompts": leaf_card["prompts"][0],
         "threads": THREADS,
         "dtype": "float32",
         "parameters": {},
     }
-    where: Any = {"model": "smollm2-135m", "asked": json.dumps(one.to_json())}
+    where: Any = {"model": "smollm2-135m", "asked": json.dumps(task.to_json())}
     sizes = footprint(Geometry.load("smollm2-135m"), ("input", "intermediate"))
     cache = {"policy": "lfu", "slots": dict(allocate(sizes, DRAM_GB * 1e9).slots)}
     cache |= {"name": "cache-aware", "gamma": 0.2, "scope": "window"}
 
     def ours(method: str, selector: dict[str, Any], **more: Any) -> Callable[[], object]:
-        own = {"method": method, "density": 1.0 if method == "dense" else DENSITY}
-        payload: Any = {**shared, **own, "selector": selector, **more}
+        sparsity = {"method": method, "density": 1.0 if method == "dense" else DENSITY}
+        payload: Any = {**shared, **sparsity, "selector": selector, **more}
         return lambda: score(payload, where, {}, "cpu")
 
     every = {
-        "lm-eval, dense": _theirs(harness.requests(one, leaf), models),
+        "lm-eval, dense": _theirs(harness.requests(task, leaf), models),
         "dense": ours("dense", {}),
         "dip": ours("dip", {"name": "topk"}),
         "dip, nothing shared": ours("dip", {"name": "topk"}, share=False),

@@ -79,7 +79,7 @@ def _speeds(samples: Mapping[str, list[Scores]]) -> str:
     measured = {name: _together(group) for name, group in samples.items()}
     rows = []
     for kernel, target in TARGETS.items():
-        speeds = [found[kernel] / 1e6 for found in measured.values()]
+        speeds = [by_kernel[kernel] / 1e6 for by_kernel in measured.values()]
         met = all(speed >= target for speed in speeds) if target else None
         verdict = {None: "", True: "yes", False: "**no**"}[met]
         rows.append([kernel, *(f"{s:.0f}" for s in speeds), str(target or ""), verdict])
@@ -188,10 +188,10 @@ def _cores(scores: Scores) -> str:
             times.append(time.perf_counter() - begin)
         return min(times)
 
-    one, two = run(1), run(2)
+    single, double = run(1), run(2)
     return (
-        f"Two sequences ({scores.name}) through `cache_aware`: {one * 1e3:.0f} ms wall time on "
-        f"one thread, {two * 1e3:.0f} ms on two, {one / two:.2f} times as fast."
+        f"Two sequences ({scores.name}) through `cache_aware`: {single * 1e3:.0f} ms wall time on "
+        f"one thread, {double * 1e3:.0f} ms on two, {single / double:.2f} times as fast."
     )
 
 

@@ -53,10 +53,10 @@ def report() -> str:
     if not models.present("smollm2-135m"):
         return "## Orchestration\n\nSmolLM2 is not on this machine (`sweep fetch`)."
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        directory = Path(folder)
         sweeps = {"sixty": SIXTY, "many": _many(16), "fewer": _many(2)}
-        (place / "s.yaml").write_text(yaml.safe_dump({"sweeps": sweeps}))
-        rows = [*_loop(place), *_between(), *_plans(place)]
+        (directory / "s.yaml").write_text(yaml.safe_dump({"sweeps": sweeps}))
+        rows = [*_loop(directory), *_between(), *_plans(directory)]
     about = (
         f"{machine()}. SmolLM2-135M, one window of 512 tokens for the sweep of 60 points; the loop"
         f" runs each point as a process of its own, of which {SAMPLE} are run and counted for all."
@@ -74,13 +74,13 @@ def _row(what: str, value: float, shown: str, bound: float, most: bool) -> list[
     return [what, shown, f"{'≤' if most else '≥'} {bound:g}", "yes" if met else "**no**"]
 
 
-def _sweep(place: Path, *arguments: str) -> tuple[float, str]:
+def _sweep(folder: Path, *arguments: str) -> tuple[float, str]:
     """Seconds that a command takes, and what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
-        cwd=place,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -91,16 +91,16 @@ def _sweep(place: Path, *arguments: str) -> tuple[float, str]:
     return time.perf_counter() - began, done.stdout
 
 
-def _loop(place: Path) -> list[list[str]]:
+def _loop(folder: Path) -> list[list[str]]:
     from sweep import api
     from sweep.spec import file as spec
 
-    planned = api.plan_sweep(spec.load(place / "s.yaml").sweeps["sixty"])
+    planned = api.plan_sweep(spec.load(folder / "s.yaml").sweeps["sixty"])
     keys = [point.point.key for point in planned.plan.points]
     run = ("sweep", "run", "sixty", "-f", "s.yaml", "--no-report")
-    whole, _ = _sweep(place, *run, "--out", "sixty")
+    whole, _ = _sweep(folder, *run, "--out", "sixty")
     alone = [
-        _sweep(place, *run, "--point", key, "--workers", "0", "--out", f"point-{key}")[0]
+        _sweep(folder, *run, "--point", key, "--workers", "0", "--out", f"point-{key}")[0]
         for key in keys[:: len(keys) // SAMPLE]
     ]
     loop = sum(alone) / len(alone) * len(keys)
@@ -111,9 +111,9 @@ def _loop(place: Path) -> list[list[str]]:
 
 
 def _between() -> list[list[str]]:
-    one, two = _slept(1, TASKS // 4), _slept(2, TASKS)
-    outside = 1 - TASKS * SECONDS / 2 / two
-    ratio = (one / (TASKS // 4)) / (two / TASKS)
+    single, double = _slept(1, TASKS // 4), _slept(2, TASKS)
+    outside = 1 - TASKS * SECONDS / 2 / double
+    ratio = (single / (TASKS // 4)) / (double / TASKS)
     return [
         _row("time outside tasks of 1 s, two workers", outside, f"{outside:.1%}", 0.05, True),
         _row("two workers over one, same tasks", ratio, f"{ratio:.2f} times", 1.8, False),
@@ -149,10 +149,10 @@ def _run(executor: Any, seconds: float, count: int) -> None:
     from sweep.store.store import Store
     from sweep.tasks.task import KINDS, Task
 
-    made = [
+    tasks = [
         Task("evaluate", f"{i}", {"seconds": seconds, "n": i}, f"task {i}") for i in range(count)
     ]
-    plan = Plan(tasks={task.key: task for task in made})
+    plan = Plan(tasks={task.key: task for task in tasks})
     needs = {kind: Resources(1) for kind in KINDS}
     from rich.console import Console
 
@@ -164,13 +164,13 @@ def _run(executor: Any, seconds: float, count: int) -> None:
         Driver(plan, dict.fromkeys(plan.tasks, "new"), store, executor, needs, progress).execute()
 
 
-def _plans(place: Path) -> list[list[str]]:
-    seconds, printed = _sweep(place, "sweep", "plan", "many", "-f", "s.yaml", "--out", "many")
+def _plans(folder: Path) -> list[list[str]]:
+    seconds, printed = _sweep(folder, "sweep", "plan", "many", "-f", "s.yaml", "--out", "many")
     points = printed.splitlines()[0].split(": ")[1].split(" points")[0]
-    _, peak = _sweep(place, "benchmarks.made_up", "s.yaml", "many", "many")
+    _, peak = _sweep(folder, "benchmarks.made_up", "s.yaml", "many", "many")
     again = ("sweep", "run", "fewer", "-f", "s.yaml", "--no-report", "--store", "many")
-    _sweep(place, *again, "--out", "fewer", "--workers", "0")
-    resumed, _ = _sweep(place, *again, "--out", "fewer", "--workers", "0")
+    _sweep(folder, *again, "--out", "fewer", "--workers", "0")
+    resumed, _ = _sweep(folder, *again, "--out", "fewer", "--workers", "0")
     megabytes = float(peak.strip().splitlines()[-1])
     memory = f"peak memory of the driver, {points} points, MB"
     return [

@@ -45,15 +45,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relufy", description=__doc__)
     parser.add_argument("out", type=Path, help="folder for the model")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the windows")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     begun = time.perf_counter()
     torch.set_num_threads(1)  # sums in the same order: the same weights each time
     every = texts.windows(TEXT, MODEL, TOKENS, calibration=True)
     windows = [torch.from_numpy(window)[None] for window in every]
-    model = relufied(windows, asked.seed)
-    model.save_pretrained(asked.out)
-    models.tokenizer(MODEL).save_pretrained(asked.out)
-    print(f"{MODEL} with ReLU is in {asked.out}, {time.perf_counter() - begun:.0f} s")
+    model = relufied(windows, arguments.seed)
+    model.save_pretrained(arguments.out)
+    models.tokenizer(MODEL).save_pretrained(arguments.out)
+    print(f"{MODEL} with ReLU is in {arguments.out}, {time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def _opened(page: Path) -> list[tuple[float, float]]:
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 
-    found: list[tuple[float, float]] = []
+    openings: list[tuple[float, float]] = []
     for _ in range(OPENED):
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
@@ -92,8 +92,8 @@ def _opened(page: Path) -> list[tuple[float, float]]:
                 "const t = performance.now(); document.getElementById('w-flash').value = '1.7';"
                 "changeDevice(); return performance.now() - t;"
             )
-            found.append((driver.execute_script(drawn) / 1000, driver.execute_script(move)))
-    return found
+            openings.append((driver.execute_script(drawn) / 1000, driver.execute_script(move)))
+    return openings
 
 
 def made_up() -> pa.Table:

@@ -18,9 +18,9 @@ def write_part(name: str, text: str, path: Path = RESULTS, head: str = _HEAD) ->
     """Put the text of a part in its place, between its two comments; other parts stay."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     page = path.read_text(encoding="utf-8") if path.exists() else head
-    before, found, rest = page.partition(begin)
-    after = rest.partition(end)[2] if found else ""
-    if not found:
+    before, opening, rest = page.partition(begin)
+    after = rest.partition(end)[2] if opening else ""
+    if not opening:
         before = before.rstrip("\n") + "\n\n"
     path.write_text(f"{before}{begin}{text.strip()}\n{end}{after}", encoding="utf-8")
     return path

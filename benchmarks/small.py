@@ -75,19 +75,19 @@ def _setting(row: Row, about: dict[str, Any]) -> str:
 
 def _order(rows: list[Row], density: float, exhibit: str) -> str:
     """Methods from the best on, and how far the paper's models agree."""
-    own = sorted((r for r in rows if r["density"] == density), key=lambda r: r["ppl"])
+    ordered = sorted((r for r in rows if r["density"] == density), key=lambda r: r["ppl"])
     printed = {model: _printed(exhibit, model) for model in _PAPER_MODELS}
     columns = ["method", "perplexity", "ΔPPL", "interval", "density used", "extra MB"]
     columns += [f"{exhibit.replace('table', 'Table ')}, {model}" for model in printed]
-    lines = [[*_figures(row), *_beside(row["label"], printed)] for row in own]
-    ours = {row["label"]: row["ppl"] for row in own}
+    lines = [[*_figures(row), *_beside(row["label"], printed)] for row in ordered]
+    ours = {row["label"]: row["ppl"] for row in ordered}
     agreement = [_agreement(ours, model, values) for model, values in printed.items()]
     return "\n\n".join([table(columns, lines), *agreement])
 
 
 def _printed(exhibit: str, model: str) -> dict[str, float]:
-    wanted = (exhibit, model, "ppl")
-    return {p.method: p.value for p in published() if (p.exhibit, p.model, p.metric) == wanted}
+    column = (exhibit, model, "ppl")
+    return {p.method: p.value for p in published() if (p.exhibit, p.model, p.metric) == column}
 
 
 def _figures(row: Row) -> list[str]:
@@ -145,8 +145,8 @@ def _predicted(rows: list[Row]) -> str:
     times = {(r["model"], r["method"], r["density"]): r["ppl"] / r["ppl_dense"] for r in rows}
     dense = {r["model"]: r["ppl_dense"] for r in rows}
     lines = [
-        [model, f"{dense[model]:.2f}", f"{density:.0%}", f"{known:.3f}", f"{guessed:.3f}"]
-        for (model, method, density), known in times.items()
+        [model, f"{dense[model]:.2f}", f"{density:.0%}", f"{oracle:.3f}", f"{guessed:.3f}"]
+        for (model, method, density), oracle in times.items()
         if method == "glu-oracle" and (guessed := times.get((model, "dejavu", density)))
     ]
     columns = ["model", "dense perplexity", "density", "oracle, of dense", "predicted, of dense"]
@@ -155,7 +155,7 @@ def _predicted(rows: list[Row]) -> str:
 
 def _quantised(rows: list[Row]) -> str:
     """Each way to make the weights smaller, once, the best first."""
-    found = {
+    by_name = {
         (f"{r['label']} {r['density']:g}" if r["method"] == "dip" else r["label"], r["quant"]): r
         for r in rows
     }
@@ -166,7 +166,7 @@ def _quantised(rows: list[Row]) -> str:
             f"{row['ppl']:.2f}",
             f"{row['ppl'] / row['ppl_full']:.3f}",
         ]
-        for (name, quant), row in sorted(found.items(), key=lambda item: item[1]["ppl"])
+        for (name, quant), row in sorted(by_name.items(), key=lambda item: item[1]["ppl"])
     ]
     return table(["method", "weights", "perplexity", "of full precision"], lines)
 
@@ -182,8 +182,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run of small-results")
     parser.add_argument("more", type=Path, nargs="*", help="of small-figure6 and small-figure9")
-    asked = parser.parse_args()
-    text = report(asked.run, asked.more)
+    arguments = parser.parse_args()
+    text = report(arguments.run, arguments.more)
     print(text)
     print("written to", write_part("results", text, PAGE, _HEAD))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.agreement import agreeing_mlps
+from methods.attention import attending
 from methods.base import Method
-from methods.mlp import GatedMLP
+from methods.mlp import GatedMLP, Passing, decoder_layers
 from methods.select import topk
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 def applied(
     model: nn.Module, method: Method, select: LayerSelect = topk
 ) -> Iterator[list[GatedMLP]]:
-    """Run every MLP of `model` through `method`; the model is as before on exit.
+    """Run every MLP of `model`, and if it has groups there its attention, through `method`; the
+    model is as before on exit.
 
     `select` decides the masks; it is called for each layer and group in forward order. Yields the
     views of the MLPs. Raises UnsupportedModelError before anything is changed: for MLPs that are
-    not gated, and for those that compute more than the equation (`methods.agreement`).
+    not gated, for those that compute more than the equation (`methods.agreement`), and for
+    attention that has no view (`methods.attention`).
     """
     views = agreeing_mlps(model)
     by_layer = [method.at(view.layer) for view in views]
@@ -40,7 +43,11 @@ def applied(
     try:
         for view, own in zip(views, by_layer, strict=True):
             view.module.forward = partial(_forward, own, view, _of_layer(select, view.layer))
-        yield views
+        with (
+            attending(model, method, partial(_of_layer, select)),
+            _watched_blocks(model, views[0].passing) if method.reads_blocks else nullcontext(),
+        ):
+            yield views
     finally:
         for view in views:
             _restore(view.module, before[view.layer])
@@ -66,7 +73,30 @@ def _of_layer(select: LayerSelect, layer: int) -> Callable[..., Tensor]:
 
 
 def _forward(method: Method, view: GatedMLP, select: Callable[..., Tensor], x: Tensor) -> Tensor:
+    if not view.layer:
+        view.passing.notes.clear()
     return method.forward(view, x, select)
+
+
+@contextmanager
+def _watched_blocks(model: nn.Module, passing: Passing) -> Iterator[None]:
+    """Keeps in `passing` what decoder layers get and give."""
+
+    def before(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        passing.block_input = args[0] if args else kwargs["hidden_states"]
+
+    def after(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        passing.block_output = output if isinstance(output, Tensor) else output[0]
+
+    _, layers = decoder_layers(model)
+    hooks = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
+    hooks += [layer.register_forward_hook(after) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        passing.block_input = passing.block_output = None
 
 
 def _restore(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from methods.attention import Attention
     from methods.mlp import GatedMLP
     from methods.training import Lesson
 
 Select: TypeAlias = "Callable[[str, Tensor, float], Tensor]"
 """select(group, scores [..., units], share of the group) -> mask [..., units] of 0 and 1."""
+
+
+GIVEN = "given"
+"""The selector of methods that decide by themselves: a unit is used where its score is above 0."""
 
 
 class MethodError(ValueError):
@@ -43,8 +48,9 @@ class Method(ABC):
 
     A subclass names itself and the weight groups that it prunes, and writes `forward` as its
     equation. It calls `select` once for each group, in the order of `groups`, and knows neither
-    which selector answers nor that caches exist. One that no device can run, because it is told the
-    future, says `oracle = True`: it is then shown as a bound and never chosen.
+    which selector answers nor that caches exist. One with groups of attention, which come first,
+    writes `attention_input` and `attention_output` too. One that no device can run, because it is
+    told the future, says `oracle = True`: it is then shown as a bound and never chosen.
     """
 
     density: float = 1.0
@@ -57,6 +63,10 @@ class Method(ABC):
     """Whether `train` comes before use: never, once for all densities, or for each of them."""
     oracle: ClassVar[bool] = False
     """Whether it is told the future, so that no device can run it."""
+    rotates: ClassVar[bool] = False
+    """Whether the weights that it is given by `weights` expect an input that it rotates."""
+    reads_blocks: ClassVar[bool] = False
+    """Whether it reads hidden states before and after decoder layers (`GatedMLP.passing`)."""
     calibrated_as: ClassVar[str] = ""
     """The method whose calibration this one shares; empty if it has its own."""
 
@@ -68,6 +78,16 @@ class Method(ABC):
             raise MethodError(
                 f"density {self.density!r} is out of reach of {self.name}: reachable is {bound}"
             )
+
+    @classmethod
+    def groups_with(cls, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """The groups that it prunes with these parameters: the same ones, unless it says so."""
+        return cls.groups
+
+    @classmethod
+    def selector_with(cls, parameters: Mapping[str, Any]) -> str:
+        """The selector that is its own with these parameters."""
+        return cls.selector
 
     @classmethod
     def reach(cls, parameters: Mapping[str, Any]) -> tuple[float, float]:
@@ -93,14 +113,35 @@ class Method(ABC):
         """The method as it is in one layer: itself, unless layers differ in density."""
         return self
 
+    def announced_layers(self) -> int:
+        """For how many later layers it announces a layer's masks, as those that they will use."""
+        return 0
+
     @abstractmethod
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         """The sparse MLP of eq. 3 for x [..., hidden]; returns [..., hidden]."""
+
+    def attention_input(self, attention: Attention, x: Tensor, select: Select) -> Tensor:
+        """What W_q, W_k and W_v of a layer get in the place of x [..., hidden]."""
+        return x
+
+    def attention_output(self, attention: Attention, x: Tensor, select: Select) -> Tensor:
+        """What W_o of a layer gets in the place of x [..., heads * size of a head]."""
+        return x
 
     # -- for methods that are trained before use ---------------------------------------------
 
     def overhead_weights(self, hidden: int, intermediate: int) -> int:
         """Weights beside those of the MLP that each token uses in each layer, as predictors are."""
+        return 0
+
+    def resident_numbers(self, hidden: int, intermediate: int, attention_width: int = 0) -> int:
+        """Numbers of 16 bits beside the weights that each token uses in each layer, as norms."""
+        return 0
+
+    def model_weights(self, hidden: int, intermediate: int, layers: int) -> int:
+        """Weights beside those of the model that each token uses once, as one predictor for all
+        layers."""
         return 0
 
     def training_windows(self, window_tokens: int) -> int:

@@ -22,16 +22,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.apply import applied
+from methods.attention import attentions
 from methods.base import Method, MethodError
-from methods.density import COVERS, MLP_SHARE, mlp_density
-from methods.mlp import GatedMLP, gated_mlps
+from methods.contract_trials import (
+    BrokenError,
+    all_kept,
+    every_third,
+    into_attention,
+    of_mlp,
+    overwrite,
+    same,
+    units,
+)
+from methods.density import ATTENTION, COVERS, mlp_density
+from methods.mlp import gated_mlps
 from methods.registry import create, method_class, parameter_names, reachable, summary
 from methods.select import topk
 from methods.shared import scoring_parameters
 from methods.small_model import SMALL_MODELS, lesson, tokens
 from methods.training import fitted
 
-SMALL: Mapping[str, Any] = {"width": 16, "tokens": 128, "epochs": 2, "rank": 2, "steps": 3}
+SMALL: Mapping[str, Any] = {
+    "width": 16,
+    "tokens": 128,
+    "epochs": 2,
+    "rank": 2,
+    "steps": 3,
+    "cold": 0,
+}
 """Values for parameters of that name, so that a method that is trained takes no time here."""
 
 
@@ -42,10 +60,6 @@ class Verdict:
     rule: str
     passed: bool
     reason: str = ""
-
-
-class BrokenError(Exception):
-    """A rule does not hold; the text says how."""
 
 
 def check(name: str, **parameters: Any) -> list[Verdict]:
@@ -148,7 +162,7 @@ def its_groups_make_its_density(subject: Subject) -> None:
         groups = method.group_densities()
         if tuple(groups) != method.groups:
             raise BrokenError(f"group_densities gives {[*groups]}; groups is {[*method.groups]}")
-        if not all(group in MLP_SHARE and 0 <= d <= 1 for group, d in groups.items()):
+        if not all(group in COVERS and 0 <= d <= 1 for group, d in groups.items()):
             raise BrokenError(f"at density {method.density:g} the groups have {groups}")
         made = mlp_density(groups) if groups else method.density  # none are pruned as they run
         if abs(made - method.density) > 1e-6:
@@ -159,19 +173,21 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
     """It asks once for each group, in order, with scores that are finite and not negative."""
     with subject.ready() as (model, method):
         calls: list[tuple[str, float]] = []
-        view = gated_mlps(model)[0]
+        view, heads = gated_mlps(model)[0], attentions(model)[0]
 
         def watch(group: str, scores: Tensor, density: float) -> Tensor:
-            units = _units(view, group)
-            if tuple(scores.shape) != (1, 5, units):
+            count = units(view, group, heads)
+            if tuple(scores.shape) != (1, 5, count):
                 raise BrokenError(
-                    f"scores of {group} are {tuple(scores.shape)}, not [1, 5, {units}]"
+                    f"scores of {group} are {tuple(scores.shape)}, not [1, 5, {count}]"
                 )
             if not bool((torch.isfinite(scores) & (scores >= 0)).all()):
                 raise BrokenError(f"scores of {group} must be finite and not negative")
             calls.append((group, density))
             return torch.ones_like(scores)
 
+        method.attention_input(heads, tokens(5, heads.hidden), watch)
+        method.attention_output(heads, tokens(5, heads.width), watch)
         out = method.forward(view, tokens(5, view.hidden), watch)
     if calls != list(method.group_densities().items()):
         raise BrokenError(f"it asks {calls}; its groups are {method.group_densities()}")
@@ -180,13 +196,17 @@ def it_asks_once_for_each_group(subject: Subject) -> None:
 
 
 def with_all_kept_it_is_dense(subject: Subject) -> None:
-    """With every unit kept it is the dense MLP, separate or fused, with biases."""
+    """With every unit kept it is the dense MLP and attention, separate or fused, with biases."""
     for number in range(len(subject.models)):
         with subject.ready(number) as (model, method):
-            for view in gated_mlps(model):
+            dense = gated_mlps(subject.models[number]() if method.rotates else model)
+            for view, before in zip(gated_mlps(model), dense, strict=True):
                 x = tokens(4, view.hidden)
                 what = f"layer {view.layer}, {type(view.module).__name__}"
-                _same(method.forward(view, x, _all_kept), view.module(x), what)
+                same(method.forward(view, x, all_kept), before.module(x), what)
+            for heads in attentions(model):
+                for given, made in into_attention(method, heads, all_kept):
+                    same(made, given, f"the attention of layer {heads.layer}")
 
 
 def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
@@ -195,22 +215,27 @@ def it_does_not_read_what_it_leaves_out(subject: Subject) -> None:
         with subject.ready(number) as (model, method):
             view = gated_mlps(model)[1]
             x = tokens(1, view.hidden)
-            expected = method.forward(view, x, _every_third)
-            for group in method.groups:
-                _overwrite(view, group, torch.arange(_units(view, group)) % 3 != 0)
-            got = method.forward(view, x, _every_third)
-            _same(got, expected, "after other weights were put into units that are left out")
+            expected = method.forward(view, x, every_third)
+            for group in of_mlp(method):
+                overwrite(view, group, torch.arange(units(view, group)) % 3 != 0)
+            got = method.forward(view, x, every_third)
+            same(got, expected, "after other weights were put into units that are left out")
+            pruned = any(group in ATTENTION for group in method.groups)
+            for given, made in into_attention(method, attentions(model)[1], every_third):
+                left_out = torch.arange(given.shape[-1]) % 3 != 0
+                wanted = given.masked_fill(left_out, 0.0) if pruned else given
+                same(made, wanted, "what attention gets for units that are left out")
 
 
 def it_reads_what_it_keeps(subject: Subject) -> None:
     """Weights of units that the mask keeps are read, of each of its groups."""
-    for number, group in product(range(len(subject.models)), subject.make().groups):
+    for number, group in product(range(len(subject.models)), of_mlp(subject.make())):
         with subject.ready(number) as (model, method):
             view = gated_mlps(model)[1]
             x = tokens(1, view.hidden)
-            before = method.forward(view, x, _every_third)
-            _overwrite(view, group, torch.arange(_units(view, group)) % 3 == 0)
-            if torch.allclose(method.forward(view, x, _every_third), before, atol=1e-2):
+            before = method.forward(view, x, every_third)
+            overwrite(view, group, torch.arange(units(view, group)) % 3 == 0)
+            if torch.allclose(method.forward(view, x, every_third), before, atol=1e-2):
                 raise BrokenError(f"other weights in the units of {group} change nothing")
 
 
@@ -239,14 +264,14 @@ def tokens_do_not_meet(subject: Subject) -> None:
 
         together = method.forward(view, x, chosen)
         alone = [method.forward(view, x[:, i : i + 1], chosen) for i in range(6)]
-        _same(together, torch.cat(alone, dim=1), "tokens one by one")
+        same(together, torch.cat(alone, dim=1), "tokens one by one")
 
 
 def it_keeps_the_type(subject: Subject) -> None:
     """It works in bfloat16 and returns what it was given."""
     with subject.ready() as (model, method):
         view = gated_mlps(model.to(torch.bfloat16))[0]
-        out = method.forward(view, tokens(3, view.hidden).to(torch.bfloat16), _all_kept)
+        out = method.forward(view, tokens(3, view.hidden).to(torch.bfloat16), all_kept)
     if out.dtype != torch.bfloat16:
         raise BrokenError(f"it returns {out.dtype}")
 
@@ -258,7 +283,7 @@ def it_leaves_the_model_as_it_was(subject: Subject) -> None:
         before, dense = copy.deepcopy(model.state_dict()), model(input_ids=ids).logits
         with applied(model, method):
             model(input_ids=ids)
-        _same(model(input_ids=ids).logits, dense, "the dense model afterwards", 0.0)
+        same(model(input_ids=ids).logits, dense, "the dense model afterwards", 0.0)
         after = model.state_dict()
     changed = [name for name, value in before.items() if not torch.equal(after[name], value)]
     if changed or set(after) != set(before):
@@ -299,35 +324,3 @@ RULES: tuple[Rule, ...] = (
     calibration_can_make_it,
     *ON_MODELS,
 )
-
-
-def _units(view: GatedMLP, group: str) -> int:
-    return view.hidden if COVERS[group][1] == "hidden" else view.intermediate
-
-
-def _all_kept(group: str, scores: Tensor, density: float) -> Tensor:
-    return torch.ones_like(scores)
-
-
-def _every_third(group: str, scores: Tensor, density: float) -> Tensor:
-    kept = torch.arange(scores.shape[-1]) % 3 == 0
-    return kept.expand_as(scores).to(scores.dtype)
-
-
-def _same(got: Tensor, expected: Tensor, what: str, tolerance: float = 1e-4) -> None:
-    apart = float((got - expected).abs().max())
-    if not apart <= tolerance:
-        raise BrokenError(f"{what}: outputs are {apart:.3g} apart")
-
-
-def _overwrite(view: GatedMLP, group: str, units: Tensor) -> None:
-    """Garbage in the weights of these units (the table of SEMANTICS 1)."""
-    module: Any = view.module
-    if hasattr(module, "gate_up_proj"):
-        gate, up = module.gate_up_proj.weight.data.chunk(2)
-    else:
-        gate, up = module.gate_proj.weight.data, module.up_proj.weight.data
-    for name, weight in (("gate", gate), ("up", up), ("down", module.down_proj.weight.data)):
-        if name in COVERS[group][0]:
-            by_column = COVERS[group][1] == "hidden" or name == "down"
-            weight[(slice(None), units) if by_column else units] = 7.5

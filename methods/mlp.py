@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,20 @@ _MLP_NAMES = ("mlp", "feed_forward", "ffn")
 
 class UnsupportedModelError(ValueError):
     """The model's MLP is not gated, or is a mixture of experts; the message names it."""
+
+
+@dataclass(slots=True)
+class Passing:
+    """What a forward pass has made so far, for methods that look at more than an MLP's input.
+
+    All layers of a model share one. `block_input` [..., hidden] is what the layer got whose MLP
+    runs; `block_output` what the layer before it gave; both are there for methods that say
+    `reads_blocks`. `notes` are a method's own, from layer to layer; a pass begins without any.
+    """
+
+    block_input: Tensor | None = None
+    block_output: Tensor | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class GatedMLP:
     gate_up: Callable[[Tensor], tuple[Tensor, Tensor]]  # [..., hidden] -> 2 x [..., intermediate]
     down: Callable[[Tensor], Tensor]  # [..., intermediate] -> [..., hidden]
     act: Callable[[Tensor], Tensor]
+    passing: Passing = field(default_factory=Passing, compare=False)
 
     def glu(self, x: Tensor) -> Tensor:
         """GLU(x) of eq. 2, [..., hidden] -> [..., intermediate]."""
@@ -49,18 +64,20 @@ def gated_mlps(model: nn.Module) -> list[GatedMLP]:
 
     Raises UnsupportedModelError, naming the class, for ungated and mixture-of-experts MLPs.
     """
-    path, layers = _decoder_layers(model)
-    views = []
+    path, layers = decoder_layers(model)
+    views: list[GatedMLP] = []
+    passing = Passing()
     for index, layer in enumerate(layers):
         name = next((n for n in _MLP_NAMES if isinstance(getattr(layer, n, None), nn.Module)), None)
         if name is None:
             kind = type(layer).__name__
             raise UnsupportedModelError(f"{path}.{index} ({kind}) has no MLP named {_MLP_NAMES}")
-        views.append(_view(index, f"{path}.{index}.{name}", getattr(layer, name)))
+        view = _view(index, f"{path}.{index}.{name}", getattr(layer, name))
+        views.append(replace(view, passing=passing))
     return views
 
 
-def _decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The text decoder's layers; a vision tower has `mlp` modules too, so no search by suffix."""
     get_decoder = getattr(model, "get_decoder", None)
     decoder = get_decoder() if callable(get_decoder) else model
@@ -74,11 +91,11 @@ def _decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
     for gate_name, up_name, down_name in _SEPARATE:
-        gate, up, down = (_child(module, name) for name in (gate_name, up_name, down_name))
+        gate, up, down = (child(module, name) for name in (gate_name, up_name, down_name))
         if gate is not None and up is not None and down is not None:
             both = _separate(gate, up, getattr(module, "up_act", None))
             return _checked(layer, path, module, both, down, up, 1)
-    fused, down = _child(module, "gate_up_proj"), _child(module, "down_proj")
+    fused, down = child(module, "gate_up_proj"), child(module, "down_proj")
     if fused is not None and down is not None:
         halves = _fused(fused, getattr(module, "up_act", None))
         return _checked(layer, path, module, halves, down, fused, 2)
@@ -88,14 +105,15 @@ def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
 def projections(module: nn.Module) -> dict[str, str]:
     """Names of the gate, up and down projections of a gated MLP; a fused one has both names."""
     for names in _SEPARATE:
-        if all(_child(module, name) is not None for name in names):
+        if all(child(module, name) is not None for name in names):
             return dict(zip(("gate", "up", "down"), names, strict=True))
     return {"gate": "gate_up_proj", "up": "gate_up_proj", "down": "down_proj"}
 
 
-def _child(module: nn.Module, name: str) -> nn.Module | None:
-    child = getattr(module, name, None)
-    return child if isinstance(child, nn.Module) else None
+def child(module: nn.Module, name: str) -> nn.Module | None:
+    """The submodule of that name; None if it has none."""
+    part = getattr(module, name, None)
+    return part if isinstance(part, nn.Module) else None
 
 
 def _separate(
@@ -136,11 +154,12 @@ def _checked(
         act = nn.functional.silu  # LFM2 writes it into its forward
     if act is None:
         raise UnsupportedModelError(f"{path} ({type(module).__name__}) has no activation function")
-    wide, hidden = _out_in(widening)
+    wide, hidden = out_in(widening)
     return GatedMLP(layer, path, module, hidden, wide // halves, gate_up, down, act)
 
 
-def _out_in(linear: nn.Module) -> tuple[int, int]:
+def out_in(linear: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a linear module."""
     if hasattr(linear, "out_features"):
         return int(linear.out_features), int(linear.in_features)  # type: ignore[arg-type]
     out, inner = linear.weight.shape  # type: ignore[union-attr]

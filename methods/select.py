@@ -19,3 +19,12 @@ def topk_mask(scores: Tensor, k: int) -> Tensor:
 def topk(layer: int, group: str, scores: Tensor, share: float) -> Tensor:
     """The selector `topk` of SEMANTICS 3: a mask of 0 and 1 in the type of the scores."""
     return topk_mask(scores, kept_units(share, scores.shape[-1])).to(scores.dtype)
+
+
+class Given:
+    """The selector `given`: a unit is used where its score is above 0; the method has decided."""
+
+    @staticmethod
+    def mask(layer: int, group: str, scores: Tensor, share: float) -> Tensor:
+        """Bool mask [..., units]; a token may use no unit at all."""
+        return scores.detach() > 0

@@ -12,7 +12,7 @@ weights in the order of what that costs, from the lower convex hull of what was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from methods import shares
 from methods.apply import applied
-from methods.density import MLP_SHARE
+from methods.density import ATTENTION, MLP_SHARE
 from methods.dynamic.dense import Dense
 from methods.mlp import GatedMLP, gated_mlps
 from methods.select import topk
@@ -32,6 +32,7 @@ from methods.training import Arrays, Lesson
 
 if TYPE_CHECKING:
     from methods.apply import LayerSelect
+    from methods.base import Method
     from methods.shared import Shared
 
 TOKENS = 2048
@@ -81,11 +82,15 @@ def table(
 # -- greedy: groups of a layer ---------------------------------------------------------------
 
 
-def greedy(groups: Sequence[str], error: Callable[[tuple[float, ...]], float]) -> list[list[float]]:
+def greedy(
+    groups: Sequence[str],
+    error: Callable[[tuple[float, ...]], float],
+    parts: Mapping[str, float] = MLP_SHARE,
+) -> list[list[float]]:
     """Shares of the groups, step after step, from all kept to nothing; ties go to the earlier
-    group."""
-    mean = sum(MLP_SHARE[group] for group in groups) / len(groups)
-    steps = [STEP * mean / MLP_SHARE[group] for group in groups]
+    group. `parts` says how large groups are beside each other."""
+    mean = sum(parts[group] for group in groups) / len(groups)
+    steps = [STEP * mean / parts[group] for group in groups]
     row = [1.0] * len(groups)
     path = [row]
     while any(row):
@@ -102,7 +107,13 @@ def _lowered(row: Sequence[float], index: int, step: float) -> list[float]:
 
 def on_path(groups: Sequence[str], path: NDArray[Any], density: float) -> tuple[float, ...]:
     """The point of a path with this density, between two of its steps in proportion."""
-    densities = np.array([shares.density_of(groups, row) for row in path])
+    return between(path, np.array([shares.density_of(groups, row) for row in path]), density)
+
+
+def between(
+    path: NDArray[Any], densities: NDArray[np.float64], density: float
+) -> tuple[float, ...]:
+    """The row of `path` at a density, between two of its falling `densities` in proportion."""
     after = int(np.searchsorted(-densities, -density))  # the first at or below the density
     if after == 0:
         return tuple(map(float, path[0]))
@@ -118,13 +129,13 @@ def _add_paths(model: nn.Module, method: Shared, lesson: Lesson, kept: Arrays) -
 
     def path(view: GatedMLP) -> NDArray[Any]:
         error = _error_of(method.at(view.layer), view, inputs[view.layer])
-        found = np.array(greedy(method.groups, error))
-        halfway = on_path(method.groups, found, 0.5)
-        words = (f"{g} {share:.3f}" for g, share in zip(method.groups, halfway, strict=True))
+        rows = np.array(greedy(method.mlp_groups, error))
+        halfway = on_path(method.mlp_groups, rows, 0.5)
+        words = (f"{g} {share:.3f}" for g, share in zip(method.mlp_groups, halfway, strict=True))
         lesson.log(f"layer {view.layer} at density 0.5: {', '.join(words)}")
-        return found
+        return rows
 
-    _add_by_layer(_PATH, views, lesson, kept, path)
+    add_by_layer(_PATH, [view.layer for view in views], lesson, kept, lambda i: path(views[i]))
 
 
 def _error_of(method: Shared, view: GatedMLP, x: Tensor) -> Callable[[tuple[float, ...]], float]:
@@ -150,8 +161,8 @@ def dense_inputs(
     seen: dict[int, list[Tensor]] = {view.layer: [] for view in views}
     rows = max(1, round(LAST * windows.shape[1]))
     with torch.no_grad(), _watched(views, seen, rows):
-        for window in windows[: _count(windows, TOKENS)]:
-            _run(model, window)
+        for window in windows[: count(windows, TOKENS)]:
+            run(model, window)
     return {layer: torch.cat(parts, dim=1) for layer, parts in seen.items()}
 
 
@@ -180,26 +191,43 @@ class _Alone(Dense):
     layer: int = 0
     method: Any = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        attention = (group for group in self.method.groups if group in ATTENTION)
+        object.__setattr__(self, "groups", tuple(attention))
+
     def at(self, layer: int) -> Self:
         return self.method.at(layer) if layer == self.layer else self
 
 
 def _add_losses(model: nn.Module, method: Shared, lesson: Lesson, kept: Arrays) -> None:
-    windows = lesson.windows[: _count(lesson.windows, LOSS_TOKENS)]
+    add_losses(_LOSS, model, lambda share: _with_all(method, share), lesson, kept)
+
+
+def add_losses(
+    name: str,
+    model: nn.Module,
+    with_share: Callable[[float], Method],
+    lesson: Lesson,
+    kept: Arrays,
+) -> None:
+    """How much the loss grows with one layer alone pruned to each share of `LADDER`, as `name`
+    among `kept` [layers, rungs]."""
+    windows = lesson.windows[: count(lesson.windows, LOSS_TOKENS)]
     dense = mean_loss(model, Dense(), windows)
 
-    def losses(view: GatedMLP) -> NDArray[Any]:
-        alone = (_Alone(layer=view.layer, method=_with_all(method, share)) for share in LADDER)
-        found = np.array([mean_loss(model, one, windows) for one in alone]) - dense
-        more = ", ".join(f"{loss:+.4f}" for loss in found)
-        lesson.log(f"layer {view.layer} alone, shares {LADDER}: loss {more}")
-        return found
+    def losses(layer: int) -> NDArray[Any]:
+        alone = (_Alone(layer=layer, method=with_share(share)) for share in LADDER)
+        grown = np.array([mean_loss(model, one, windows) for one in alone]) - dense
+        more = ", ".join(f"{loss:+.4f}" for loss in grown)
+        lesson.log(f"layer {layer} alone, shares {LADDER}: loss {more}")
+        return grown
 
-    _add_by_layer(_LOSS, gated_mlps(model), lesson, kept, losses)
+    add_by_layer(name, range(len(gated_mlps(model))), lesson, kept, losses)
 
 
 def _with_all(method: Shared, share: float) -> Shared:
-    return method.with_shares((share,) * len(method.groups))
+    return method.with_shares((share,) * len(method.mlp_groups))
 
 
 def mean_loss(
@@ -207,7 +235,7 @@ def mean_loss(
 ) -> float:
     """Mean negative log-likelihood of the tokens of windows."""
     with torch.no_grad(), applied(model, method, select):
-        losses = [_window_loss(_run(model, window), window) for window in windows]
+        losses = [_window_loss(run(model, window), window) for window in windows]
     return float(np.mean(losses))
 
 
@@ -217,8 +245,13 @@ def _window_loss(logits: Tensor, window: NDArray[np.int64]) -> float:
 
 
 def by_loss(groups: Sequence[str], losses: NDArray[Any], density: float) -> list[float]:
+    """`by_losses` of the groups of an MLP."""
+    return by_losses(losses, density, sum(MLP_SHARE[group] for group in groups))
+
+
+def by_losses(losses: NDArray[Any], density: float, pruned: float = 1.0) -> list[float]:
     """A density for each layer, with this mean, for which the added losses [layers, rungs] are
-    least, if those of layers add up.
+    least, if those of layers add up; a part `pruned` of the weights can be left out.
 
     Between what was measured the loss is a straight line, below the last rung the last one goes on.
     """
@@ -226,7 +259,6 @@ def by_loss(groups: Sequence[str], losses: NDArray[Any], density: float) -> list
     lengths = -np.diff(rungs)
     slopes = np.stack([_slopes(layer, lengths[:-1]) for layer in losses])  # [layers, rungs + 1]
     order = sorted(np.ndindex(*slopes.shape), key=lambda at: (slopes[at], at[1], at[0]))
-    pruned = sum(MLP_SHARE[group] for group in groups)
     to_give = (1 - density) / pruned * len(losses)
     kept = np.ones(len(losses))
     for layer, rung in order:
@@ -255,12 +287,12 @@ def _slopes(losses: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
 # -- both ------------------------------------------------------------------------------------
 
 
-def _add_by_layer(
+def add_by_layer(
     name: str,
-    views: Sequence[GatedMLP],
+    layers: Iterable[int],
     lesson: Lesson,
     kept: Arrays,
-    find: Callable[[GatedMLP], NDArray[Any]],
+    find: Callable[[int], NDArray[Any]],
 ) -> None:
     """What `find` finds in each layer, stacked as `name` among `kept`, into the checkpoint as it
     comes; layers that are there already are not searched again."""
@@ -269,24 +301,26 @@ def _add_by_layer(
         kept[name] = saved[name]
         return
     done: Arrays = {}
-    for view in views:
-        place = f"{name}.{view.layer}"
+    for layer in layers:
+        place = f"{name}.{layer}"
         if place in saved:
             done[place] = saved[place]
             continue
-        done[place] = find(view)
+        done[place] = find(layer)
         lesson.checkpoint.save(kept | done)
     kept[name] = np.stack(list(done.values()))
     lesson.checkpoint.save(kept)
 
 
-def _run(model: nn.Module, window: NDArray[np.int64]) -> Tensor:
+def run(model: nn.Module, window: NDArray[np.int64]) -> Tensor:
+    """Logits [1, tokens, vocabulary] of a window."""
     device = next(model.parameters()).device
     ids = torch.from_numpy(np.ascontiguousarray(window))[None].to(device)
     return model(input_ids=ids).logits
 
 
-def _count(windows: NDArray[np.int64], tokens: int) -> int:
+def count(windows: NDArray[np.int64], tokens: int) -> int:
+    """Windows that hold about so many tokens, at least one."""
     return max(1, tokens // windows.shape[1])
 
 
@@ -294,6 +328,6 @@ def _summary(method: Shared, wanted: str, arrays: Arrays) -> dict[str, Any]:
     """Shares at a density of 0.5, or the middle of what is reached: means, and by layer."""
     low, high = type(method).reach(method.parameters())
     density = max(0.5, (low + high) / 2)
-    found = np.array(table(wanted, method.groups, density, arrays))
-    means = dict(zip(method.groups, found.mean(axis=0).tolist(), strict=True))
+    found = np.array(table(wanted, method.mlp_groups, density, arrays))
+    means = dict(zip(method.mlp_groups, found.mean(axis=0).tolist(), strict=True))
     return {"shares_density": density, "shares": means, "shares_by_layer": found.tolist()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from methods import shares
 from methods.base import Method, MethodError
+from methods.density import ATTENTION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,9 +41,14 @@ class Shared(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = (*shares.NAMES, *self.own_shares)
-        text = shares.canonical(self.shares, self.groups, self.density, names)
+        text = shares.canonical(self.shares, self.mlp_groups, self.density, names)
         object.__setattr__(self, "shares", text)
         object.__setattr__(self, "trained", "once" if self.learns() else "")
+
+    @property
+    def mlp_groups(self) -> tuple[str, ...]:
+        """Its groups that are the MLP's, over which `shares` split the density."""
+        return tuple(group for group in self.groups if group not in ATTENTION)
 
     def learns(self) -> bool:
         """Whether calibration comes before use."""
@@ -54,13 +60,13 @@ class Shared(Method):
     def table(self) -> shares.Table:
         """Shares by layer, or one row for all layers."""
         given = self._table or shares.parse(self.shares)
-        return given or (shares.uniform(self.groups, self.density),)
+        return given or (shares.uniform(self.mlp_groups, self.density),)
 
     def group_densities(self) -> dict[str, float]:
         """Of one layer; of the method as a whole, means over its layers."""
         table = self.table()
         means = (sum(column) / len(table) for column in zip(*table, strict=True))
-        return dict(zip(self.groups, means, strict=True))
+        return dict(zip(self.mlp_groups, means, strict=True))
 
     def at(self, layer: int) -> Self:
         if self._found_by_calibration() and not self._table:
@@ -75,10 +81,6 @@ class Shared(Method):
     def with_shares(self, row: tuple[float, ...]) -> Self:
         """The method with these shares of its groups in every layer."""
         return replace(self, _table=(row,))
-
-    def resident_numbers(self, hidden: int, intermediate: int) -> int:
-        """Numbers of 16 bits beside the weights that each token uses in each layer, as norms."""
-        return 0
 
     # -- calibration -------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ class Shared(Method):
             return self
         from methods.share_search import table
 
-        return replace(self, _table=table(self.shares, self.groups, self.density, arrays))
+        return replace(self, _table=table(self.shares, self.mlp_groups, self.density, arrays))
 
 
 def scoring_parameters(cls: type[Method]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Small models to try a method on: two layers of biased gated MLPs, separate or fused, no words."""
+"""Small models to try a method on: two layers with biases, separate or fused, and no words."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from methods.training import Lesson
 
 HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY = 24, 48, 2, 61
+HEADS, HEAD_SIZE = 4, 8
 
 
 def tokens(count: int, hidden: int) -> Tensor:
@@ -60,13 +61,42 @@ class _FusedMLP(nn.Module):
         return self.down_proj(self.activation_fn(gate) * up)
 
 
+class _Attention(nn.Module):
+    """Heads of another size than hidden / heads, that share keys and values by twos."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        width, keys = HEADS * HEAD_SIZE, HEADS // 2 * HEAD_SIZE
+        if fused:
+            self.qkv_proj = nn.Linear(HIDDEN, width + 2 * keys)
+        else:
+            self.q_proj = nn.Linear(HIDDEN, width)
+            self.k_proj = nn.Linear(HIDDEN, keys)
+            self.v_proj = nn.Linear(HIDDEN, keys)
+        self.o_proj = nn.Linear(width, HIDDEN)
+        self.sizes = [width, keys, keys]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        if hasattr(self, "qkv_proj"):
+            parts = self.qkv_proj(x).split(self.sizes, dim=-1)
+        else:
+            parts = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        query, key, value = (part.unflatten(-1, (-1, HEAD_SIZE)).transpose(1, 2) for part in parts)
+        mixed = nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, enable_gqa=True
+        )
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)), None
+
+
 class _Layer(nn.Module):
     def __init__(self, fused: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(HIDDEN)
         self.mlp = _FusedMLP() if fused else _MLP()
+        self.self_attn = _Attention(fused)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(x)[0]
         return x + self.mlp(self.norm(x))
 
 

@@ -21,13 +21,13 @@ def read_sizes(written: object) -> tuple[float, float]:
     """
     try:
         groups = list(json.loads(written).values()) if isinstance(written, str) else []
-        found = [_missed(group) for group in groups]
+        missed = [_missed(group) for group in groups]
     except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-        found = []
-    if not found:
+        missed = []
+    if not missed:
         return math.nan, math.nan
-    reads = sum(units for units, _ in found)
-    return reads, sum(size for _, size in found) / reads if reads else math.nan
+    reads = sum(units for units, _ in missed)
+    return reads, sum(size for _, size in missed) / reads if reads else math.nan
 
 
 def _missed(group: Mapping[str, Any]) -> tuple[float, float]:

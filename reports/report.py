@@ -24,17 +24,17 @@ def build(
     appear whole or not at all. Raises ReportError when there is no readable results table, or for
     an unknown format.
     """
-    folder, wanted = Path(run_dir), check_formats(formats)
+    folder, names = Path(run_dir), check_formats(formats)
     run = load(folder)
     written: dict[str, Path] = {}
-    for name in wanted:
+    for name in names:
         written |= _WRITERS[name](run, folder)
     return written
 
 
-def check_formats(given: Iterable[str]) -> list[str]:
+def check_formats(formats: Iterable[str]) -> list[str]:
     """The formats without repeats, in the order of writing; ReportError for an unknown one."""
-    names = list(given)
+    names = list(formats)
     for name in names:
         if name not in FORMATS:
             near = difflib.get_close_matches(name, FORMATS, n=1)
@@ -74,9 +74,9 @@ def _csv(run: Run, folder: Path) -> dict[str, Path]:
     from pyarrow import csv
 
     table = read_table(folder / "results.parquet")
-    kept = [name for name in table.column_names if name != "reads"]
+    columns = [name for name in table.column_names if name != "reads"]
     sink = pa.BufferOutputStream()
-    csv.write_csv(table.select(kept), sink)
+    csv.write_csv(table.select(columns), sink)
     return {"csv": write(folder / "results.csv", sink.getvalue().to_pybytes().decode())}
 
 

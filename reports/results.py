@@ -121,6 +121,15 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
     Column("context", "count", "", "tokens that the KV cache holds"),
+    Column("kl", "number", "nat", "KL(dense ‖ this model) of the next token, mean over tokens"),
+    Column("kl_low", "number", "nat", "lower end of its 95 % interval"),
+    Column("kl_high", "number", "nat", "upper end of its 95 % interval"),
+    Column("flip_rate", "number", "", "share of tokens whose most likely next token is another"),
+    Column("flip_rate_low", "number", "", "lower end of its 95 % interval"),
+    Column("flip_rate_high", "number", "", "upper end of its 95 % interval"),
+    Column("announced", "text", "", "JSON: precision and recall of masks announced ahead"),
+    Column("linear_density", "number", "", "share of attention and MLP weights that a token uses"),
+    Column("dense_tokens", "count", "", "first tokens of a window that the method left alone"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),
@@ -177,8 +186,8 @@ def check_table(table: pa.Table, source: str) -> pa.Table:
     return table
 
 
-def _absent(name: str, given: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, given, n=1)
+def _absent(name: str, columns: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, columns, n=1)
     return f"no column {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
 
 
@@ -191,21 +200,21 @@ def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table)
     check_table(arrow, "results table")
     names = [name for name in arrow.column_names if name != "reads"]
-    found = with_facts(arrow.select(names).to_pylist())
+    records = with_facts(arrow.select(names).to_pylist())
     if "reads" not in arrow.column_names:
-        return found
+        return records
     sizes = _read_sizes(arrow.column("reads").to_pylist())
-    return [row | own for row, own in zip(found, sizes, strict=True)]
+    return [row | sizes_of_row for row, sizes_of_row in zip(records, sizes, strict=True)]
 
 
 def _read_sizes(cells: Iterable[str | None]) -> Iterator[Row]:
     """The figures of `read_sizes` for each cell; equal cells are read once."""
-    known: dict[str | None, Row] = {}
+    read: dict[str | None, Row] = {}
     for cell in cells:
-        if cell not in known:
+        if cell not in read:
             figures = zip(READ_FIGURES, read_sizes(cell), strict=True)
-            known[cell] = {n: x if math.isfinite(x) else None for n, x in figures}
-        yield known[cell]
+            read[cell] = {n: x if math.isfinite(x) else None for n, x in figures}
+        yield read[cell]
 
 
 _FACTS = ("series", "bound", "policy_offline", "policy_rank")
@@ -214,7 +223,7 @@ _OLD_RANKS = ("", "none", "lru", "lfu", "static")
 _OLD_SELECTORS = {"cats": "layer-threshold", "cats+lora": "layer-threshold"}
 
 
-def with_facts(given: Iterable[Row]) -> list[Row]:
+def with_facts(rows: Iterable[Row]) -> list[Row]:
     """Rows as they are, where they have the columns of facts; rows of older runs with these added.
 
     Before there were such columns they were guessed from the names of built-in methods, selectors
@@ -222,7 +231,7 @@ def with_facts(given: Iterable[Row]) -> list[Row]:
     """
     return [
         row if all(row.get(name) is not None for name in _FACTS) else _guessed(row) | _known(row)
-        for row in given
+        for row in rows
     ]
 
 
@@ -250,6 +259,6 @@ def _guessed(row: Row) -> Row:
 
 def accuracy_tasks(names: Iterable[str]) -> tuple[str, ...]:
     """The downstream tasks that have a column among `names`."""
-    own = [name for name in names if name.startswith("acc_")]
-    extra = {name + end for name in own for end in (STDERR, DENSE)}
-    return tuple(name.removeprefix("acc_") for name in own if name not in extra)
+    columns = [name for name in names if name.startswith("acc_")]
+    extra = {name + end for name in columns for end in (STDERR, DENSE)}
+    return tuple(name.removeprefix("acc_") for name in columns if name not in extra)

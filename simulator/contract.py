@@ -151,7 +151,7 @@ def no_two_units_are_worth_the_same(name: str) -> None:
     for session in sessions(name):
         for step in steps(name, session):
             worths = sorted(step.policy.worth(unit) for unit in range(UNITS))
-            equal = [one for one, next_ in pairwise(worths) if one == next_]
+            equal = [worth for worth, next_ in pairwise(worths) if worth == next_]
             if equal:
                 raise BrokenError(f"after token {step.token}, two units are worth {equal[0]!r}")
 

@@ -63,16 +63,16 @@ class Device:
     def _from_mapping(cls, mapping: Mapping[str, Any]) -> Device:
         names = [field.name for field in fields(cls)]
         check_fields("device", mapping, ["device", *names])
-        own = {key: value for key, value in mapping.items() if key != "device"}
-        preset = mapping.get("device", own.get("name", "custom"))
+        figures = {key: value for key, value in mapping.items() if key != "device"}
+        preset = mapping.get("device", figures.get("name", "custom"))
         if preset in _presets():
-            return cls(**{**_presets()[preset], **own})
-        missing = [n for n in ("dram_gb", "flash_gbps", "dram_gbps") if n not in own]
+            return cls(**{**_presets()[preset], **figures})
+        missing = [n for n in ("dram_gb", "flash_gbps", "dram_gbps") if n not in figures]
         if len(missing) == 3 and "device" in mapping:
             raise unknown("device", preset, _presets())
         if missing:
             raise SimulatorError(f"device {preset!r} is no preset and lacks {', '.join(missing)}")
-        return cls(**{"name": preset, **own})
+        return cls(**{"name": preset, **figures})
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields as a plain mapping; `load` reads it back."""

@@ -107,8 +107,8 @@ RULES: tuple[Rule, ...] = (
 
 def _stronger(source: Source, field: str) -> list[Device]:
     device = Device.load(source)
-    given = getattr(device, field)
-    return [dataclasses.replace(device, **{field: given * factor}) for factor in FACTORS]
+    figure = getattr(device, field)
+    return [dataclasses.replace(device, **{field: figure * factor}) for factor in FACTORS]
 
 
 def _rising(rows: Sequence[Sequence[float]], what: str) -> None:

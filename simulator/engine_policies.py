@@ -65,8 +65,8 @@ def window(tokens: int) -> type[Window]:
     """The policy `window-<tokens>`."""
     if tokens == Window.tokens:
         return Window
-    own = {"name": f"window-{tokens}", "tokens": tokens, "__doc__": Window.__doc__}
-    return type(f"Window{tokens}", (Window,), {**own, "__module__": __name__})
+    attributes = {"name": f"window-{tokens}", "tokens": tokens, "__doc__": Window.__doc__}
+    return type(f"Window{tokens}", (Window,), {**attributes, "__module__": __name__})
 
 
 FAMILIES["window"] = window
@@ -85,13 +85,13 @@ class LFUAdmit(LFU):
     name = "lfu-admit"
 
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
-        kept = cached & used
+        hits = cached & used
         rivals = sorted(
-            (cached | used) - kept,
+            (cached | used) - hits,
             key=lambda unit: (self.uses[unit], unit in cached, -unit),
             reverse=True,
         )
-        return kept | set(rivals[: capacity - len(kept)])
+        return hits | set(rivals[: capacity - len(hits)])
 
     @classmethod
     def scan(cls, words: Words, units: int, capacity: int, start: Order) -> Hits:
@@ -162,10 +162,10 @@ class SLRU(Policy):
         if self.order is None:
             self.order = list(self.start or ())[:capacity]
             self.protected = min(share, len(self.order))
-        found = [unit for unit in self.order if unit in used]
+        hits = [unit for unit in self.order if unit in used]
         unused = [unit for unit in self.order[: self.protected] if unit not in used]
         probation = [unit for unit in self.order[self.protected :] if unit not in used]
-        safe, room = found + unused, max(share, len(found))
+        safe, room = hits + unused, max(share, len(hits))
         order = safe[:room] + sorted(used - cached) + safe[room:] + probation
         self.order, self.protected = order[:capacity], min(share, len(safe))
         return set(self.order)

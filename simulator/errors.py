@@ -10,18 +10,18 @@ class SimulatorError(ValueError):
     """Input that cannot be simulated; `str()` names what was given and what is allowed."""
 
 
-def unknown(kind: str, given: object, allowed: Iterable[str]) -> SimulatorError:
-    """An error that names the allowed values and, if there is one, the nearest to `given`."""
+def unknown(kind: str, name: object, allowed: Iterable[str]) -> SimulatorError:
+    """An error that names the allowed values and, if there is one, the nearest to `name`."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return SimulatorError(f"unknown {kind} {given!r}{hint} (known: {', '.join(names)})")
+    return SimulatorError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
 
 
-def check_fields(kind: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+def check_fields(kind: str, names: Iterable[str], allowed: Iterable[str]) -> None:
     """Raise SimulatorError for the first field of a mapping that does not exist."""
     allowed = list(allowed)
-    for field in given:
+    for field in names:
         if field not in allowed:
             raise unknown(f"field of a {kind}", field, allowed)
 

@@ -14,12 +14,16 @@ COVERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "intermediate": (("down",), "intermediate"),
     "neuron": (("up", "gate", "down"), "intermediate"),
     "gate-neuron": (("gate", "down"), "intermediate"),
+    "glu-neuron": (("up", "gate"), "intermediate"),
     "up-neuron": (("up", "down"), "intermediate"),
     "up-input": (("up",), "hidden"),
     "gate-input": (("gate",), "hidden"),
+    "attn-input": (("q", "k", "v"), "hidden"),
+    "attn-output": (("o",), "attention_width"),
 }
-"""For each weight group the MLP matrices that it covers, and the size that its units run over: the
-hidden one (a column of W_up and W_gate) or the intermediate one (SEMANTICS 1)."""
+"""For each weight group the matrices that it covers, and the size that its units run over: the
+hidden one (a column of W_up and W_gate, or of W_q, W_k and W_v), the intermediate one, or that of
+all heads together (SEMANTICS 1 and 8)."""
 GROUPS = tuple(COVERS)
 
 
@@ -88,6 +92,7 @@ def footprint(
     parts = weight_bytes(geometry, storage)
     dense = sum(parts[matrix] for matrix in _MATRICES if matrix not in covered)
     static = parts["mixers"] + storage.mlp_share * dense
+    static -= sum(sizes[group].total_bytes for group in groups if _of_attention(group))
     static += parts["embedding"] + parts["head"] + geometry.kv_bytes(storage)
     return Footprint(static + overhead_bytes, sizes)
 
@@ -99,15 +104,15 @@ def weight_bytes(geometry: Geometry, storage: Storage) -> dict[str, float]:
     """
     parts = {"mixers": _mixer_bytes(geometry, storage)}
     parts |= {name: geometry.layers * _matrix_bytes(geometry, name, storage) for name in _MATRICES}
-    one = geometry.vocabulary * geometry.hidden
+    matrix = geometry.vocabulary * geometry.hidden
     if storage.file is None:
         parts["embedding"] = storage.embedding_bytes(geometry.vocabulary, geometry.hidden)
         parts["head"] = 0.0 if geometry.tied_embeddings else parts["embedding"]
         parts["embedding"] += geometry.other_embeddings * storage.embedding_bits / 8
     else:
         file = storage.file
-        parts["embedding"] = (one * file.embedding + geometry.other_embeddings * file.other) / 8
-        parts["head"] = 0.0 if geometry.tied_embeddings else one * file.head / 8
+        parts["embedding"] = (matrix * file.embedding + geometry.other_embeddings * file.other) / 8
+        parts["head"] = 0.0 if geometry.tied_embeddings else matrix * file.head / 8
     return parts
 
 
@@ -120,8 +125,17 @@ def _mixer_bytes(geometry: Geometry, storage: Storage) -> float:
     return sum(storage.linear_bytes(rows, length) for length, rows in geometry.mixer_rows)
 
 
+def _of_attention(group: str) -> bool:
+    return not set(COVERS[group][0]) <= set(_MATRICES)
+
+
 def _matrix_bytes(geometry: Geometry, matrix: str, storage: Storage) -> float:
-    """Bytes of one matrix of the MLP in one layer."""
+    """Bytes of one matrix of the MLP or of the attention of one layer."""
+    if matrix not in _MATRICES:
+        length, rows = geometry.attention_rows[matrix]
+        if storage.file is not None:
+            return length * rows * storage.file.mixers / 8
+        return storage.linear_bytes(rows, length)
     hidden, intermediate = geometry.hidden, geometry.intermediate
     if storage.file is not None:
         return hidden * intermediate * getattr(storage.file, matrix) / 8

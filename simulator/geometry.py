@@ -206,6 +206,38 @@ class Geometry:
         return merged_rows(((self.hidden, rows), (width, self.layers * self.hidden)))
 
     @property
+    def attention_width(self) -> int:
+        """Inputs of W_o: heads times the size of a head."""
+        return self.heads * self.head_dim
+
+    @property
+    def attention_rows(self) -> Mapping[str, tuple[int, int]]:
+        """(length of a row, number of rows) of W_q, W_k, W_v and W_o of one layer.
+
+        Raises SimulatorError where the layers mix tokens by other matrices than these.
+        """
+        query, key = self.attention_width, self.kv_heads * self.head_dim
+        rows = {
+            "q": (self.hidden, query),
+            "k": (self.hidden, key),
+            "v": (self.hidden, key),
+            "o": (query, self.hidden),
+        }
+        plain = merged_rows((length, self.layers * count) for length, count in rows.values())
+        if self.mixer_rows != plain:
+            raise SimulatorError(
+                f"geometry {self.name!r} mixes tokens by more than W_q, W_k, W_v and W_o of one "
+                "size in every layer; groups of attention have no bytes there"
+            )
+        return rows
+
+    @property
+    def attention_weights_of(self) -> Mapping[str, int]:
+        """Weights of the groups of attention in one layer; raises as `attention_rows` does."""
+        sizes = {name: length * count for name, (length, count) in self.attention_rows.items()}
+        return {"attn-input": sizes["q"] + sizes["k"] + sizes["v"], "attn-output": sizes["o"]}
+
+    @property
     def mixer_weights(self) -> int:
         """Weights of all matrices of `mixer_rows`."""
         return sum(length * rows for length, rows in self.mixer_rows)
@@ -242,7 +274,7 @@ class Geometry:
         kv = self.kv
         if kv is None:
             kv = (KVLayers(self.layers, 2 * self.kv_heads * self.head_dim),)
-        return sum(one.values_of(storage.kv_tokens) for one in kv) * storage.kv_bits / 8
+        return sum(layers.values_of(storage.kv_tokens) for layers in kv) * storage.kv_bits / 8
 
 
 def merged_rows(matrices: Iterable[tuple[int, int]]) -> Rows:

@@ -111,6 +111,15 @@ def phase_counts(used: ArrayLike, missed: ArrayLike) -> PhaseCounts:
     return _unique(used, missed, np.ones(used.size, dtype=np.int64))
 
 
+def spread_of(layers: Sequence[NDArray[np.int64]]) -> dict[str, list[int]]:
+    """The least, the most and the sum of squares of the units that tokens used, by layer."""
+    return {
+        "least": [int(used.min()) for used in layers],
+        "most": [int(used.max()) for used in layers],
+        "squares": [int((used * used).sum()) for used in layers],
+    }
+
+
 def uniform_reads(
     density: float, hit_rate: float, units: int, layers: int, tokens: int = 1
 ) -> PhaseCounts:

@@ -67,11 +67,11 @@ class Policy:
     def retain(self, cached: set[int], used: set[int], capacity: int) -> set[int]:
         """The next cache content. As a rule, used units that were cached stay; missing used ones,
         then unused cached ones, fill what is left, in both cases those of most worth first."""
-        kept = cached & used
+        content = cached & used
         for others in (used - cached, cached - used):
             best = sorted(others, key=self.worth, reverse=True)
-            kept |= set(best[: capacity - len(kept)])
-        return kept
+            content |= set(best[: capacity - len(content)])
+        return content
 
     @classmethod
     def scan(
@@ -91,8 +91,8 @@ _Kind = TypeVar("_Kind", bound=Policy)
 
 def register(policy: type[_Kind]) -> type[_Kind]:
     """Make a policy known by its name; usable as a decorator. Names cannot be taken twice."""
-    known = _CLASSES.get(policy.name)
-    if not policy.name or (known and _origin(known) != _origin(policy)):
+    registered = _CLASSES.get(policy.name)
+    if not policy.name or (registered and _origin(registered) != _origin(policy)):
         raise SimulatorError(f"policy {policy.__qualname__} needs a name of its own")
     _CLASSES[policy.name] = policy
     POLICIES[policy.name] = policy_summary(policy.name)
@@ -112,12 +112,12 @@ def _is_ours(policy: type[Policy]) -> bool:
 def cache_aware_policies() -> frozenset[str]:
     """Policies that a cache-aware selector can use: of ours those that its kernel has, of a user's
     own all that do not know the future."""
-    own = {
+    of_users = {
         name
         for name, policy in _CLASSES.items()
         if not _is_ours(policy) and policy.caches and not policy.offline
     }
-    return CACHE_AWARE | own
+    return CACHE_AWARE | of_users
 
 
 def _origin(policy: type[Policy]) -> tuple[str, str]:
@@ -139,10 +139,10 @@ def load_policies(path: str | Path) -> tuple[str, ...]:
 
 def policy_class(name: str) -> type[Policy]:
     """The class of a policy; SimulatorError with the nearest name for an unknown one."""
-    known = _CLASSES.get(name) or _of_family(name)
-    if known is None:
+    policy = _CLASSES.get(name) or _of_family(name)
+    if policy is None:
         raise unknown("policy", name, _CLASSES)
-    return known
+    return policy
 
 
 def _of_family(name: str) -> type[Policy] | None:
@@ -199,7 +199,7 @@ class LRU(Policy):
 
     def _arrange(self, order: list[int]) -> None:
         self.order = order
-        self.place = {unit: place for place, unit in enumerate(order)}
+        self.place = {unit: index for index, unit in enumerate(order)}
 
     def observe(self, token: int, used: Sequence[int]) -> None:
         now = set(used)

@@ -68,8 +68,8 @@ def cache_aware(
     if state is None:
         fresh = [new_state(units, capacity, policy, start) for _ in range(sessions or 1)]
         state = fresh[0] if sessions is None else fresh
-    for one in [state] if isinstance(state, CacheState) else state:
-        one.expect(policy, units, capacity)
+    for session in [state] if isinstance(state, CacheState) else state:
+        session.expect(policy, units, capacity)
     chosen = select(scores, k, gamma=gamma, state=state, threads=threads)
     assert chosen.hits is not None
     return unpack(chosen.packed, units), chosen.hits

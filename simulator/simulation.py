@@ -131,8 +131,8 @@ def _check_scope(scope: str) -> None:
 def _check_groups(
     trace: Trace | TraceFile, slots: Mapping[str, int], start: Mapping[str, ArrayLike] | None
 ) -> None:
-    for name, given in (("slots", slots), ("start", start)):
-        missing = [] if given is None else [g for g in trace.units if g not in given]
+    for name, by_group in (("slots", slots), ("start", start)):
+        missing = [] if by_group is None else [g for g in trace.units if g not in by_group]
         if missing:
             raise SimulatorError(f"{name} lack the group {missing[0]!r} of the trace")
     for group, orders in (start or {}).items():

@@ -43,11 +43,11 @@ class CacheState:
 
     def expect(self, policy: str, units: int, capacity: int) -> None:
         """Raise SimulatorError unless this is a state of that cache."""
-        own = (self.policy, self.units, self.capacity)
-        asked = (policy, units, min(capacity, units))
-        if own != asked:
+        held = (self.policy, self.units, self.capacity)
+        wished = (policy, units, min(capacity, units))
+        if held != wished:
             raise SimulatorError(
-                f"the state is of policy, units, capacity {own}; the call is for {asked}"
+                f"the state is of policy, units, capacity {held}; the call is for {wished}"
             )
 
 

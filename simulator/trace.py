@@ -42,16 +42,16 @@ class Trace:
 
     def add(self, layer: int, group: str, masks: NDArray[Any], window: int) -> None:
         """Set the masks of one window: bool `[tokens, units]`, or packed uint64."""
-        place = self.masks(group, layer, window)
+        target = self.masks(group, layer, window)
         masks = np.asarray(masks)
         words = pack(masks) if masks.dtype == np.bool_ else check_packed(masks, self.units[group])
         units = masks.shape[-1] if masks.dtype == np.bool_ else self.units[group]
-        if units != self.units[group] or words.shape != place.shape:
+        if units != self.units[group] or words.shape != target.shape:
             raise SimulatorError(
                 f"masks of group {group!r}, window {window} have shape {masks.shape}; "
                 f"the trace has {self.lengths[window]} tokens of {self.units[group]} units there"
             )
-        place[...] = words
+        target[...] = words
 
     def masks(self, group: str, layer: int, window: int | None = None) -> NDArray[np.uint64]:
         """Packed masks `[tokens, words]` of one window (or of all, one after the other): a view."""

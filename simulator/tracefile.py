@@ -219,25 +219,25 @@ class TraceFile:
         return layers
 
     def _index(self) -> tuple[int, ...]:
-        place, size, chain = self._file.tell(), self.path.stat().st_size, 0
+        offset, size, chain = self._file.tell(), self.path.stat().st_size, 0
         groups, lengths = list(self.units.items()), dict[int, int]()
         while True:
-            record = self._read(place, _BLOCK.size + _CRC.size)
+            record = self._read(offset, _BLOCK.size + _CRC.size)
             group, layer, window, tokens = _block_head(record)
-            place += len(record)
+            offset += len(record)
             if group == _END and layer == _END:
                 break
             if group >= len(groups) or layer >= self.layers:
-                self._damaged(f"the block before byte {place} is of no group and layer")
+                self._damaged(f"the block before byte {offset} is of no group and layer")
             name, units = groups[group]
             self._check_block((name, layer, window), tokens, lengths.setdefault(window, tokens))
-            self._places[name, layer, window] = (place, tokens)
+            self._places[name, layer, window] = (offset, tokens)
             chain = zlib.crc32(record[_BLOCK.size :], chain)
-            place += tokens * words_for(units) * 8
-            if place > size:
+            offset += tokens * words_for(units) * 8
+            if offset > size:
                 self._damaged("it ends within a block")
         crc = _CRC.unpack_from(record, _BLOCK.size)[0]
-        whole_file = window == len(lengths) and tokens == len(self._places) and place == size
+        whole_file = window == len(lengths) and tokens == len(self._places) and offset == size
         if not whole_file or crc != zlib.crc32(record[: _BLOCK.size], chain):
             self._damaged("its last record does not match its blocks")
         self._check_complete(lengths)
@@ -267,10 +267,10 @@ class TraceFile:
         self._wrong(f"window {window} of group {group!r}, layer {layer} is missing")
 
     def _block(self, group: str, layer: int, window: int) -> NDArray[np.uint64]:
-        place, tokens = self._places[group, layer, window]
+        offset, tokens = self._places[group, layer, window]
         words = words_for(self.units[group])
         before = _BLOCK.size + _CRC.size
-        data = self._read(place - before, before + tokens * words * 8)
+        data = self._read(offset - before, before + tokens * words * 8)
         payload = memoryview(data)[before:]
         crc = _CRC.unpack_from(data, _BLOCK.size)[0]
         if zlib.crc32(payload, zlib.crc32(data[: _BLOCK.size])) != crc:
@@ -278,10 +278,10 @@ class TraceFile:
         masks = np.frombuffer(payload, "<u8").reshape(tokens, words)
         return check_packed(masks.astype(np.uint64, copy=False), self.units[group])
 
-    def _read(self, place: int, length: int) -> bytes:
-        data = os.pread(self._file.fileno(), length, place)
+    def _read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._file.fileno(), length, offset)
         if len(data) < length:
-            self._damaged(f"it ends at byte {place + len(data)}, before its last record")
+            self._damaged(f"it ends at byte {offset + len(data)}, before its last record")
         return data
 
     def _damaged(self, what: str) -> NoReturn:

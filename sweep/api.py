@@ -117,11 +117,11 @@ def _execute(planned: SweepPlan, todo: dict[str, str], session: Session) -> str:
 def _write_table(planned: SweepPlan, store: Store, out: Path) -> pa.Table:
     from sweep.results import table
 
-    made = table.build(planned.plan, store, planned.materials)
-    table.write(made, out)
+    rows = table.build(planned.plan, store, planned.materials)
+    table.write(rows, out)
     if planned.sweep.tasks:
         write_json(out / ACCURACY, table.accuracies(planned.plan, store, planned.materials))
-    return made
+    return rows
 
 
 def _finish(planned: SweepPlan, store: Store, options: Options, changed: bool) -> Finished:

@@ -13,11 +13,11 @@ _NUMBER = re.compile(r"([-+]?)(\d[\d_]*\.?\d*|\.\d+)(?:[eE]([-+]?)(\d+))?")
 _SHOWN = 60
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str:
+def nearest(written: str, allowed: Iterable[str]) -> str:
     """`; did you mean dip? (allowed: dense, dip)`, without the question if nothing is near."""
     names = list(allowed)
     folded = {name.lower(): name for name in reversed(names)}
-    near = get_close_matches(given.lower(), folded, n=1)
+    near = get_close_matches(written.lower(), folded, n=1)
     question = f"; did you mean {folded[near[0]]}?" if near else ""
     return f"{question} (allowed: {', '.join(names) or 'none'})"
 

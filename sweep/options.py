@@ -25,7 +25,7 @@ class Options:
     max_hours: float | None = None
     """After this time nothing that runs a model is begun; the run ends as if interrupted."""
     only: tuple[str, ...] = ()
-    """Patterns of `sweep.plan.patterns`; what they do not name stays missing."""
+    """Patterns of `sweep.plan.task_patterns`; what they do not name stays missing."""
 
     @property
     def store_folder(self) -> Path:

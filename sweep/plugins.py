@@ -47,11 +47,11 @@ def load(path: Path) -> Plugin:
 
 def install(file: str, source: str) -> Plugin:
     """Run a plug-in's source, in the place of an earlier one of that file."""
-    known = _loaded.get(file)
-    if known is not None and known.source == source and _stands(known):
-        return known
-    if known is not None:
-        _forget(known)
+    earlier = _loaded.get(file)
+    if earlier is not None and earlier.source == source and _stands(earlier):
+        return earlier
+    if earlier is not None:
+        _forget(earlier)
     before, known_policies = registry.names(), set(POLICIES)
     try:
         module = _run(file, source)
@@ -103,8 +103,8 @@ def _reason(file: str, error: BaseException) -> str:
         if trace.tb_frame.f_code.co_filename == file:
             line = trace.tb_lineno
         trace = trace.tb_next
-    place = f"line {line}: " if line else ""
-    return f"{place}{type(error).__name__}: {error}"
+    line_named = f"line {line}: " if line else ""
+    return f"{line_named}{type(error).__name__}: {error}"
 
 
 def origin(name: str, kind: Literal["methods", "policies"] = "methods") -> Plugin | None:
@@ -125,8 +125,8 @@ def where(
     return {f"{prefix}plugin": plugin.file, f"{prefix}plugin_source": plugin.source}
 
 
-def ensure(given: dict[str, Any]) -> None:
+def ensure(described: dict[str, Any]) -> None:
     """Load the plug-ins that `where` describes, if there are any."""
     for prefix in ("", "policy_"):
-        if f"{prefix}plugin" in given:
-            install(given[f"{prefix}plugin"], given[f"{prefix}plugin_source"])
+        if f"{prefix}plugin" in described:
+            install(described[f"{prefix}plugin"], described[f"{prefix}plugin_source"])

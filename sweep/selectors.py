@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.density import kept_units, mlp_density
-from methods.select import topk_mask
+from methods.base import GIVEN
+from methods.density import ATTENTION, kept_units, mlp_density
+from methods.select import Given, topk_mask
 from methods.thresholds import SELECTORS as THRESHOLDS
 from methods.thresholds import Quantiles, ThresholdSelect, check_finite
 from simulator.packing import pack
-from simulator.phases import phase_counts
+from simulator.phases import phase_counts, spread_of
 from simulator.policies import Cache
 from simulator.selection import select, select_plainly
 from simulator.simulation import GroupCounts
@@ -43,6 +44,8 @@ def make_selector(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Sele
     """The selector that `selector` of a payload describes, with what other tasks handed over."""
     if payload["name"] == "topk":
         return TopKSelector()
+    if payload["name"] == GIVEN:
+        return ThresholdSelector(Given())
     if payload["name"] in THRESHOLDS:
         quantiles = Quantiles.of(inputs["calibration"])
         return ThresholdSelector(ThresholdSelect(quantiles, payload["name"]))
@@ -55,11 +58,14 @@ class Selector:
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
+        self.dense_tokens = 0
         self.units: dict[str, int] = {}
         self._used: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
-    def begin_window(self, tokens: int) -> None:
+    def begin_window(self, tokens: int, dense_tokens: int = 0) -> None:
+        """The first `dense_tokens` of the window's `tokens` use every unit."""
         self.lengths.append(tokens)
+        self.dense_tokens = dense_tokens
 
     def __call__(self, layer: int, group: str, scores: Tensor, share: float) -> Tensor:
         """Mask [1, tokens, units] of 0 and 1 in the type of `scores`; one sequence at a time."""
@@ -73,9 +79,14 @@ class Selector:
         if values.dim() == 3 and values.shape[0] != 1:
             raise ValueError(f"one sequence at a time is evaluated, not {values.shape[0]}")
         self.units[group] = values.shape[-1]
-        used, answer = self._select(layer, group, values, share, prune)
-        self._used.setdefault((group, layer), []).append(used)
-        return answer
+        first, rest = values[..., : self.dense_tokens, :], values[..., self.dense_tokens :, :]
+        answers = []
+        for part, of_part in ((first, 1.0), (rest, share)):
+            if part.shape[-2]:
+                used, answer = self._select(layer, group, part, of_part, prune)
+                self._used.setdefault((group, layer), []).append(used)
+                answers.append(answer.clone() if part is first else answer)  # memory used again
+        return answers[0] if len(answers) == 1 else torch.cat(answers, dim=-2)
 
     def _select(
         self, layer: int, group: str, values: Tensor, share: float, prune: bool
@@ -119,6 +130,11 @@ class Selector:
         """Realised MLP density: mean over layers and tokens of the weights that were used."""
         return mlp_density({g: self._mean_used(g) / units for g, units in self.units.items()})
 
+    def attention(self) -> dict[str, float]:
+        """Share of the units that were used, by group of attention; empty if none is pruned."""
+        units = {group: self.units[group] for group in ATTENTION if group in self.units}
+        return {group: self._mean_used(group) / count for group, count in units.items()}
+
     def _mean_used(self, group: str) -> float:
         return float(np.concatenate(self._by_layer(self._used, group)).mean())
 
@@ -148,9 +164,10 @@ class _Recorder(Selector):
 
 
 class ThresholdSelector(_Recorder):
-    """Scores of at least a threshold: how many units a token uses varies from token to token."""
+    """Scores of at least a threshold, or above 0 where the method has decided: how many units a
+    token uses varies from token to token."""
 
-    def __init__(self, select: ThresholdSelect) -> None:
+    def __init__(self, select: ThresholdSelect | Given) -> None:
         super().__init__()
         self._threshold = select
 
@@ -164,7 +181,7 @@ class ThresholdSelector(_Recorder):
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
 
     def spread(self) -> dict[str, dict[str, list[int]]]:
-        return {group: _spread(self._by_layer(self._used, group)) for group in self.units}
+        return {group: spread_of(self._by_layer(self._used, group)) for group in self.units}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +282,8 @@ class CacheAwareSelector(_KernelSelector):
         """In place of a state, for a policy that has no kernel."""
         self._hits: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
 
-    def begin_window(self, tokens: int) -> None:
-        super().begin_window(tokens)
+    def begin_window(self, tokens: int, dense_tokens: int = 0) -> None:
+        super().begin_window(tokens, dense_tokens)
         if self.scope == "window":
             self._states.clear()
             self._caches.clear()
@@ -313,14 +330,6 @@ class CacheAwareSelector(_KernelSelector):
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
         hits = np.stack(self._by_layer(self._hits, group))
         return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
-
-
-def _spread(layers: list[NDArray[np.int64]]) -> dict[str, list[int]]:
-    return {
-        "least": [int(used.min()) for used in layers],
-        "most": [int(used.max()) for used in layers],
-        "squares": [int((used * used).sum()) for used in layers],
-    }
 
 
 def _rows(values: Tensor) -> Tensor:

@@ -67,12 +67,12 @@ def export(
         return _evaluated(planned, point.evaluate_keys[0], Path(folder), path)
 
 
-def parameters_of(given: Iterable[str]) -> dict[str, Any]:
+def parameters_of(texts: Iterable[str]) -> dict[str, Any]:
     """KEY=VALUE texts as parameters of a method, values as YAML has them."""
     import yaml
 
     parameters: dict[str, Any] = {}
-    for text in given:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise InputError(f"--parameter {text!r}: write KEY=VALUE")
@@ -134,7 +134,7 @@ def try_policies(
     from simulator.simulation import simulate_trace
     from simulator.tracefile import TraceFile
 
-    found = []
+    rates = []
     with TraceFile(path) as trace:
         for policy, fraction in product(policies, fractions):
             step(f"{policy}, {fraction:.0%} cached")
@@ -142,6 +142,6 @@ def try_policies(
             slots = {g: math.floor(share * units + 1e-9) for g, units in trace.units.items()}
             for group, counts in simulate_trace(trace, policy, slots, scope).items():
                 used, hits = int(counts.used_by_layer.sum()), int(counts.hits_by_layer.sum())
-                found.append(HitRate(policy, group, fraction, slots[group], used, hits))
+                rates.append(HitRate(policy, group, fraction, slots[group], used, hits))
     step("")
-    return found
+    return rates

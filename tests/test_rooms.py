@@ -38,6 +38,7 @@ SWEEP = House(
         ("inputs",),
         ("spec",),
         ("downstream",),
+        ("measures",),
         ("tasks",),
         ("plan",),
         ("store",),

@@ -149,11 +149,11 @@ def _through_the_door(kind: str, name: str, folder: Path, logits: Any) -> Found:
     import torch
 
     from sweep.errors import InputError
-    from sweep.inputs import models, trial
+    from sweep.inputs import model_trial, models
 
     ref = str(folder)
     try:
-        verdict = trial.verdict(ref)
+        verdict = model_trial.verdict(ref)
         model = models.load(ref)
     except InputError as error:
         return Found(kind, name, REFUSED, _without(str(error), ref))

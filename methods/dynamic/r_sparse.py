@@ -78,7 +78,7 @@ class RSparse(Shared):
             raise MethodError("r-sparse has no branches yet: train it first")
         return times(kept) + self._branches[mlp.layer][matrix](x - kept)
 
-    def resident_numbers(self, hidden: int, intermediate: int) -> int:
+    def resident_numbers(self, hidden: int, intermediate: int, attention_width: int = 0) -> int:
         norms = 2 * hidden + intermediate if self.scaled else 0
         rank = min(self.branch_rank, hidden, intermediate)
         return norms + 3 * rank * (hidden + intermediate)

@@ -57,7 +57,7 @@ class SCAP(Shared):
         z = pruned(select, "intermediate", glu - of.glu_mode, share["intermediate"])
         return mlp.down(z) + of.down_bias
 
-    def resident_numbers(self, hidden: int, intermediate: int) -> int:
+    def resident_numbers(self, hidden: int, intermediate: int, attention_width: int = 0) -> int:
         modes = hidden + intermediate if self.mode == "unit" else 2
         return modes + hidden + 2 * intermediate
 

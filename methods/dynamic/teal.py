@@ -5,24 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from methods.attending import Attending
 from methods.base import pruned
 from methods.matrices import gate_of, up_of
-from methods.shared import Shared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from methods.attention import Attention
     from methods.base import Select
     from methods.mlp import GatedMLP
 
 
 @dataclass(frozen=True)
-class TEAL(Shared):
+class TEAL(Attending):
     """Columns of W_gate, W_up and W_down are left out where the input of each is small.
 
     Each matrix has a threshold of its own: W_gate and W_up too, on the same x. Thresholds are
     quantiles of abs(x) on calibration text, where the source takes those of a symmetric histogram;
-    all tokens are pruned, where its released code leaves the first half of a prompt dense.
+    all tokens are pruned, where its released code leaves the first half of a prompt dense. With
+    `attention`, W_q, W_k and W_v have one mask, as they have one input; in the source each has a
+    threshold of its own.
     """
 
     name: ClassVar[str] = "teal"
@@ -35,3 +38,8 @@ class TEAL(Shared):
         up = up_of(mlp, pruned(select, "up-input", x, share["up-input"]))
         glu = mlp.act(gate) * up  # from the pruned W_gate and W_up
         return mlp.down(pruned(select, "intermediate", glu, share["intermediate"]))
+
+    def pruned_attention(
+        self, attention: Attention, group: str, x: Tensor, select: Select
+    ) -> Tensor:
+        return pruned(select, group, x, self.group_densities()[group])

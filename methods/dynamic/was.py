@@ -13,6 +13,7 @@ from methods.matrices import column_norms
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from methods.attention import Attention
     from methods.mlp import GatedMLP
 
 
@@ -37,6 +38,9 @@ class WAS(Weighed):
         if not number or not 0 <= exponent <= 4:
             raise MethodError(f"exponent {exponent!r} of was: a number from 0 to 4 is expected")
         return super().reach(parameters)
+
+    def attention_norms(self, attention: Attention, group: str) -> Tensor:
+        return attention.column_norms(group, order=1) ** self.exponent
 
     def norms(self, mlp: GatedMLP, matrix: str) -> Tensor:
         return column_norms(mlp, matrix, order=1) ** self.exponent

@@ -6,20 +6,22 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from methods.attending import NONE, Attending
+from methods.density import ATTENTION
 from methods.matrices import gate_of, up_of
-from methods.shared import Shared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from methods.attention import Attention
     from methods.base import Select
     from methods.mlp import GatedMLP
 
 
 @dataclass(frozen=True)
-class Weighed(Shared):
+class Weighed(Attending):
     """Columns of W_gate, W_up and W_down are left out where abs(x_j) times a norm of column j is
-    small."""
+    small; with `attention`, of W_q, W_k and W_v as one matrix, and of W_o."""
 
     groups: ClassVar[tuple[str, ...]] = ("gate-input", "up-input", "intermediate")
 
@@ -45,6 +47,26 @@ class Weighed(Shared):
             scores = scores.float() * self.norms(mlp, matrix)
         return x * select(group, scores, self.group_densities()[group]).to(x.dtype)
 
-    def resident_numbers(self, hidden: int, intermediate: int) -> int:
+    def weighed_groups(self) -> tuple[str, ...]:
+        """Groups of attention whose columns weigh their inputs."""
+        return ATTENTION
+
+    @abstractmethod
+    def attention_norms(self, attention: Attention, group: str) -> Tensor:
+        """What each input of a group of attention is weighed by, float32 [units]."""
+
+    def pruned_attention(
+        self, attention: Attention, group: str, x: Tensor, select: Select
+    ) -> Tensor:
+        scores = x.abs()
+        if group in self.weighed_groups():
+            scores = scores.float() * self.attention_norms(attention, group)
+        return x * select(group, scores, self.group_densities()[group]).to(x.dtype)
+
+    def resident_numbers(self, hidden: int, intermediate: int, attention_width: int = 0) -> int:
         sizes = {"gate": hidden, "up": hidden, "down": intermediate}
-        return sum(sizes[matrix] for matrix in self.weighed_matrices())
+        numbers = sum(sizes[matrix] for matrix in self.weighed_matrices())
+        if self.attention == NONE:
+            return numbers
+        units = dict(zip(ATTENTION, (hidden, attention_width), strict=True))
+        return numbers + sum(units[group] for group in self.weighed_groups())

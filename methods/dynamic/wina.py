@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from methods.base import MethodError
+from methods.density import ATTENTION
 from methods.dynamic.weighed import Weighed
 from methods.matrices import column_norms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from methods.attention import Attention
     from methods.mlp import GatedMLP
 
 VARIANTS = ("paper", "code")
@@ -27,7 +29,7 @@ class WINA(Weighed):
     """
 
     variant: str = "paper"
-    """paper: the norm of each matrix; code: as released, of W_gate alone, the others by abs(x)"""
+    """paper: the norm of each matrix; code: as released, of W_gate and W_k, the others by abs(x)"""
 
     name: ClassVar[str] = "wina"
 
@@ -40,6 +42,14 @@ class WINA(Weighed):
 
     def weighed_matrices(self) -> tuple[str, ...]:
         return ("gate", "up", "down") if self.variant == "paper" else ("gate",)
+
+    def weighed_groups(self) -> tuple[str, ...]:
+        return ATTENTION if self.variant == "paper" else ATTENTION[:1]
+
+    def attention_norms(self, attention: Attention, group: str) -> Tensor:
+        if self.variant == "code":
+            return attention.key_norms(order=2)
+        return attention.column_norms(group, order=2)
 
     def norms(self, mlp: GatedMLP, matrix: str) -> Tensor:
         return column_norms(mlp, matrix, order=2)

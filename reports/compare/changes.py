@@ -142,7 +142,7 @@ class Changes:
 def side(name: str, rows: Sequence[Row]) -> Side:
     """A run from the rows of its results table."""
     tasks = accuracy_tasks({key for row in rows for key in row})
-    known = {
+    accuracies = {
         str(row["point_key"]): {
             f"acc_{task}": float(value)
             for task in tasks
@@ -150,7 +150,7 @@ def side(name: str, rows: Sequence[Row]) -> Side:
         }
         for row in rows
     }
-    return Side(name, points(rows), {key: found for key, found in known.items() if found})
+    return Side(name, points(rows), {key: values for key, values in accuracies.items() if values})
 
 
 def compare(
@@ -173,12 +173,12 @@ def compare(
 
 def match(old: Sequence[Point], new: Sequence[Point]) -> list[tuple[Point, Point]]:
     """Points of both sides that are the same, in the order of the new ones."""
-    found: dict[int, tuple[Point, Point]] = {}
+    pairs: dict[int, tuple[Point, Point]] = {}
     for name in (_key, _identity):
-        left = _unique(name, (p for p in old if id(p) not in {id(a) for a, _ in found.values()}))
-        right = _unique(name, (p for p in new if id(p) not in found))
-        found |= {id(p): (left[k], p) for k, p in right.items() if k in left}
-    return [found[id(p)] for p in new if id(p) in found]
+        left = _unique(name, (p for p in old if id(p) not in {id(a) for a, _ in pairs.values()}))
+        right = _unique(name, (p for p in new if id(p) not in pairs))
+        pairs |= {id(p): (left[k], p) for k, p in right.items() if k in left}
+    return [pairs[id(p)] for p in new if id(p) in pairs]
 
 
 def _key(point: Point) -> object:
@@ -192,9 +192,9 @@ def _identity(point: Point) -> object:
     return p.setting, *axes
 
 
-def _unique(name: object, given: Iterable[Point]) -> dict[object, Point]:
+def _unique(name: object, members: Iterable[Point]) -> dict[object, Point]:
     """Points by a name that no other of them has."""
-    named = [(name(p), p) for p in given]  # type: ignore[operator]
+    named = [(name(p), p) for p in members]  # type: ignore[operator]
     counts = Counter(key for key, _ in named)
     return {key: p for key, p in named if counts[key] == 1}
 
@@ -206,7 +206,7 @@ def _pair(
         {n: getattr(p, n) for n in METRICS} | dict(s.accuracies.get(p.point_key, {}))
         for p, s in ((a, old), (b, new))
     ]
-    found = {
+    differences = {
         name: Difference(
             name,
             values[0].get(name, math.nan),
@@ -215,7 +215,7 @@ def _pair(
         )
         for name in names
     }
-    return Pair(a, b, found)
+    return Pair(a, b, differences)
 
 
 def _best(old: Side, new: Side, budgets: Sequence[Budget]) -> list[Best]:

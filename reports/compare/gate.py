@@ -75,11 +75,11 @@ class Hit:
             return f"{self.gate.text}: {self.what}"
         if math.isnan(self.new):
             return f"{self.gate.text}: {self.what}: {self.old:.6g} -> no value any more"
-        found = Difference(self.gate.metric, self.old, self.new)
-        share = f", {100 * found.share:+.3g} %" if math.isfinite(found.share) else ""
+        difference = Difference(self.gate.metric, self.old, self.new)
+        share = f", {100 * difference.share:+.3g} %" if math.isfinite(difference.share) else ""
         return (
             f"{self.gate.text}: {self.what}: {self.old:.6g} -> {self.new:.6g}"
-            f" ({found.change:+.4g}{share})"
+            f" ({difference.change:+.4g}{share})"
         )
 
 
@@ -96,29 +96,29 @@ class Verdict:
 
 def parse(text: str) -> Gate:
     """An expression. Raises ReportError that says what was given and what is allowed."""
-    found = _EXPRESSION.fullmatch(text)
-    if found is None:
+    matched = _EXPRESSION.fullmatch(text)
+    if matched is None:
         raise ReportError(
             f"--fail-if {text!r}: write METRIC < NUMBER, as 'tokens_per_s < -2%' or"
             " 'delta_ppl > +0.05' (operators: <, <=, >, >=)"
         )
-    name, _, budget = found["metric"].partition("@")
-    relative, significant = bool(found["percent"]), bool(found["significant"])
+    name, _, budget = matched["metric"].partition("@")
+    relative, significant = bool(matched["percent"]), bool(matched["significant"])
     _check(text, name, budget, relative, significant)
-    limit = float(found["number"]) / (100 if relative else 1)
+    limit = float(matched["number"]) / (100 if relative else 1)
     if not math.isfinite(limit):
         raise ReportError(f"--fail-if {text!r}: the number is too large")
     parsed = Budget.parse(budget) if budget else None
     words = " ".join(text.split())
-    return Gate(words, name, found["operator"], limit, relative, significant, parsed)
+    return Gate(words, name, matched["operator"], limit, relative, significant, parsed)
 
 
 def _check(text: str, name: str, budget: str, relative: bool, significant: bool) -> None:
-    known = ("best", *METRICS, *COUNTS)
-    if name not in known and not name.startswith("acc_"):
-        near = get_close_matches(name, known, n=1)
+    metrics = ("best", *METRICS, *COUNTS)
+    if name not in metrics and not name.startswith("acc_"):
+        near = get_close_matches(name, metrics, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        names = ", ".join(("best@BUDGET", *known[1:], "acc_TASK"))
+        names = ", ".join(("best@BUDGET", *metrics[1:], "acc_TASK"))
         raise ReportError(f"--fail-if {text!r}: unknown metric {name!r}{hint} (allowed: {names})")
     if (name == "best") != bool(budget):
         raise ReportError(f"--fail-if {text!r}: a budget goes with best alone, as best@0.2")
@@ -134,24 +134,24 @@ def judge(gate: Gate, changes: Changes) -> Verdict:
     a gate that checks nothing must not pass."""
     if gate.metric in COUNTS:
         return _judge_count(gate, changes)
-    known = [(what, d) for what, d in _differences(gate, changes) if not math.isnan(d.old)]
-    if not known:
+    comparable = [(what, d) for what, d in _differences(gate, changes) if not math.isnan(d.old)]
+    if not comparable:
         raise ReportError(
             f"--fail-if {gate.text!r}: no point of {changes.new.name} has a value of"
             f" {gate.metric} in {changes.old.name} to compare with"
         )
-    hits = [Hit(gate, what, d.old, d.new) for what, d in known if gate.holds(d)]
-    unknown = sum(d.significant is None for _, d in known) if gate.significant else 0
-    return Verdict(gate, hits, len(known), unknown)
+    hits = [Hit(gate, what, d.old, d.new) for what, d in comparable if gate.holds(d)]
+    unknown = sum(d.significant is None for _, d in comparable) if gate.significant else 0
+    return Verdict(gate, hits, len(comparable), unknown)
 
 
 def _judge_count(gate: Gate, changes: Changes) -> Verdict:
     new = {"added": changes.added, "removed": changes.removed}
-    found = [p.new for p in changes.failed] if gate.metric == "failed" else new[gate.metric]
+    caught = [p.new for p in changes.failed] if gate.metric == "failed" else new[gate.metric]
     looked_at = len(changes.pairs) + len(changes.added) + len(changes.removed)
-    if not _OPERATORS[gate.operator](len(found), gate.limit):
+    if not _OPERATORS[gate.operator](len(caught), gate.limit):
         return Verdict(gate, [], looked_at)
-    names = [describe(p) for p in found] or [f"no point {gate.metric}"]
+    names = [describe(p) for p in caught] or [f"no point {gate.metric}"]
     return Verdict(gate, [Hit(gate, name, math.nan, math.nan) for name in names], looked_at)
 
 

@@ -78,8 +78,8 @@ def _best(best: Best) -> list[str]:
     ]
 
 
-def _share(found: Difference) -> str:
-    return f"{signed(100 * found.share, 2)} %" if math.isfinite(found.share) else ABSENT
+def _share(difference: Difference) -> str:
+    return f"{signed(100 * difference.share, 2)} %" if math.isfinite(difference.share) else ABSENT
 
 
 def _pair(pair: Pair) -> list[str]:
@@ -88,21 +88,21 @@ def _pair(pair: Pair) -> list[str]:
     return [describe(pair.new), *cells, status or sure(pair.differences["delta_ppl"])]
 
 
-def _two(found: Difference) -> str:
-    if math.isnan(found.old) and math.isnan(found.new):
+def _two(difference: Difference) -> str:
+    if math.isnan(difference.old) and math.isnan(difference.new):
         return ABSENT
-    values = f"{figure(found.old, 4)}, {figure(found.new, 4)}"
-    if found.same:
-        return f"{figure(found.new, 4)}"
-    return f"{values} ({signed(found.change, _PLACES[found.metric])})"
+    values = f"{figure(difference.old, 4)}, {figure(difference.new, 4)}"
+    if difference.same:
+        return f"{figure(difference.new, 4)}"
+    return f"{values} ({signed(difference.change, _PLACES[difference.metric])})"
 
 
-def sure(found: Difference) -> str:
+def sure(difference: Difference) -> str:
     """Whether ΔPPL changed for sure, with the interval of its change."""
-    if found.significant is None or found.interval is None:
-        return "" if found.same else "unknown"
-    low, high = found.interval
-    word = "yes" if found.significant else "no"
+    if difference.significant is None or difference.interval is None:
+        return "" if difference.same else "unknown"
+    low, high = difference.interval
+    word = "yes" if difference.significant else "no"
     return f"{word} [{signed(low, 4)}, {signed(high, 4)}]"
 
 
@@ -137,10 +137,10 @@ NOTE = (
 )
 
 
-def markdown(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+def markdown(comparisons: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
     """All comparisons as Markdown; every name is escaped."""
     parts: list[str] = []
-    for changes, verdicts in given:
+    for changes, verdicts in comparisons:
         parts += [f"# {md(changes.old.name)} and {md(changes.new.name)}", md(lead(changes))]
         if verdicts:
             parts += ["## Gate", "\n".join(f"- {md(line)}" for line in _gates(verdicts))]
@@ -157,10 +157,10 @@ def _more(rows: Rows) -> str:
     return f"The first {MOST_ROWS} of {len(rows):,}." if len(rows) > MOST_ROWS else ""
 
 
-def text(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+def text(comparisons: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
     """All comparisons as plain text for a terminal: no markup, a point or decision a block."""
     parts: list[str] = []
-    for changes, verdicts in given:
+    for changes, verdicts in comparisons:
         parts += [f"{changes.old.name} and {changes.new.name}", lead(changes)]
         parts += [f"Gate: {line}" for line in _gates(verdicts)]
         for title, header, rows in sections(changes):
@@ -173,8 +173,8 @@ def text(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
 def _block(header: Header, row: Sequence[str]) -> str:
     """A row of a table as lines: what it is about, then what is known of it."""
     first, *others = (" ".join(cell.split()) for cell in row)
-    known = [f"{name} {cell}" for name, cell in zip(header[1:], others, strict=True) if cell]
-    return f"  {first}\n    {'; '.join(known)}"
+    filled = [f"{name} {cell}" for name, cell in zip(header[1:], others, strict=True) if cell]
+    return f"  {first}\n    {'; '.join(filled)}"
 
 
 _STYLE = (
@@ -184,10 +184,10 @@ _STYLE = (
 )
 
 
-def html(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+def html(comparisons: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
     """All comparisons as one page that loads and runs nothing; every name is escaped."""
     body = Markup("")
-    for changes, verdicts in given:
+    for changes, verdicts in comparisons:
         body += Markup("<h1>{} and {}</h1><p>{}</p>").format(
             changes.old.name, changes.new.name, lead(changes)
         )
@@ -197,7 +197,7 @@ def html(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
         for title, header, rows in sections(changes):
             body += Markup("<h2>{}</h2>").format(title) + _html_table(header, rows)
         body += Markup("<p>{}</p>").format(NOTE)
-    names = ", ".join(dict.fromkeys(side.name for c, _ in given for side in (c.old, c.new)))
+    names = ", ".join(dict.fromkeys(side.name for c, _ in comparisons for side in (c.old, c.new)))
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src"
@@ -219,15 +219,15 @@ def _html_table(header: Header, rows: Rows) -> Markup:
     )
 
 
-def document(given: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
+def document(comparisons: Sequence[tuple[Changes, Sequence[Verdict]]]) -> str:
     """All comparisons as JSON (docs/report.md)."""
-    found = {
+    written = {
         "schema": SCHEMA_NAME,
         "schema_version": SCHEMA_VERSION,
-        "failed": any(v.hits for _, verdicts in given for v in verdicts),
-        "comparisons": [_comparison(changes, verdicts) for changes, verdicts in given],
+        "failed": any(v.hits for _, verdicts in comparisons for v in verdicts),
+        "comparisons": [_comparison(changes, verdicts) for changes, verdicts in comparisons],
     }
-    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _comparison(changes: Changes, verdicts: Sequence[Verdict]) -> dict[str, object]:
@@ -274,14 +274,14 @@ def _comparison(changes: Changes, verdicts: Sequence[Verdict]) -> dict[str, obje
     }
 
 
-def _difference(found: Difference) -> dict[str, object]:
-    interval = {"interval": clean(found.interval), "significant": found.significant}
+def _difference(difference: Difference) -> dict[str, object]:
+    interval = {"interval": clean(difference.interval), "significant": difference.significant}
     return {
-        "old": clean(found.old),
-        "new": clean(found.new),
-        "change": clean(found.change),
-        "share": clean(found.share),
-        **(interval if found.metric in JUDGED else {}),
+        "old": clean(difference.old),
+        "new": clean(difference.new),
+        "change": clean(difference.change),
+        "share": clean(difference.share),
+        **(interval if difference.metric in JUDGED else {}),
     }
 
 

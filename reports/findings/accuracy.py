@@ -62,8 +62,8 @@ class Scored:
     @property
     def change(self) -> float:
         """Mean change of accuracy over the tasks that are known."""
-        known = [s.change for s in self.scores if math.isfinite(s.change)]
-        return sum(known) / len(known) if known else math.nan
+        changes = [s.change for s in self.scores if math.isfinite(s.change)]
+        return sum(changes) / len(changes) if changes else math.nan
 
     @property
     def hidden(self) -> tuple[Score, ...]:
@@ -78,13 +78,13 @@ def scored(points: Sequence[Point], rows: Sequence[Row], tasks: Sequence[str]) -
     once. `rows[i]` is the row of the table that `points[i]` was made of."""
     pairs = list(zip(points, rows, strict=True))
     errors = _dense_errors(pairs, tasks)
-    found: dict[tuple[str, str], Scored] = {}
+    configurations: dict[tuple[str, str], Scored] = {}
     for point, row in pairs:
         scores = tuple(_score(row, point, task, errors) for task in tasks)
         if any(math.isfinite(score.value) for score in scores):
-            one = _scored(point, scores)
-            found.setdefault((one.weights, one.label), one)
-    return list(found.values())
+            configuration = _scored(point, scores)
+            configurations.setdefault((configuration.weights, configuration.label), configuration)
+    return list(configurations.values())
 
 
 def _scored(point: Point, scores: tuple[Score, ...]) -> Scored:

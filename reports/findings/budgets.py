@@ -43,10 +43,10 @@ class Budget:
         return f"+{self.amount * 100:g} %" if self.relative else f"+{self.amount:g} PPL"
 
 
-def _fault(given: object) -> str:
-    return f"budget {given!r}: must be a perplexity increase such as 0.2, or a share such as '5%'"
+def _fault(budget: object) -> str:
+    return f"budget {budget!r}: must be a perplexity increase such as 0.2, or a share such as '5%'"
 
 
-def parse_all(given: Iterable[Budget | float | str]) -> tuple[Budget, ...]:
+def parse_all(budgets: Iterable[Budget | float | str]) -> tuple[Budget, ...]:
     """Budgets without repeats, in the given order: the default ones when there are none."""
-    return tuple(dict.fromkeys(Budget.parse(b) for b in given)) or parse_all(DEFAULT_BUDGETS)
+    return tuple(dict.fromkeys(Budget.parse(b) for b in budgets)) or parse_all(DEFAULT_BUDGETS)

@@ -61,24 +61,24 @@ Frontier = tuple[list[float], list[float]]
 
 def plain_frontier(plain: Sequence[Point]) -> Frontier:
     """ΔPPL and Flash bytes per token."""
-    kept = pareto([p.delta_ppl for p in plain], [-p.flash_bytes_per_token for p in plain])
-    return [plain[i].delta_ppl for i in kept], [plain[i].flash_bytes_per_token for i in kept]
+    indices = pareto([p.delta_ppl for p in plain], [-p.flash_bytes_per_token for p in plain])
+    return [plain[i].delta_ppl for i in indices], [plain[i].flash_bytes_per_token for i in indices]
 
 
 def _speeds(plain: Sequence[Point]) -> Frontier:
     """ΔPPL and tokens per second."""
-    kept = pareto([p.delta_ppl for p in plain], [p.tokens_per_s for p in plain])
-    return [plain[i].delta_ppl for i in kept], [plain[i].tokens_per_s for i in kept]
+    indices = pareto([p.delta_ppl for p in plain], [p.tokens_per_s for p in plain])
+    return [plain[i].delta_ppl for i in indices], [plain[i].tokens_per_s for i in indices]
 
 
-def compare(given: Iterable[Point]) -> list[Comparison]:
+def compare(points: Iterable[Point]) -> list[Comparison]:
     """Every measured cache-aware point against its plain counterparts, in the given order."""
-    usable = [p for p in given if p.measured and math.isfinite(p.flash_bytes_per_token)]
+    usable = [p for p in points if p.measured and math.isfinite(p.flash_bytes_per_token)]
     plain: dict[tuple[Setting, str, str], list[Point]] = {}
     for p in usable:
         if p.series == p.plain:
             plain.setdefault((p.setting, p.plain, p.policy), []).append(p)
-    lines = {key: (plain_frontier(found), _speeds(found)) for key, found in plain.items()}
+    lines = {key: (plain_frontier(members), _speeds(members)) for key, members in plain.items()}
     nothing: tuple[Frontier, Frontier] = ([], []), ([], [])
     compared: list[Comparison] = []
     for p in usable:

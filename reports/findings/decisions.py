@@ -117,10 +117,10 @@ def decide(
     return decide_points(points(rows(table)), parse_all(budgets))
 
 
-def decide_points(given: Iterable[Point], budgets: Sequence[Budget]) -> list[Decision]:
+def decide_points(candidates: Iterable[Point], budgets: Sequence[Budget]) -> list[Decision]:
     """`decide` for points and budgets that are parsed already."""
     decisions: list[Decision] = []
-    for setting, members in by_setting(given).items():
+    for setting, members in by_setting(candidates).items():
         measured = (p for p in members if p.measured)
         usable = sorted(measured, key=lambda p: (p.policy_rank, p.cache_aware, p.point_key))
         ppl_dense = next((p.ppl_dense for p in members if math.isfinite(p.ppl_dense)), math.nan)
@@ -166,22 +166,22 @@ def _method(name: str, members: list[Point], limit: float) -> MethodResult:
     return MethodResult(name, fastest(members, limit), interpolated_at(members, limit))
 
 
-def fastest(given: Sequence[Point], limit: float, costs: Sequence[float] = ()) -> Point | None:
+def fastest(members: Sequence[Point], limit: float, costs: Sequence[float] = ()) -> Point | None:
     """The point of highest throughput with cost within `limit`; cost is delta_ppl by default."""
-    costs = costs or [p.delta_ppl for p in given]
-    found = best_within(costs, [p.tokens_per_s for p in given], limit)
-    return None if found is None else given[found]
+    costs = costs or [p.delta_ppl for p in members]
+    index = best_within(costs, [p.tokens_per_s for p in members], limit)
+    return None if index is None else members[index]
 
 
-def frontier_of(given: Sequence[Point]) -> list[Point]:
+def frontier_of(members: Sequence[Point]) -> list[Point]:
     """The Pareto frontier of (delta_ppl, tokens_per_s), by increasing delta_ppl."""
-    kept = pareto([p.delta_ppl for p in given], [p.tokens_per_s for p in given])
-    return [given[i] for i in kept]
+    indices = pareto([p.delta_ppl for p in members], [p.tokens_per_s for p in members])
+    return [members[i] for i in indices]
 
 
-def interpolated_at(given: Sequence[Point], limit: float) -> Interpolated | None:
-    """Throughput at `limit` on the frontier of `given`; None outside the frontier's range."""
-    line = frontier_of(given)
+def interpolated_at(members: Sequence[Point], limit: float) -> Interpolated | None:
+    """Throughput at `limit` on the frontier of `members`; None outside the frontier's range."""
+    line = frontier_of(members)
     costs = [p.delta_ppl for p in line]
     pair = neighbours(costs, limit)
     value = interpolate(costs, [p.tokens_per_s for p in line], limit)

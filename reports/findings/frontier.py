@@ -19,11 +19,11 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[int]:
     """
     usable = [i for i in range(len(costs)) if _finite(costs[i], values[i])]
     usable.sort(key=lambda i: (costs[i], -values[i], i))
-    kept: list[int] = []
+    frontier: list[int] = []
     for i in usable:
-        if not kept or values[i] > values[kept[-1]]:
-            kept.append(i)
-    return kept
+        if not frontier or values[i] > values[frontier[-1]]:
+            frontier.append(i)
+    return frontier
 
 
 def best_within(costs: Sequence[float], values: Sequence[float], limit: float) -> int | None:

@@ -120,13 +120,13 @@ def points(rows: Iterable[Row]) -> list[Point]:
     would have been compared with, so that a failure is a row and no setting of its own.
     """
     shared: dict[Setting, Setting] = {}
-    made = [_point(row, shared) for row in rows]
-    known: dict[Setting, Setting] = {}
+    listed = [_point(row, shared) for row in rows]
+    whole: dict[Setting, Setting] = {}
     for setting in shared:
         if setting.windows != ABSENT_NUMBER:
-            known.setdefault(_without_windows(setting), setting)
-    homes = {s: known.get(s, s) for s in shared if s.windows == ABSENT_NUMBER}
-    return [replace(p, setting=homes[p.setting]) if p.setting in homes else p for p in made]
+            whole.setdefault(_without_windows(setting), setting)
+    homes = {s: whole.get(s, s) for s in shared if s.windows == ABSENT_NUMBER}
+    return [replace(p, setting=homes[p.setting]) if p.setting in homes else p for p in listed]
 
 
 def _without_windows(setting: Setting) -> Setting:
@@ -191,11 +191,11 @@ def number(value: Any, absent: float = math.nan) -> float:
     return float(value)
 
 
-def by_setting(given: Iterable[Point]) -> dict[Setting, list[Point]]:
+def by_setting(ungrouped: Iterable[Point]) -> dict[Setting, list[Point]]:
     """Points by setting; settings ordered by model, weights, device, DRAM, Flash, then the rest;
     those without a measured point come last."""
     groups: dict[Setting, list[Point]] = {}
-    for point in given:
+    for point in ungrouped:
         groups.setdefault(point.setting, []).append(point)
     empty = {setting: not any(p.measured for p in members) for setting, members in groups.items()}
     ordered = sorted(groups, key=lambda setting: (empty[setting], *_setting_order(setting)))
@@ -207,10 +207,10 @@ def _setting_order(setting: Setting) -> tuple[object, ...]:
     return (*first, *(getattr(setting, name) for name in Setting.__dataclass_fields__))
 
 
-def by_series(given: Iterable[Point]) -> dict[str, list[Point]]:
+def by_series(ungrouped: Iterable[Point]) -> dict[str, list[Point]]:
     """Points by series, in order of name with dense first."""
     groups: dict[str, list[Point]] = {}
-    for point in given:
+    for point in ungrouped:
         groups.setdefault(point.series, []).append(point)
     return {name: groups[name] for name in sorted(groups, key=lambda n: (n != "dense", n))}
 
@@ -240,8 +240,8 @@ _FORMS = {
 def describe(setting: Setting, fields: Iterable[str]) -> str:
     """The named fields of a setting in words, joined by a middle dot."""
     values = {name: getattr(setting, _TITLES.get(name, name)) for name in fields}
-    known = {n: v for n, v in values.items() if v not in ("", ABSENT_NUMBER)}
-    return " · ".join(_FORMS.get(name, "{}").format(value) for name, value in known.items())
+    stated = {n: v for n, v in values.items() if v not in ("", ABSENT_NUMBER)}
+    return " · ".join(_FORMS.get(name, "{}").format(value) for name, value in stated.items())
 
 
 def device_label(setting: Setting, told_apart: Sequence[str] = ()) -> str:

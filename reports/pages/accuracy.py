@@ -14,13 +14,13 @@ from reports.pages.markup import bullets, table
 from reports.reading.run import Run
 
 
-def flags(found: Sequence[Scored]) -> list[str]:
+def flags(configurations: Sequence[Scored]) -> list[str]:
     """A sentence for each configuration whose perplexity hides a loss."""
     return [
-        f"{one.label} on {one.weights}: perplexity rises by {one.relative:.1%}, but accuracy falls "
-        f"on {', '.join(f'{s.task} by {-s.change:.3f}' for s in one.hidden)}."
-        for one in found
-        if one.hidden
+        f"{row.label} on {row.weights}: perplexity rises by {row.relative:.1%}, but accuracy falls "
+        f"on {', '.join(f'{s.task} by {-s.change:.3f}' for s in row.hidden)}."
+        for row in configurations
+        if row.hidden
     ]
 
 
@@ -38,12 +38,12 @@ def _scored(run: Run) -> list[Scored]:
 
 def markdown_section(run: Run) -> Iterator[str]:
     """The part of `report.md`; nothing where no task was asked for."""
-    found = _scored(run)
-    if not found:
+    configurations = _scored(run)
+    if not configurations:
         return
     yield "## Accuracy beside perplexity"
     yield ABOUT
-    hidden = flags(found)
+    hidden = flags(configurations)
     yield bullets(hidden) if hidden else NONE_HIDDEN
     header = [
         "Model",
@@ -53,7 +53,7 @@ def markdown_section(run: Run) -> Iterator[str]:
         "Mean Δacc",
         *map(md, run.accuracy_tasks),
     ]
-    rows = [[md(c) for c in cells(one)] for one in found]
+    rows = [[md(c) for c in cells(entry)] for entry in configurations]
     yield table(header, rows, "--rrr" + "r" * len(run.accuracy_tasks))
 
 
@@ -67,18 +67,18 @@ NONE_HIDDEN = (
 )
 
 
-def cells(one: Scored) -> list[str]:
+def cells(entry: Scored) -> list[str]:
     """A row of the table, as text."""
-    change = "" if one.dense else signed(one.change, 3)
-    relative = "" if one.dense else f"{signed(one.delta_ppl)} ({one.relative:+.1%})"
-    mark = " ⚑" if one.hidden else ""
+    change = "" if entry.dense else signed(entry.change, 3)
+    relative = "" if entry.dense else f"{signed(entry.delta_ppl)} ({entry.relative:+.1%})"
+    mark = " ⚑" if entry.hidden else ""
     return [
-        one.weights,
-        one.label + mark,
-        f"{one.ppl:.3f}",
+        entry.weights,
+        entry.label + mark,
+        f"{entry.ppl:.3f}",
         relative,
         change,
-        *(cell(s) for s in one.scores),
+        *(cell(s) for s in entry.scores),
     ]
 
 
@@ -104,9 +104,9 @@ class Chart:
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 300, 56, 36
 
 
-def chart(found: Sequence[Scored]) -> Chart | None:
+def chart(configurations: Sequence[Scored]) -> Chart | None:
     """The dots of all sparse configurations and a few ticks; None if there is nothing to draw."""
-    shown = [s for s in found if not s.dense and math.isfinite(s.change + s.relative)]
+    shown = [s for s in configurations if not s.dense and math.isfinite(s.change + s.relative)]
     if not shown:
         return None
     right = max(max(s.relative for s in shown), 0.01)
@@ -134,16 +134,16 @@ def chart(found: Sequence[Scored]) -> Chart | None:
 
 def html_section(run: Run) -> dict[str, Any] | None:
     """What `accuracy.html.j2` shows; None where no task was asked for."""
-    found = _scored(run)
-    if not found:
+    configurations = _scored(run)
+    if not configurations:
         return None
     return {
         "about": ABOUT,
-        "flags": flags(found),
+        "flags": flags(configurations),
         "none_hidden": NONE_HIDDEN,
-        "chart": chart(found),
+        "chart": chart(configurations),
         "width": WIDTH,
         "height": HEIGHT,
         "tasks": list(run.accuracy_tasks),
-        "rows": [cells(one) for one in found],
+        "rows": [cells(entry) for entry in configurations],
     }

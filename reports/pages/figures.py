@@ -117,8 +117,8 @@ def _one_per_memory(panels: list[list[Point]]) -> list[list[Point]]:
     groups: dict[tuple[object, ...], list[list[Point]]] = {}
     for panel in panels:
         s = panel[0].setting
-        place = (s.device, s.dram_gb, s.context, s.cache_start, s.cache_scope)
-        groups.setdefault(place, []).append(panel)
+        memory = (s.device, s.dram_gb, s.context, s.cache_start, s.cache_scope)
+        groups.setdefault(memory, []).append(panel)
     return [members[len(members) // 2] for members in groups.values()]
 
 
@@ -184,10 +184,10 @@ def _legend(figure: MplFigure, axes: Sequence[Axes] | Any) -> None:
 
 
 def _paint_frontier(ax: Axes, panel: list[Point], run: Run) -> None:
-    known = looks(p.series for p in run.points)
+    styles = looks(p.series for p in run.points)
     for name, members in by_series(panel).items():
         real = [p for p in members if not p.bound]
-        look, line = known[name], frontier_of(real or members)
+        look, line = styles[name], frontier_of(real or members)
         on_line = {id(p) for p in line}
         _scatter(ax, [p for p in members if id(p) not in on_line], look)
         style = "-" if real else ":"
@@ -195,7 +195,7 @@ def _paint_frontier(ax: Axes, panel: list[Point], run: Run) -> None:
 
 
 def _paint_flash(ax: Axes, panel: list[Point], run: Run) -> None:
-    known, policies = looks(p.series for p in run.points), policy_looks(policy_names(run.points))
+    styles, policies = looks(p.series for p in run.points), policy_looks(policy_names(run.points))
     aware = [p for p in panel if p.cache_aware and isfinite(p.flash_bytes_per_token)]
     twins = {(p.plain, p.policy) for p in aware}
     several = len({plain_name for plain_name, _ in twins}) > 1
@@ -203,7 +203,7 @@ def _paint_flash(ax: Axes, panel: list[Point], run: Run) -> None:
         members = [p for p in panel if p.series == plain_name and p.policy == policy]
         costs, flash = plain_frontier(members)
         look = policies[policy]
-        color = known[plain_name].light if several and plain_name in known else look.light
+        color = styles[plain_name].light if several and plain_name in styles else look.light
         heights = [b / 1e6 for b in flash]
         shown = Look(color, look.dark, look.symbol, look.marker)
         name, style = f"{plain_name} · {policy}", _DASHES.get(look.dash, "-")
@@ -215,7 +215,7 @@ def _paint_flash(ax: Axes, panel: list[Point], run: Run) -> None:
             label = " · ".join([points[0].series, *([policy] if len(ways) > 1 else [])])
             marker = _GAMMA_MARKERS[gammas.index(gamma) % len(_GAMMA_MARKERS)]
             fill = _FILLS[ways.index(policy) % len(_FILLS)]
-            _gamma(ax, points, f"{label} · γ {gamma:g}", known[points[0].series], marker, fill)
+            _gamma(ax, points, f"{label} · γ {gamma:g}", styles[points[0].series], marker, fill)
 
 
 _GAMMA_MARKERS = "Dsh^PpX*"
@@ -237,20 +237,28 @@ def _gamma(ax: Axes, points: list[Point], label: str, look: Look, marker: str, f
 
 
 def _paint_policies(ax: Axes, panel: list[Point], run: Run) -> None:
-    known = looks(p.series for p in run.points)
+    styles = looks(p.series for p in run.points)
     policies = policy_looks(policy_names(run.points))
     shown = [n for n in compared_series(panel) if any(p.series == n for p in panel)]
     for name in shown[:1]:
         members = [p for p in panel if p.series == name]
-        for policy, own in policies.items():
+        for policy, drawn in policies.items():
             line = frontier_of([p for p in members if p.policy == policy])
-            look = Look(own.light, own.dark, own.symbol, own.marker)
+            look = Look(drawn.light, drawn.dark, drawn.symbol, drawn.marker)
             heights = [p.tokens_per_s for p in line]
-            _line(ax, line, heights, f"{name} · {policy}", look, _DASHES.get(own.dash, "-"), True)
+            _line(
+                ax,
+                line,
+                heights,
+                f"{name} · {policy}",
+                look,
+                _DASHES.get(drawn.dash, "-"),
+                True,
+            )
     aware = {p.series for p in panel if p.cache_aware}
     for name in (n for n in shown[1:] if n in aware):
         line = frontier_of([p for p in panel if p.series == name])
-        _line(ax, line, [p.tokens_per_s for p in line], name, known[name], "-", True)
+        _line(ax, line, [p.tokens_per_s for p in line], name, styles[name], "-", True)
 
 
 def _scatter(ax: Axes, points: list[Point], look: Look) -> None:

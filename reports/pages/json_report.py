@@ -81,11 +81,11 @@ def _key(point: Point | None) -> str | None:
     return None if point is None else point.point_key
 
 
-def _interpolated(found: Interpolated | None) -> dict[str, Any] | None:
-    if found is None:
+def _interpolated(reading: Interpolated | None) -> dict[str, Any] | None:
+    if reading is None:
         return None
-    between = [found.below.point_key, found.above.point_key]
-    return {"tokens_per_s": clean(found.tokens_per_s), "between": between}
+    between = [reading.below.point_key, reading.above.point_key]
+    return {"tokens_per_s": clean(reading.tokens_per_s), "between": between}
 
 
 def _point(point: Point, row: Row, setting: int, run: Run) -> dict[str, Any]:
@@ -107,10 +107,10 @@ def _point(point: Point, row: Row, setting: int, run: Run) -> dict[str, Any]:
 
 def _task_keys(written: Any) -> list[str]:
     try:
-        found = json.loads(written or "[]")
+        keys = json.loads(written or "[]")
     except (TypeError, ValueError):
         return []
-    return [str(key) for key in found] if isinstance(found, list) else []
+    return [str(key) for key in keys] if isinstance(keys, list) else []
 
 
 def _clean(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,16 +68,16 @@ def _tables(run: Run) -> Iterator[str]:
         name = weights_label(settings[0])
         yield _matrix(run, settings, f"Fastest tok/s within each budget: {name}", number)
         yield _choices(run, settings, f"The configurations behind them: {name}", number)
-    found = policy_table(run)
-    if found is not None:
+    compared = policy_table(run)
+    if compared is not None:
         rows = [
             [tex(setting_name(r.setting, run.told_apart)), tex(r.series)]
-            + [_speed(r.best[name]) for name in found.policies]
-            for r in found.rows
+            + [_speed(r.best[name]) for name in compared.policies]
+            for r in compared.rows
         ]
-        header = ["Setting", "Method", *map(tex, found.policies)]
-        caption = f"Cache policies: fastest tok/s within {found.budget}"
-        yield table(caption, "policies", header, rows, "ll" + "r" * len(found.policies))
+        header = ["Setting", "Method", *map(tex, compared.policies)]
+        caption = f"Cache policies: fastest tok/s within {compared.budget}"
+        yield table(caption, "policies", header, rows, "ll" + "r" * len(compared.policies))
     yield _points(run)
 
 

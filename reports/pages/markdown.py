@@ -184,26 +184,26 @@ def _ratios(finding: object) -> list[float | None]:
 
 
 def _policies(run: Run) -> Iterator[str]:
-    found = policy_table(run)
-    if found is None:
+    compared = policy_table(run)
+    if compared is None:
         return
     yield "## Cache policies"
-    yield f"Fastest tok/s within {found.budget}{_looking_ahead(found)}."
+    yield f"Fastest tok/s within {compared.budget}{_looking_ahead(compared)}."
     rows = [
         [md(setting_name(r.setting, run.told_apart)), md(r.series)]
-        + [_speed(r.best[name]) for name in found.policies]
-        for r in found.rows
+        + [_speed(r.best[name]) for name in compared.policies]
+        for r in compared.rows
     ]
-    header = ["Setting", "Method", *map(md, found.policies)]
-    yield table(header, rows, "--" + "r" * len(found.policies))
+    header = ["Setting", "Method", *map(md, compared.policies)]
+    yield table(header, rows, "--" + "r" * len(compared.policies))
 
 
-def _looking_ahead(found: PolicyTable) -> str:
+def _looking_ahead(compared: PolicyTable) -> str:
     """What is said of the policies that no device can run; nothing where there is none."""
-    if not found.offline:
+    if not compared.offline:
         return ""
-    verb = "looks" if len(found.offline) == 1 else "look"
-    return f"; {' and '.join(map(md, found.offline))} {verb} ahead and cannot be shipped"
+    verb = "looks" if len(compared.offline) == 1 else "look"
+    return f"; {' and '.join(map(md, compared.offline))} {verb} ahead and cannot be shipped"
 
 
 def _points(run: Run) -> Iterator[str]:
@@ -260,10 +260,10 @@ def _plan(run: Run) -> Iterator[str]:
 
 
 def _failures(run: Run) -> Iterator[str]:
-    found = failures(run.points)
-    if found:
+    failed = failures(run.points)
+    if failed:
         yield "## Failures"
-    for failure in found:
+    for failure in failed:
         yield f"{failure.count} point{'' if failure.count == 1 else 's'}:"
         yield fence(failure.error)
         yield bullets(failure.examples)

@@ -73,7 +73,7 @@ def _dense(
     run: Run, of: Sequence[int], static: Sequence[float | None], parsed: Sequence[Reads | None]
 ) -> list[float | None]:
     """Static bytes of the dense model of each setting, if they give its speed in the table."""
-    found: dict[Setting, float] = {}
+    sizes: dict[Setting, float] = {}
     for i, point in enumerate(run.points):
         size = static[i]
         if of[i] < 0 or size is None:
@@ -83,8 +83,8 @@ def _dense(
         whole = size - overhead + pruned
         s = point.setting
         if math.isclose(speed_in(s, (), whole), point.tokens_per_s_dense, rel_tol=_EQUAL):
-            found[s] = max(whole, found.get(s, 0.0)) if not point.dense else whole
-    return [found.get(setting) for setting in run.settings]
+            sizes[s] = max(whole, sizes.get(s, 0.0)) if not point.dense else whole
+    return [sizes.get(setting) for setting in run.settings]
 
 
 def _written(group: Group) -> dict[str, Any]:

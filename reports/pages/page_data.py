@@ -62,11 +62,11 @@ def results_document(run: Run) -> dict[str, Any]:
 
 def _versions(run: Run) -> dict[str, str]:
     """Versions, the state of the code and the machine's processor, as the run recorded them."""
-    given, git = run.provenance.get("versions"), run.provenance.get("git")
-    found = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
+    recorded, git = run.provenance.get("versions"), run.provenance.get("git")
+    versions = {str(k): str(v) for k, v in recorded.items()} if isinstance(recorded, dict) else {}
     if isinstance(git, dict) and git.get("sha"):
-        found["git"] = f"{git['sha']}{' with changes' if git.get('dirty') else ''}"
-    return found
+        versions["git"] = f"{git['sha']}{' with changes' if git.get('dirty') else ''}"
+    return versions
 
 
 def _settings(run: Run) -> list[dict[str, Any]]:
@@ -81,14 +81,14 @@ def _settings(run: Run) -> list[dict[str, Any]]:
 
 
 def _series(points: Sequence[Point]) -> list[dict[str, Any]]:
-    found = looks(p.series for p in points)
+    series_looks = looks(p.series for p in points)
     plain = {p.series: p.plain if p.cache_aware else "" for p in points}
-    return [{"name": n, "plain": plain[n], **asdict(look)} for n, look in found.items()]
+    return [{"name": n, "plain": plain[n], **asdict(look)} for n, look in series_looks.items()]
 
 
 def _policies(points: Sequence[Point]) -> list[dict[str, Any]]:
-    found = policy_looks(policy_names(points))
-    one = {p.policy: p for p in points}
+    policy_styles = policy_looks(policy_names(points))
+    example = {p.policy: p for p in points}
     return [
         {
             "name": n,
@@ -96,10 +96,10 @@ def _policies(points: Sequence[Point]) -> list[dict[str, Any]]:
             "dark": look.dark,
             "dash": look.dash,
             "symbol": look.symbol,
-            "offline": one[n].policy_offline,
-            "rank": one[n].policy_rank,
+            "offline": example[n].policy_offline,
+            "rank": example[n].policy_rank,
         }
-        for n, look in found.items()
+        for n, look in policy_styles.items()
     ]
 
 
@@ -116,8 +116,8 @@ def _flags(point: Point) -> int:
 
 def _plain_flash(run: Run) -> list[float | None]:
     """For each cache-aware point, Flash bytes of the plain method at the same ΔPPL."""
-    known = {id(c.point): c.plain_bytes for c in run.comparisons}
-    return [short(known.get(id(p))) for p in run.points]
+    plain_bytes = {id(c.point): c.plain_bytes for c in run.comparisons}
+    return [short(plain_bytes.get(id(p))) for p in run.points]
 
 
 def coded(values: Iterable[str]) -> dict[str, list[Any]]:

@@ -64,10 +64,10 @@ def headlines(run: Run) -> list[str]:
 
 def measured_on(run: Run) -> str:
     """The text and how much of it, where that is the same for all settings; empty otherwise."""
-    found = {(s.text_title, s.windows, s.window_tokens) for s in run.settings}
-    if len(found) != 1 or min(next(iter(found))[1:]) <= 0:
+    measured = {(s.text_title, s.windows, s.window_tokens) for s in run.settings}
+    if len(measured) != 1 or min(next(iter(measured))[1:]) <= 0:
         return ""
-    ((text, windows, tokens),) = found
+    ((text, windows, tokens),) = measured
     return f"{windows:g} window{'' if windows == 1 else 's'} of {tokens:g} tokens of {text}"
 
 
@@ -147,15 +147,15 @@ def caveats(run: Run) -> list[str]:
 def read_size_caveats(run: Run) -> list[str]:
     """For each model, how small the reads of its choices are, where they are smaller than those
     that the bandwidth of Flash is meant for."""
-    found = []
+    lines = []
     for settings in run.of_weights().values():
         chosen = [
             p for d in run.decisions if d.setting in settings for p in (d.best, d.conservative)
         ]
         small = [p for p in chosen if p is not None and p.mean_read_bytes < MEANT_BYTES]
         if small:
-            found.append(_small_reads(weights_label(settings[0]), small))
-    return found
+            lines.append(_small_reads(weights_label(settings[0]), small))
+    return lines
 
 
 def _small_reads(name: str, points: Sequence[Point]) -> str:
@@ -213,8 +213,8 @@ def _failure(members: Sequence[Point]) -> Failure:
 
 
 def _where_failed(point: Point) -> str:
-    place = f"{weights_label(point.setting)}, {device_label(point.setting)}"
-    return f"{configuration(point)} ({place}), point {point.point_key}"
+    home = f"{weights_label(point.setting)}, {device_label(point.setting)}"
+    return f"{configuration(point)} ({home}), point {point.point_key}"
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -25,51 +25,53 @@ _WAYS = {
 def histogram_figure(source: Source) -> Made:
     """Figure 3: the magnitudes of GLU activations of a model's last layer."""
     panels = []
-    for model, found in _ordered(source.magnitudes):
-        layer = len(found.counts) - 1
-        xs, ys, zeros = histogram(found, layer)
+    for model, magnitudes in _ordered(source.magnitudes):
+        layer = len(magnitudes.counts) - 1
+        xs, ys, zeros = histogram(magnitudes, layer)
         title = f"{title_of(model)}, layer {layer}: {zeros:.1%} exactly zero".replace("%", " %")
         curve = Curve("share of activations", xs, ys, how_of(model), "steps", "dip")
         panels.append(Panel(title, "abs(GLU)", "share", [curve], "x"))
     return Made(panels=panels, notes=_counted(source))
 
 
-def _ordered(found: dict[str, Magnitudes]) -> list[tuple[str, Magnitudes]]:
-    return sorted(found.items(), key=lambda item: (item[0] not in MODELS, item[0]))
+def _ordered(magnitudes: dict[str, Magnitudes]) -> list[tuple[str, Magnitudes]]:
+    return sorted(magnitudes.items(), key=lambda item: (item[0] not in MODELS, item[0]))
 
 
 def _counted(source: Source) -> list[str]:
     return [
-        f"{model}: {sum(map(sum, found.counts)):,} activations of the calibration text"
-        for model, found in _ordered(source.magnitudes)
+        f"{model}: {sum(map(sum, magnitudes.counts)):,} activations of the calibration text"
+        for model, magnitudes in _ordered(source.magnitudes)
     ]
 
 
-def histogram(found: Magnitudes, layer: int) -> tuple[list[float], list[float], float]:
+def histogram(magnitudes: Magnitudes, layer: int) -> tuple[list[float], list[float], float]:
     """Upper edges of logarithmic bins, the share of activations in each, and that of exact zeros.
 
     A counted bin goes whole to where its geometric middle lies; it is far narrower than these.
     """
-    total = sum(found.counts[layer])
+    total = sum(magnitudes.counts[layer])
     first, last = (BINS_PER_DECADE * decade for decade in _RANGE)
     shares = dict.fromkeys(range(first, last), 0.0)
     zeros = 0.0
-    for low, high, count in zip(found.low, found.high, found.counts[layer], strict=True):
+    for low, high, count in zip(
+        magnitudes.low, magnitudes.high, magnitudes.counts[layer], strict=True
+    ):
         if low <= 0:
             zeros += count / total
             continue
-        place = math.floor(BINS_PER_DECADE * math.log10(math.sqrt(low * high)))
-        shares[min(max(place, first), last - 1)] += count / total
-    used = [place for place, share in shares.items() if share > 0]
+        bin_index = math.floor(BINS_PER_DECADE * math.log10(math.sqrt(low * high)))
+        shares[min(max(bin_index, first), last - 1)] += count / total
+    used = [bin_index for bin_index, share in shares.items() if share > 0]
     inside = range(min(used, default=first), max(used, default=first) + 1)
-    edges = [10 ** ((place + 1) / BINS_PER_DECADE) for place in inside]
-    return edges, [shares[place] for place in inside], zeros
+    edges = [10 ** ((bin_index + 1) / BINS_PER_DECADE) for bin_index in inside]
+    return edges, [shares[bin_index] for bin_index in inside], zeros
 
 
-def quantiles(found: Magnitudes, layer: int, shares: Sequence[float]) -> list[float]:
+def quantiles(magnitudes: Magnitudes, layer: int, shares: Sequence[float]) -> list[float]:
     """The magnitude that each share of the activations stays under; shares rise."""
-    total, below, answer, i = sum(found.counts[layer]), 0, [], 0
-    for high, count in zip(found.high, found.counts[layer], strict=True):
+    total, below, answer, i = sum(magnitudes.counts[layer]), 0, [], 0
+    for high, count in zip(magnitudes.high, magnitudes.counts[layer], strict=True):
         below += count
         while i < len(shares) and below >= shares[i] * total:
             answer.append(high)
@@ -80,11 +82,11 @@ def quantiles(found: Magnitudes, layer: int, shares: Sequence[float]) -> list[fl
 def distribution_figure(source: Source) -> Made:
     """Figure 10: normalised activations by percentile (left), throughput over gamma (right)."""
     panels = []
-    for model, found in _ordered(source.magnitudes):
+    for model, magnitudes in _ordered(source.magnitudes):
         curves = [
             Curve(f"layer {layer}", [100 * s for s in SHARES], ys, how_of(model), "steps", "layers")
-            for layer in range(len(found.counts))
-            if (ys := _normalised(found, layer))
+            for layer in range(len(magnitudes.counts))
+            if (ys := _normalised(magnitudes, layer))
         ]
         title = f"{title_of(model)}, every layer"
         panels.append(Panel(title, "percentile", "abs(GLU) / largest of layer", curves, "y"))
@@ -92,11 +94,11 @@ def distribution_figure(source: Source) -> Made:
     return Made(panels=[*panels, *right], notes=[*_counted(source), *text_notes(used)])
 
 
-def _normalised(found: Magnitudes, layer: int) -> list[float]:
-    used = [high for high, n in zip(found.high, found.counts[layer], strict=True) if n]
+def _normalised(magnitudes: Magnitudes, layer: int) -> list[float]:
+    used = [high for high, n in zip(magnitudes.high, magnitudes.counts[layer], strict=True) if n]
     if not used or max(used) <= 0:
         return []
-    return [q / max(used) for q in quantiles(found, layer, SHARES)]
+    return [q / max(used) for q in quantiles(magnitudes, layer, SHARES)]
 
 
 def threshold_figure(source: Source) -> Made:
@@ -104,21 +106,21 @@ def threshold_figure(source: Source) -> Made:
     points = [p for p in source.points if p.series in _WAYS and abs(p.density - 0.5) < 1e-9]
     panels, used = [], []
     for model in models_shown(points, MODELS):
-        own = alike(of_model(points, model))
+        of_this_model = alike(of_model(points, model))
         for series, title in _WAYS.items():
-            found = [p for p in own if p.series == series]
-            panels += [p for point in found[:1] if (p := _layers(source, point, title))]
-            used += found[:1]
+            matching = [p for p in of_this_model if p.series == series]
+            panels += [p for point in matching[:1] if (p := _layers(source, point, title))]
+            used += matching[:1]
     return Made(panels=panels, notes=[*text_notes(used), *_dense(used)])
 
 
 def _layers(source: Source, point: Point, title: str) -> Panel | None:
     """Mean density of each layer, with its deviation and its range over tokens."""
-    found = list(source.reads(point).values())
+    groups = list(source.reads(point).values())
     tokens = source.row(point).get("tokens")
-    if len(found) != 1 or not tokens:
+    if len(groups) != 1 or not tokens:
         return None
-    group, units = found[0], found[0]["units"]
+    group, units = groups[0], groups[0]["units"]
     means = [used / tokens / units for used in group["used_by_layer"]]
     curve = Curve(
         title,
@@ -156,5 +158,5 @@ def _bands(
 
 
 def _dense(points: Sequence[Point]) -> list[str]:
-    found = {p.setting.model: p.ppl_dense for p in points if math.isfinite(p.ppl_dense)}
-    return [f"{model}: dense perplexity {ppl:.2f}" for model, ppl in sorted(found.items())]
+    perplexities = {p.setting.model: p.ppl_dense for p in points if math.isfinite(p.ppl_dense)}
+    return [f"{model}: dense perplexity {ppl:.2f}" for model, ppl in sorted(perplexities.items())]

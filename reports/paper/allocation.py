@@ -67,10 +67,10 @@ def _trial(row: Mapping[str, str]) -> tuple[float, float, float, float] | None:
 def _curves(
     trials: Sequence[tuple[float, float, float, float]], fit: Mapping[str, float]
 ) -> list[Curve]:
-    kept = pareto([t[2] for t in trials], [-t[3] for t in trials])
+    smallest = pareto([t[2] for t in trials], [-t[3] for t in trials])
     curves = [
         _dots("trials", trials, "glu-oracle"),
-        _dots("best at their size", [trials[i] for i in kept], "dip"),
+        _dots("best at their size", [trials[i] for i in smallest], "dip"),
     ]
     if "slope" in fit and "intercept" in fit:
         curves.append(_line("our fit", (fit["slope"], fit["intercept"]), "twin", "dip"))
@@ -92,16 +92,16 @@ def split_figure(source: Source) -> Made:
     points = [p for p in source.points if p.series == "dip-split" and math.isfinite(p.ppl)]
     panels, used = [], []
     for model in models_shown(points, MODELS):
-        own = alike([p for p in of_model(points, model) if unchanged(p)])
+        members = alike([p for p in of_model(points, model) if unchanged(p)])
         curves = []
-        for density in sorted({p.density for p in own}):
-            spots = {_lean(source, p): p.ppl for p in own if p.density == density}
+        for density in sorted({p.density for p in members}):
+            spots = {_lean(source, p): p.ppl for p in members if p.density == density}
             if len(spots) > 1:
                 xs = sorted(spots)
                 ys = [spots[x] for x in xs]
                 curves.append(Curve(f"MLP density {density:g}", xs, ys, how_of(model)))
         if curves:
-            used += own
+            used += members
             x = "density of W_up less that of W_gate"
             panels.append(Panel(title_of(model), x, "perplexity ↓", curves, "y"))
     return Made(panels=panels, notes=text_notes(used))

@@ -38,12 +38,12 @@ def density_figure(source: Source, paper_models: Sequence[str], names: Sequence[
     points = [p for p in source.points if unchanged(p) and p.allocation in ("", "paper")]
     panels, used = [], []
     for model in models_shown(points, paper_models):
-        own = alike([p for p in of_model(points, model) if row_name(p) in names])
-        if len({p.density for p in own if not p.dense}) < 2:
+        members = alike([p for p in of_model(points, model) if row_name(p) in names])
+        if len({p.density for p in members if not p.dense}) < 2:
             continue
-        used += own
+        used += members
         for metric, title in (("ppl", PPL), ("mmlu", "MMLU accuracy ↑")):
-            curves = [*_by_density(source, own, names, metric), *_printed(model, names, metric)]
+            curves = [*_by_density(source, members, names, metric), *_printed(model, names, metric)]
             if any(c.how != "printed" for c in curves):
                 logs = "y" if metric == "ppl" else ""
                 panels.append(Panel(title_of(model), DENSITY, title, curves, logs))
@@ -54,10 +54,10 @@ def _by_density(
     source: Source, points: Sequence[Point], names: Sequence[str], metric: str
 ) -> Iterator[Curve]:
     for name in names:
-        found = {p.density: p for p in points if row_name(p) == name}
+        by_density = {p.density: p for p in points if row_name(p) == name}
         xs, ys = [], []
-        for density in sorted(found):
-            p = found[density]
+        for density in sorted(by_density):
+            p = by_density[density]
             y = p.ppl if metric == "ppl" else accuracy(source, p, metric)
             if y is not None and math.isfinite(y) and math.isfinite(p.mlp_density):
                 xs.append(p.mlp_density)
@@ -86,20 +86,20 @@ def _printed(model: str, names: Sequence[str], metric: str) -> Iterator[Curve]:
 
 def oracle_figure(source: Source) -> Made:
     """Figure 6: knowing the activations against predicting them, with SwiGLU and with ReLU."""
-    wanted = {"glu-oracle": "GLU pruning (oracle)", "dejavu": "Predictive GLU pruning"}
-    points = [p for p in source.points if unchanged(p) and row_name(p) in (*wanted, "dense")]
+    titles = {"glu-oracle": "GLU pruning (oracle)", "dejavu": "Predictive GLU pruning"}
+    points = [p for p in source.points if unchanged(p) and row_name(p) in (*titles, "dense")]
     panels, used = [], []
     for model in dict.fromkeys(p.setting.model for p in points):  # as the sweep has them
-        own = alike(of_model(points, model))
-        if {row_name(p) for p in own} < set(wanted):
+        members = alike(of_model(points, model))
+        if {row_name(p) for p in members} < set(titles):
             continue
-        used += own
+        used += members
         for metric, title in (("ppl", PPL), ("mmlu", "MMLU accuracy ↑")):
             curves = [
-                Curve(wanted[c.look], c.xs, c.ys, c.how, c.style, c.look)
-                for c in _by_density(source, own, list(wanted), metric)
+                Curve(titles[c.look], c.xs, c.ys, c.how, c.style, c.look)
+                for c in _by_density(source, members, list(titles), metric)
             ]
-            if len(curves) == len(wanted):
+            if len(curves) == len(titles):
                 logs = "y" if metric == "ppl" else ""
                 panels.append(Panel(title_of(model), "activation density", title, curves, logs))
     return Made(panels=panels, notes=text_notes(used))
@@ -107,12 +107,12 @@ def oracle_figure(source: Source) -> Made:
 
 def memory_figure(source: Source) -> Made:
     """Figure 9: perplexity over the bytes that a token uses, masks of static pruning included."""
-    found: dict[str, list[Point]] = {}
+    by_model: dict[str, list[Point]] = {}
     for p in source.points:
         if p.policy in ("", "none", "lfu") and math.isfinite(p.ppl) and _compression(p):
-            found.setdefault(p.setting.model, []).append(p)
+            by_model.setdefault(p.setting.model, []).append(p)
     groups: dict[str, dict[str, list[Point]]] = {}
-    for model, members in found.items():
+    for model, members in by_model.items():
         for p in alike(members):
             groups.setdefault(model, {}).setdefault(_compression(p), []).append(p)
     panels, used = [], []
@@ -139,7 +139,7 @@ def _heights(curves: Sequence[Curve]) -> tuple[float, float] | None:
 
 def _above(panels: Sequence[Panel]) -> list[str]:
     """What lies above the top of a panel."""
-    found = [
+    beyond = [
         f"{c.name} at {x:.3f} GB ({y:.3g})"
         for p in panels
         if p.heights
@@ -147,7 +147,7 @@ def _above(panels: Sequence[Panel]) -> list[str]:
         for x, y in zip(c.xs, c.ys, strict=True)
         if y > p.heights[1]
     ]
-    return [f"above the top, with their perplexities: {', '.join(found)}"] if found else []
+    return [f"above the top, with their perplexities: {', '.join(beyond)}"] if beyond else []
 
 
 def _compression(point: Point) -> str:
@@ -190,17 +190,17 @@ def gamma_figure(source: Source) -> tuple[list[Panel], list[Point]]:
     for run in source.runs:
         done = [p for p in run.run.points if p.measured and row_name(p) in ("dip", "dip-ca")]
         for model in models_shown(done, MODELS):
-            own = _one_device([p for p in of_model(done, model) if p.policy == "lfu"])
-            gammas = sorted({p.gamma for p in own})
+            members = _one_device([p for p in of_model(done, model) if p.policy == "lfu"])
+            gammas = sorted({p.gamma for p in members})
             if len(gammas) < 4:
                 continue
-            used += own
-            dense = own[0].ppl_dense
+            used += members
+            dense = members[0].ppl_dense
             curves = []
             for budget in run.run.budgets:
-                found = _at_budget(own, gammas, budget.limit(dense))
-                if len(found) > 1:
-                    xs, ys = zip(*found, strict=True)
+                speeds = _at_budget(members, gammas, budget.limit(dense))
+                if len(speeds) > 1:
+                    xs, ys = zip(*speeds, strict=True)
                     name = f"{budget.label} ({dense + budget.limit(dense):.2f})"
                     curves.append(Curve(name, xs, ys, how_of(model)))
             if curves:
@@ -211,22 +211,22 @@ def gamma_figure(source: Source) -> tuple[list[Panel], list[Point]]:
 def _at_budget(
     points: Sequence[Point], gammas: Sequence[float], limit: float
 ) -> list[tuple[float, float]]:
-    found = []
+    speeds = []
     for gamma in gammas:
         value = interpolated_at([p for p in points if p.gamma == gamma], limit)
         if value is not None:
-            found.append((gamma, value.tokens_per_s))
-    return found
+            speeds.append((gamma, value.tokens_per_s))
+    return speeds
 
 
 def _one_device(points: Sequence[Point]) -> list[Point]:
     """The points of one device setting and allocation: the middle DRAM, then the middle Flash."""
-    kept = [p for p in points if p.allocation in ("", "paper")]
+    remaining = [p for p in points if p.allocation in ("", "paper")]
     for name in ("dram_gb", "flash_gbps"):
-        if kept:
-            chosen = middle(getattr(p.setting, name) for p in kept)
-            kept = [p for p in kept if getattr(p.setting, name) == chosen]
-    return kept
+        if remaining:
+            chosen = middle(getattr(p.setting, name) for p in remaining)
+            remaining = [p for p in remaining if getattr(p.setting, name) == chosen]
+    return remaining
 
 
 def policy_figure(source: Source) -> Made:
@@ -236,15 +236,15 @@ def policy_figure(source: Source) -> Made:
     panels, used = [], []
     for model in models_shown(done, MODELS):
         both = [p for p in of_model(done, model) if row_name(p) in ("dip", "dip-ca")]
-        own = _one_device(alike(_with_policies(both)))
-        plain = [p for p in own if row_name(p) == "dip"]
-        aware = [p for p in own if row_name(p) == "dip-ca" and p.gamma == 0.2]
+        of_one_device = _one_device(alike(_with_policies(both)))
+        plain = [p for p in of_one_device if row_name(p) == "dip"]
+        aware = [p for p in of_one_device if row_name(p) == "dip-ca" and p.gamma == 0.2]
         if len({p.policy for p in plain} & set(titles)) < 3:
             continue
         curves = [
-            _speed_curve(f"DIP, {titles[name]}", found, model, name)
+            _speed_curve(f"DIP, {titles[name]}", members, model, name)
             for name in titles
-            if (found := [p for p in plain if p.policy == name])
+            if (members := [p for p in plain if p.policy == name])
         ]
         curves += [_speed_curve("DIP-CA, LFU", aware, model, "dip-ca")] if aware else []
         used += [*plain, *aware]

@@ -46,9 +46,9 @@ def _figure(panels: Sequence[Panel]) -> MplFigure:
 
 
 def _paint(ax: Axes, panel: Panel) -> None:
-    known = _looks(panel.curves)
+    styles = _looks(panel.curves)
     for curve in panel.curves:
-        _curve(ax, curve, known[curve.look or curve.name])
+        _curve(ax, curve, styles[curve.look or curve.name])
     ax.set_title(plain(panel.title), fontsize=8)
     ax.set_xlabel(plain(panel.x))
     ax.set_ylabel(plain(panel.y))
@@ -96,12 +96,12 @@ def _curve(ax: Axes, curve: Curve, look: Look) -> None:
 
 def _legend(figure: MplFigure, axes: Sequence[Axes]) -> None:
     """One legend of all names, where a panel has several curves that can be told apart."""
-    found = [ax.get_legend_handles_labels() for ax in axes]
+    entries = [ax.get_legend_handles_labels() for ax in axes]
     handles: dict[str, Any] = {}
-    for given, names in found:
-        for handle, name in zip(given, names, strict=True):
+    for artists, names in entries:
+        for handle, name in zip(artists, names, strict=True):
             handles.setdefault(name, handle)
-    if any(len(names) > 1 for _, names in found):
+    if any(len(names) > 1 for _, names in entries):
         widest = 0.45 + 0.055 * max(len(name) for name in handles)  # inches of mark and name
         columns = max(1, min(len(handles), 4, int(figure.get_figwidth() / widest)))
         figure.legend(

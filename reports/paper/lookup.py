@@ -102,10 +102,10 @@ def _column(source: Source, point: Point, task: str, end: str = "") -> float | N
 def error_notes(source: Source, points: Iterable[Point], tasks: Iterable[str]) -> list[str]:
     """How rough the accuracies of a model are, where few documents were asked."""
     worst: dict[str, float] = {}
-    asked = list(tasks)
+    names = list(tasks)
     for p in points:
-        found = [e for t in asked if (e := _column(source, p, t, "_stderr")) is not None]
-        worst[p.setting.model] = max([worst.get(p.setting.model, 0.0), *found])
+        errors = [e for t in names if (e := _column(source, p, t, "_stderr")) is not None]
+        worst[p.setting.model] = max([worst.get(p.setting.model, 0.0), *errors])
     return [
         f"{model}: standard errors of accuracies up to {100 * error:.1f} points"
         for model, error in sorted(worst.items())
@@ -121,12 +121,12 @@ def middle(values: Iterable[float]) -> float:
 
 def text_notes(points: Iterable[Point]) -> list[str]:
     """What perplexities were measured on, one sentence a model."""
-    found = {}
+    texts = {}
     for p in points:
         s = p.setting
-        found[s.model, s.text, s.windows, s.window_tokens, s.dtype] = s.text == PAPER_TEXT
+        texts[s.model, s.text, s.windows, s.window_tokens, s.dtype] = s.text == PAPER_TEXT
     return [
         f"{model}: {windows:g} windows of {tokens:g} tokens of {text}, {dtype}"
         + ("" if same else f"; the paper has all of {PAPER_TEXT}")
-        for (model, text, windows, tokens, dtype), same in sorted(found.items())
+        for (model, text, windows, tokens, dtype), same in sorted(texts.items())
     ]

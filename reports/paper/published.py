@@ -76,5 +76,5 @@ def _published(row: dict[str, str]) -> Published:
 def printed(exhibit: str) -> dict[tuple[str, str, str, float | None, float | None], Published]:
     """The values of a table by (model, method, metric, budget, DRAM or Flash that varies)."""
     varied = "flash_gbps" if exhibit == "table7" else "dram_gb"
-    found = (p for p in published() if p.exhibit == exhibit)
-    return {(p.model, p.method, p.metric, p.budget, getattr(p, varied)): p for p in found}
+    values = (p for p in published() if p.exhibit == exhibit)
+    return {(p.model, p.method, p.metric, p.budget, getattr(p, varied)): p for p in values}

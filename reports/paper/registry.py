@@ -134,20 +134,20 @@ EXHIBITS: tuple[Exhibit, ...] = (
 
 def select(names: Iterable[str]) -> list[Exhibit]:
     """Exhibits by name, `all` for every one. Raises ReportError for an unknown one."""
-    known = {e.name: e for e in EXHIBITS}
+    exhibits = {e.name: e for e in EXHIBITS}
     chosen: dict[str, Exhibit] = {}
     for name in names:
         if name == "all":
-            chosen |= known
-        elif name in known:
-            chosen[name] = known[name]
+            chosen |= exhibits
+        elif name in exhibits:
+            chosen[name] = exhibits[name]
         else:
-            raise ReportError(_unknown(name, known))
+            raise ReportError(_unknown(name, exhibits))
     return list(chosen.values())
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
-    names = list(known)
+def _unknown(name: str, exhibits: Iterable[str]) -> str:
+    names = list(exhibits)
     near = difflib.get_close_matches(name.lower().replace(" ", ""), names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"unknown exhibit {name!r}{hint} (allowed: all, {', '.join(names)})"

@@ -58,18 +58,18 @@ class Source:
         """The chosen points, by default all that ended well; a point of two runs counts once."""
         if self.chosen is not None:
             return list(self.chosen)
-        found = {p.point_key: p for r in self.runs for p in r.run.points if p.status == "done"}
-        return list(found.values())
+        by_key = {p.point_key: p for r in self.runs for p in r.run.points if p.status == "done"}
+        return list(by_key.values())
 
     def of_sweeps(self, names: Collection[str], models: Collection[str]) -> Source:
         """Without points that neither these sweeps nor `models` made, if the sweeps made some: a
         larger run of another purpose then takes no twin's place."""
-        made = {k for r in self.runs for k, row in r.rows.items() if row.get("sweep") in names}
+        keys = {k for r in self.runs for k, row in r.rows.items() if row.get("sweep") in names}
         points = self.points
-        if not any(p.point_key in made and p.setting.model not in models for p in points):
+        if not any(p.point_key in keys and p.setting.model not in models for p in points):
             return self
-        kept = [p for p in points if p.point_key in made or p.setting.model in models]
-        return replace(self, chosen=kept)
+        chosen = [p for p in points if p.point_key in keys or p.setting.model in models]
+        return replace(self, chosen=chosen)
 
     def row(self, point: Point) -> Row:
         """The row of the results table that a point is read from."""
@@ -82,7 +82,7 @@ class Source:
     @property
     def magnitudes(self) -> dict[str, Magnitudes]:
         """Counted activations by model."""
-        return {model: found for r in self.runs for model, found in r.magnitudes.items()}
+        return {model: magnitudes for r in self.runs for model, magnitudes in r.magnitudes.items()}
 
 
 def read_run(folder: Path) -> PaperRun:
@@ -116,7 +116,7 @@ def _fit(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        fit = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ReportError(f"{path} cannot be read: {error}") from None
-    return found if isinstance(found, dict) else {}
+    return fit if isinstance(fit, dict) else {}

@@ -14,8 +14,8 @@ from reports.paper.write import Drawn, body, label, needs
 def page(drawn: Sequence[Drawn], source: Source, command: str, images: str) -> str:
     """The page as Markdown; `images` is the folder of the figures as seen from it."""
     parts = [*_head(drawn, command), *_runs(source)]
-    for one in drawn:
-        parts += [f"## {label(one.exhibit)}", *body(one, images)]
+    for drawing in drawn:
+        parts += [f"## {label(drawing.exhibit)}", *body(drawing, images)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -31,12 +31,12 @@ def _head(drawn: Sequence[Drawn], command: str) -> Iterator[str]:
     )
     rows = [
         [
-            f"[{md(label(one.exhibit))}](#{_anchor(label(one.exhibit))})",
-            *(str(one.made.count(how)) for how in ("measured", "geometry", "twin", "printed")),
-            _largest(one),
-            "" if one.made.count("measured") else md(needs(one.exhibit)),
+            f"[{md(label(drawing.exhibit))}](#{_anchor(label(drawing.exhibit))})",
+            *(str(drawing.made.count(how)) for how in ("measured", "geometry", "twin", "printed")),
+            _largest(drawing),
+            "" if drawing.made.count("measured") else md(needs(drawing.exhibit)),
         ]
-        for one in drawn
+        for drawing in drawn
     ]
     header = ["", "Measured", "From geometry", "Twin", "Printed only", "Largest difference"]
     yield table([*header, "To run"], rows, "-rrrrr-")
@@ -47,14 +47,14 @@ def _head(drawn: Sequence[Drawn], command: str) -> Iterator[str]:
 
 
 def _largest(drawn: Drawn) -> str:
-    found = [c.difference for *_, c in drawn.made.cells() if c.difference is not None]
-    return signed(max(found, key=abs), 3) if found else ""
+    differences = [c.difference for *_, c in drawn.made.cells() if c.difference is not None]
+    return signed(max(differences, key=abs), 3) if differences else ""
 
 
 def _anchor(heading: str) -> str:
     """GitHub's anchor of a heading."""
-    kept = [c for c in heading.lower() if c.isalnum() or c in " -_"]
-    return "".join(kept).replace(" ", "-")
+    characters = [c for c in heading.lower() if c.isalnum() or c in " -_"]
+    return "".join(characters).replace(" ", "-")
 
 
 def _runs(source: Source) -> Iterator[str]:

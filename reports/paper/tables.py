@@ -44,7 +44,7 @@ def accuracy_table(source: Source, exhibit: str, density: float) -> Made:
     methods = _rows(p.method for p in values.values())
     columns = [(metric, model) for metric in _METRICS for model in MODELS]
     columns += [(metric, twin) for twin in twin_models(points) for metric in _METRICS]
-    own = {
+    by_model = {
         model: alike([p for n in methods for p in all_at(of_model(points, model), n, density)])
         for _, model in columns
     }
@@ -53,17 +53,17 @@ def accuracy_table(source: Source, exhibit: str, density: float) -> Made:
     for name in methods:
         cells = []
         for metric, model in columns:
-            point = at_density(own[model], name, density)
+            point = at_density(by_model[model], name, density)
             used += [point] if point else []
             ours = _value(source, point, metric)
             cells.append(_cell(ours, values.get((model, name, metric, None, None)), model, point))
         lines.append(Line(METHODS[name], cells))
-    kept = [k for k, column in enumerate(columns) if _worth(column[1], k, lines)]
+    shown = [k for k, column in enumerate(columns) if _worth(column[1], k, lines)]
     sheet = Sheet(
         f"Perplexity and MMLU at {density:.0%} MLP density".replace("%", " %"),
-        [f"{MODELS.get(columns[k][1], columns[k][1])} {_METRICS[columns[k][0]]}" for k in kept],
-        [columns[k][1] not in MODELS for k in kept],
-        [Line(line.label, [line.cells[k] for k in kept]) for line in lines],
+        [f"{MODELS.get(columns[k][1], columns[k][1])} {_METRICS[columns[k][0]]}" for k in shown],
+        [columns[k][1] not in MODELS for k in shown],
+        [Line(line.label, [line.cells[k] for k in shown]) for line in lines],
     )
     notes = [*text_notes(used), *error_notes(source, used, ["mmlu"])]
     return Made([sheet], notes=notes)
@@ -141,9 +141,11 @@ def speed_table(source: Source, exhibit: str) -> Made:
     values, points = printed(exhibit), source.points
     names = _rows(p.method for p in values.values())
     cached = {_place(p) for p in points if p.policy == "lfu"}
-    wanted = [p for p in points if _fits(p, names) and (p.policy != "none" or _alone(p, cached))]
-    own = {model: alike(of_model(wanted, model)) for model in [*MODELS, *twin_models(points)]}
-    source = Source(source.runs, source.computed, [p for found in own.values() for p in found])
+    fitting = [p for p in points if _fits(p, names) and (p.policy != "none" or _alone(p, cached))]
+    by_model = {model: alike(of_model(fitting, model)) for model in [*MODELS, *twin_models(points)]}
+    source = Source(
+        source.runs, source.computed, [p for members in by_model.values() for p in members]
+    )
     points = source.points
     speeds = {key: p for key, p in values.items() if p.metric == "tokens_per_s"}
     places = [*_paper_places(speeds.values(), exhibit), *_twin_places(points, exhibit)]
@@ -199,13 +201,13 @@ def _twin_places(points: Sequence[Point], exhibit: str) -> Iterator[Place]:
 
 def _fullest(points: Iterable[Point]) -> list[tuple[float, float]]:
     """(DRAM, Flash) of the devices on which the most rows were measured."""
-    found: dict[tuple[float, float], set[str]] = {}
+    rows: dict[tuple[float, float], set[str]] = {}
     for p in points:
         if p.measured and not p.dense:
             device = p.setting.dram_gb, p.setting.flash_gbps
-            found.setdefault(device, set()).add(row_name(p))
-    most = max((len(names) for names in found.values()), default=0)
-    return [device for device, names in found.items() if len(names) == most]
+            rows.setdefault(device, set()).add(row_name(p))
+    most = max((len(names) for names in rows.values()), default=0)
+    return [device for device, names in rows.items() if len(names) == most]
 
 
 def _place(p: Point) -> tuple[Setting, str]:
@@ -261,8 +263,8 @@ def _best(
     if not points:
         return _computed(source, place, name, value, exhibit)
     limit = points[0].ppl_dense * budget / REFERENCE_PPL if place.twin else budget
-    found = fastest(points, limit)
-    return _cell(found.tokens_per_s if found else None, value, place.model, found)
+    point = fastest(points, limit)
+    return _cell(point.tokens_per_s if point else None, value, place.model, point)
 
 
 def _computed(

@@ -51,16 +51,16 @@ def build(exhibits: Iterable[Exhibit], source: Source, folder: Path) -> list[Dra
 
 
 def _build(exhibit: Exhibit, source: Source, folder: Path) -> Drawn:
-    made, name = exhibit.make(exhibit.of(source)), exhibit.name
+    content, name = exhibit.make(exhibit.of(source)), exhibit.name
     files: list[Path] = []
-    if made.panels:
-        files += draw(made.panels, folder, name)
-    if made.sheets:
-        files.append(write(folder / f"{name}.tex", latex(exhibit, made)))
-    files.append(write(folder / f"{name}.csv", numbers(exhibit, made)))
-    drawn = Drawn(exhibit, made, files)
+    if content.panels:
+        files += draw(content.panels, folder, name)
+    if content.sheets:
+        files.append(write(folder / f"{name}.tex", latex(exhibit, content)))
+    files.append(write(folder / f"{name}.csv", numbers(exhibit, content)))
+    drawn = Drawn(exhibit, content, files)
     text = "\n\n".join([f"# {label(exhibit)}", *body(drawn)])
-    return Drawn(exhibit, made, [write(folder / f"{name}.md", text + "\n"), *files])
+    return Drawn(exhibit, content, [write(folder / f"{name}.md", text + "\n"), *files])
 
 
 def label(exhibit: Exhibit) -> str:
@@ -74,19 +74,19 @@ def label(exhibit: Exhibit) -> str:
 def body(drawn: Drawn, images: str = "") -> Iterator[str]:
     """Sheets, figure and notes as Markdown; `images` is the folder of the figures, seen from the
     page, with a slash at its end."""
-    made, exhibit = drawn.made, drawn.exhibit
-    for sheet in made.sheets:
+    content, exhibit = drawn.made, drawn.exhibit
+    for sheet in content.sheets:
         yield sheet_markdown(sheet)
-    if made.sheets:
+    if content.sheets:
         yield LEGEND
     if drawn.figure is not None:
         yield f"![{md(label(exhibit))}]({images}{drawn.figure.name})"
-    if made.empty:
+    if content.empty:
         yield f"**Nothing of ours is drawn yet.** {md(needs(exhibit))}"
     if exhibit.differs:
         yield f"Other than in the paper: {exhibit.differs}."
-    if made.notes:
-        yield "\n".join(f"- {md(note)}" for note in made.notes)
+    if content.notes:
+        yield "\n".join(f"- {md(note)}" for note in content.notes)
 
 
 def needs(exhibit: Exhibit) -> str:
@@ -146,10 +146,10 @@ def _difference(cell: Cell) -> str:
     return signed(rounded if rounded else 0.0, cell.places)
 
 
-def latex(exhibit: Exhibit, made: Made) -> str:
+def latex(exhibit: Exhibit, content: Made) -> str:
     """The sheets as LaTeX tables with booktabs."""
     parts = []
-    for sheet in made.sheets:
+    for sheet in content.sheets:
         header = ["", *(tex(f"{c} (twin)" if t else c) for c, t in _columns(sheet))]
         rows = [
             [rf"\emph{{{tex(line.label)}}}", *[""] * len(sheet.columns)]
@@ -181,12 +181,12 @@ def _cell_latex(cell: Cell | None) -> str:
     return f"{ours} ({tex(cell.published.text)}, {tex(_difference(cell))})"
 
 
-def numbers(exhibit: Exhibit, made: Made) -> str:
+def numbers(exhibit: Exhibit, content: Made) -> str:
     """Every number of an exhibit as CSV, one a line, with where it comes from."""
     text = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    for sheet, line, column, cell in made.cells():
+    for sheet, line, column, cell in content.cells():
         writer.writerow(
             {
                 "exhibit": exhibit.name,
@@ -200,7 +200,7 @@ def numbers(exhibit: Exhibit, made: Made) -> str:
                 "point_key": cell.point.point_key if cell.point else "",
             }
         )
-    for panel in made.panels:
+    for panel in content.panels:
         for curve in panel.curves:
             ours = "published" if curve.how == "printed" else "ours"
             for x, y in zip(curve.xs, curve.ys, strict=True):

@@ -52,8 +52,8 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """Caveats that the run itself recorded, and those of what was chosen."""
-        given = self.provenance.get("notes") or []
-        recorded = [str(note) for note in given] if isinstance(given, list) else [str(given)]
+        written = self.provenance.get("notes") or []
+        recorded = [str(note) for note in written] if isinstance(written, list) else [str(written)]
         chosen = certainty.chosen_among(self.points)
         return [*recorded, *chosen, *certainty.outlook(self.headline, self.evaluated_s)]
 
@@ -77,7 +77,7 @@ class Run:
         return [d for d in self.decisions if d.setting == setting]
 
 
-def load(run_dir: Path, asked: Sequence[Budget | float | str] = ()) -> Run:
+def load(run_dir: Path, chosen_budgets: Sequence[Budget | float | str] = ()) -> Run:
     """The run in `run_dir`, for the budgets that are asked for, or its own.
 
     Raises ReportError without a readable results table, or for a budget that cannot be read.
@@ -85,20 +85,20 @@ def load(run_dir: Path, asked: Sequence[Budget | float | str] = ()) -> Run:
     table = read_table(run_dir / "results.parquet")
     plan, plan_problem = _read_json(run_dir / "plan.json")
     provenance, provenance_problem = _read_json(run_dir / "provenance.json")
-    found = rows(table)
-    budgets, budget_problem = (parse_all(asked), "") if asked else _budgets(plan)
+    listed = rows(table)
+    budgets, budget_problem = (parse_all(chosen_budgets), "") if chosen_budgets else _budgets(plan)
     problems = tuple(p for p in (plan_problem, provenance_problem, budget_problem) if p)
-    names = {str(row["sweep"]) for row in found if row.get("sweep")}
+    names = {str(row["sweep"]) for row in listed if row.get("sweep")}
     title = str(plan.get("sweep") or ", ".join(sorted(names)) or run_dir.name)
     tasks = accuracy_tasks(table.column_names)
     reads = _reads(table)
-    run = assemble(title, found, budgets, plan, provenance, problems, tasks, reads)
+    run = assemble(title, listed, budgets, plan, provenance, problems, tasks, reads)
     return replace(run, tasks=timeline.read(run_dir, plan), study=study.read(run_dir))
 
 
 def assemble(
     title: str,
-    found: Sequence[Row],
+    listed: Sequence[Row],
     budgets: tuple[Budget, ...],
     plan: Mapping[str, Any],
     provenance: Mapping[str, Any],
@@ -107,7 +107,7 @@ def assemble(
     reads: Sequence[str] = (),
 ) -> Run:
     """A Run from rows and documents that are in memory."""
-    members = points(found)
+    members = points(listed)
     settings = list(by_setting(members))
     decisions = decide_points(members, budgets)
     shown = headline(decisions)
@@ -115,8 +115,8 @@ def assemble(
     limits = {d.setting: d.limit for d in shown}
     return Run(
         title=title,
-        rows=found,
-        reads=reads or [""] * len(found),
+        rows=listed,
+        reads=reads or [""] * len(listed),
         points=members,
         settings=settings,
         told_apart=varying(settings),
@@ -154,8 +154,8 @@ def _read_json(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _budgets(plan: Mapping[str, Any]) -> tuple[tuple[Budget, ...], str]:
-    given = plan.get("budgets") or ()
+    written = plan.get("budgets") or ()
     try:
-        return parse_all(given), ""
+        return parse_all(written), ""
     except (ReportError, TypeError) as error:
         return parse_all(()), f"plan.json: {error}; the usual budgets are used."

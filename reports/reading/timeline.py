@@ -31,20 +31,20 @@ def read(folder: Path, plan: Mapping[str, Any]) -> list[Span]:
     The journal is that of the store that the plan names, or of the run folder itself. The last
     line of a key counts.
     """
-    wanted = _wanted(plan)
-    found: dict[str, Span] = {}
+    keys = _wanted(plan)
+    spans: dict[str, Span] = {}
     for line in _lines(folder, plan):
         span = _span(line)
-        if span is not None and (wanted is None or span.key in wanted):
-            found[span.key] = span
-    return sorted(found.values(), key=lambda s: (s.start, s.key))
+        if span is not None and (keys is None or span.key in keys):
+            spans[span.key] = span
+    return sorted(spans.values(), key=lambda s: (s.start, s.key))
 
 
 def _lines(folder: Path, plan: Mapping[str, Any]) -> list[bytes]:
     store = plan.get("store")
-    for place in ([Path(store)] if isinstance(store, str) and store else []) + [folder]:
+    for directory in ([Path(store)] if isinstance(store, str) and store else []) + [folder]:
         try:
-            return (place / "journal.jsonl").read_bytes().splitlines()
+            return (directory / "journal.jsonl").read_bytes().splitlines()
         except OSError:
             continue
     return []

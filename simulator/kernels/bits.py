@@ -58,9 +58,9 @@ def count_bits(words: NDArray[np.uint64]) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def common(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Int:
+def common(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Int:
     """Number of bits that are set in both rows."""
     total = np.uint64(0)
-    for i in range(one.size):
-        total += popcount(one[i] & other[i])
+    for i in range(first.size):
+        total += popcount(first[i] & second[i])
     return np.int64(total)

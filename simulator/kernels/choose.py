@@ -147,8 +147,8 @@ def drop_last(chosen: Bytes, keys: Keys, bar: Int, surplus: Int) -> None:
 @njit(cache=True, nogil=True)
 def _place_of(keys: Keys, bar: Int, count: Int) -> Int:
     """The place after the first `count` keys equal to `bar`."""
-    place = 0
+    index = 0
     while count > 0:
-        count -= np.int64(keys[place] == bar)
-        place += 1
-    return place
+        count -= np.int64(keys[index] == bar)
+        index += 1
+    return index

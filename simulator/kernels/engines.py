@@ -35,8 +35,8 @@ def window_scan(
         now, requests = token + 1, count_bits(words[token])
         hits[token], seen = advance(order, spare, used, seen, min(capacity, recent), requests)
         order, spare = spare, order
-        for place in range(requests):
-            unit = order[place]
+        for index in range(requests):
+            unit = order[index]
             before = stamps[unit]
             stamps[unit] = now
             if before >= 0:
@@ -67,9 +67,9 @@ def lfu_admit_scan(words: Words, cached: Bytes, capacity: Int, hits: Counts) -> 
         spread(octets[token], row)
         for i in range(units):
             uses[i] += used[i]
-        found, requests = common(words[token], content), count_bits(words[token])
-        rivals, room = count_bits(content) + requests - 2 * found, capacity - found
-        hits[token] = found
+        common_units, requests = common(words[token], content), count_bits(words[token])
+        rivals, room = count_bits(content) + requests - 2 * common_units, capacity - common_units
+        hits[token] = common_units
         if rivals <= room:
             for i in range(units):
                 cached[i] |= used[i]
@@ -102,18 +102,18 @@ def lfru_scan(words: Words, cached: Bytes, capacity: Int, hits: Counts) -> None:
         for i in range(units):
             uses[i] += used[i]
             last[i] = token if used[i] else last[i]
-        found, requests = common(words[token], content), count_bits(words[token])
-        hits[token] = found
-        if count_bits(content) + requests - found <= capacity:
+        common_units, requests = common(words[token], content), count_bits(words[token])
+        hits[token] = common_units
+        if count_bits(content) + requests - common_units <= capacity:
             for i in range(units):
                 cached[i] |= used[i]
-        elif found < capacity:  # else the whole content was used, and stays
+        elif common_units < capacity:  # else the whole content was used, and stays
             newcomers = np.uint8(requests >= capacity)  # else residents are rivals
             for i in range(units):
                 rival[i] = used[i] & (1 - cached[i]) if newcomers else cached[i] & (1 - used[i])
                 worth[i] = uses[i] / (token + 1 - last[i])
                 cached[i] = used[i] & cached[i] if newcomers else used[i]
-            keep_best(cached, rival, worth, capacity - (found if newcomers else requests))
+            keep_best(cached, rival, worth, capacity - (common_units if newcomers else requests))
         gather(cached.view(np.uint64), content.view(np.uint8))
 
 
@@ -147,45 +147,45 @@ def slru_scan(words: Words, order: Order, filled: Int, share: Int, hits: Counts)
     used, cached = np.zeros(units, np.uint8), np.zeros(units, np.uint8)
     row, octets = used.view(np.uint64), words.view(np.uint8)
     following, spare = np.empty_like(order), np.empty_like(order)
-    for place in range(filled):
-        cached[order[place]] = 1
+    for index in range(filled):
+        cached[order[index]] = 1
     protected = min(share, filled)
     for token in range(words.shape[0]):
         spread(octets[token], row)
-        found = pick(following, 0, order[:filled], used, 1)
-        safe = pick(following, found, order[:protected], used, 0)
-        end = min(safe, max(share, found))
+        common_units = pick(following, 0, order[:filled], used, 1)
+        safe = pick(following, common_units, order[:protected], used, 0)
+        end = min(safe, max(share, common_units))
         late = spare[: safe - end]
         late[:] = following[end:safe]
         end = pick_new(following, end, used, cached)
         end = pick(following, end, late, used, 0)
         end = pick(following, end, order[protected:filled], used, 0)
-        for place in range(filled):
-            cached[order[place]] = 0
-        for place in range(end):
-            cached[following[place]] = 1
-        hits[token], filled, protected = found, end, min(share, safe)
+        for index in range(filled):
+            cached[order[index]] = 0
+        for index in range(end):
+            cached[following[index]] = 1
+        hits[token], filled, protected = common_units, end, min(share, safe)
         order, following = following, order
 
 
 @njit(cache=True, nogil=True)
-def pick(target: Order, place: Int, source: Order, used: Bytes, wanted: Int) -> Int:
-    """Write the units of `source` that are used (`wanted` 1) or unused (0) to `target` from `place`
+def pick(target: Order, index: Int, source: Order, used: Bytes, flag: Int) -> Int:
+    """Write the units of `source` that are used (`flag` 1) or unused (0) to `target` from `index`
     on, until it is full; returns the place after them."""
     for i in range(source.size):
-        if used[source[i]] == wanted and place < target.size:
-            target[place] = source[i]
-            place += 1
-    return place
+        if used[source[i]] == flag and index < target.size:
+            target[index] = source[i]
+            index += 1
+    return index
 
 
 @njit(cache=True, nogil=True)
-def pick_new(target: Order, place: Int, used: Bytes, cached: Bytes) -> Int:
+def pick_new(target: Order, index: Int, used: Bytes, cached: Bytes) -> Int:
     """Write the units that are used and not cached, the lower first, as `pick` does."""
     for unit in range(used.size):
-        if place == target.size:
+        if index == target.size:
             break
         if used[unit] > cached[unit]:
-            target[place] = unit
-            place += 1
-    return place
+            target[index] = unit
+            index += 1
+    return index

@@ -25,8 +25,8 @@ def partition(order: Order, target: Order, used: Bytes, front: Int, back: Int) -
     A stable partition without branches; returns the next `front` and `back`.
     """
     front, back = np.uint64(front), np.uint64(back)
-    for place in range(order.size):
-        unit = order[place]
+    for index in range(order.size):
+        unit = order[index]
         hit = np.uint64(used[unit])
         target[front if hit else back] = unit
         front += hit
@@ -73,12 +73,12 @@ def lru_curve_scan(words: Words, order: Order, seen: Int, by_place: Counts) -> I
     for token in range(words.shape[0]):
         spread(octets[token], row)
         front, back = np.uint64(0), np.uint64(count_bits(words[token]))
-        known = here[:seen]
-        for place in range(known.size):
-            unit = known[place]
+        listed = here[:seen]
+        for index in range(listed.size):
+            unit = listed[index]
             hit = np.uint64(used[unit])
             there[front if hit else back] = unit
-            by_place[place] += np.int64(hit)
+            by_place[index] += np.int64(hit)
             front += hit
             back += np.uint64(1) - hit
         last, _ = partition(here[seen:], there, used, np.int64(front), np.int64(back))

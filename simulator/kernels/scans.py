@@ -65,8 +65,8 @@ def belady_scan(
         copy(worth[end - 1 - begin], after[span])
         for token in range(end - 1, begin, -1):
             spread(octets[token], row)
-            place = token - begin
-            recall(worth[place - 1], worth[place], used, np.int32(tokens - token))
+            step = token - begin
+            recall(worth[step - 1], worth[step], used, np.int32(tokens - token))
         for token in range(begin, end):
             spread(octets[token], row)
             hits[token] = admit(
@@ -140,13 +140,13 @@ def follow(words: Words, token: Int, used: Words, ending: Counts, occupied: Word
         rest = used[column]
         later = token + 1
         while rest != 0 and later < words.shape[0]:
-            found = rest & words[later, column]
-            if found != 0:
-                count = np.int64(popcount(found))
+            next_used = rest & words[later, column]
+            if next_used != 0:
+                count = np.int64(popcount(next_used))
                 ending[later] += count
                 total += count
                 occupied[later // 64] |= np.uint64(1) << np.uint64(later % 64)
-                rest &= ~found
+                rest &= ~next_used
             later += 1
     return total
 
@@ -154,17 +154,17 @@ def follow(words: Words, token: Int, used: Words, ending: Counts, occupied: Word
 @njit(cache=True, nogil=True)
 def shrink(ending: Counts, occupied: Words, total: Int, capacity: Int) -> Int:
     """Drop cached units of the farthest next uses until at most `capacity` are left."""
-    place = occupied.size - 1
+    index = occupied.size - 1
     while total > capacity:
-        while occupied[place] == 0:
-            place -= 1
+        while occupied[index] == 0:
+            index -= 1
         last = np.int64(63)
-        while not (occupied[place] >> np.uint64(last)) & np.uint64(1):
+        while not (occupied[index] >> np.uint64(last)) & np.uint64(1):
             last -= 1
-        token = place * 64 + last
+        token = index * 64 + last
         drop = min(ending[token], total - capacity)
         ending[token] -= drop
         total -= drop
         if ending[token] == 0:
-            occupied[place] &= ~(np.uint64(1) << np.uint64(last))
+            occupied[index] &= ~(np.uint64(1) << np.uint64(last))
     return total

@@ -81,9 +81,11 @@ def choose(
     The search begins at the bar of the last token, moved by the change of the mean key.
     """
     mean = np.float64(total) / keys.size * 65536.0
-    own = memory[MEMORY:_MEAN]
-    guess = np.int64(own[0] + mean - memory[_MEAN])
-    bar, surplus = find_bar(keys, k, low, np.int64(keys.size), np.int64(top) + 1, guess, own)
+    memory_of_search = memory[MEMORY:_MEAN]
+    guess = np.int64(memory_of_search[0] + mean - memory[_MEAN])
+    bar, surplus = find_bar(
+        keys, k, low, np.int64(keys.size), np.int64(top) + 1, guess, memory_of_search
+    )
     memory[_MEAN] = mean
     least = np.int32(bar)
     for i in range(keys.size):
@@ -190,5 +192,5 @@ def mark(cached: Bytes, content: Order) -> None:
     """Set the bytes of the units in `content`, and no others."""
     for i in range(cached.size):
         cached[i] = 0
-    for place in range(content.size):
-        cached[content[place]] = 1
+    for index in range(content.size):
+        cached[content[index]] = 1

@@ -111,8 +111,8 @@ def plan(
     from sweep.store.store import Store
 
     planned = api.plan_sweep(sweep_of(name, file, set_))
-    kept = Store(options_of(name, out, store).store_folder)
-    todo = missing(planned.plan, kept, retry_failed)
+    results = Store(options_of(name, out, store).store_folder)
+    todo = missing(planned.plan, results, retry_failed)
     echo = typer.echo
     echo(f"{name}: {len(planned.plan.points):,} points -> {_kinds(planned.plan.counts())}")
     for skipped in planned.grid.skipped:
@@ -120,7 +120,7 @@ def plan(
     echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
     for reason, count in reasons(todo).items():
         echo(f"    {count:,}: {reason}")
-    for line in estimates.lines(planned, todo, kept, local_resources().cpus):
+    for line in estimates.lines(planned, todo, results, local_resources().cpus):
         echo(f"  {line}")
     for note in planned.plan.notes:
         echo(f"  note: {note}")

@@ -42,9 +42,9 @@ class Check:
 def report(sweep: Sweep | None = None) -> list[str]:
     """The findings as lines, one section after another."""
     lines = []
-    for section, found in groupby(checks(sweep), key=lambda check: check.section):
+    for section, of_section in groupby(checks(sweep), key=lambda check: check.section):
         lines.append(section)
-        lines.extend(f"  {check.state:9}{check.what}" for check in found)
+        lines.extend(f"  {check.state:9}{check.what}" for check in of_section)
     return lines
 
 
@@ -57,19 +57,19 @@ def checks(sweep: Sweep | None = None) -> list[Check]:
 def _versions() -> Iterator[Check]:
     yield Check("versions", f"python {provenance.versions()['python']}", "ok")
     for line in _requirements():
-        wanted = Requirement(line)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        allowed = f"{wanted.name} {wanted.specifier}"
+        allowed = f"{requirement.name} {requirement.specifier}"
         try:
-            have = metadata.version(wanted.name)
+            have = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             yield Check("versions", allowed, "missing")
             continue
-        if wanted.specifier.contains(have, prereleases=True):
-            yield Check("versions", f"{wanted.name} {have}", "ok")
+        if requirement.specifier.contains(have, prereleases=True):
+            yield Check("versions", f"{requirement.name} {have}", "ok")
         else:
-            yield Check("versions", f"{wanted.name} {have}, wanted {allowed}", "old")
+            yield Check("versions", f"{requirement.name} {have}, wanted {allowed}", "old")
 
 
 def _requirements() -> list[str]:
@@ -94,14 +94,14 @@ def _caches() -> Iterator[Check]:
     yield Check("caches", f"models and texts: {ours} ({_gigabytes(ours)}; $SWEEP_CACHE moves it)")
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     yield Check("caches", f"model hub: {home} ({_gigabytes(home)}; $HF_HOME moves it)")
-    standing = next(place for place in (ours, *ours.parents) if place.exists())
+    standing = next(folder for folder in (ours, *ours.parents) if folder.exists())
     yield Check("caches", f"free: {shutil.disk_usage(standing).free / 1e9:.0f} GB")
 
 
 def _gigabytes(folder: Path) -> str:
     if not folder.is_dir():
         return "empty"
-    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    files = (Path(directory) / name for directory, _, names in os.walk(folder) for name in names)
     return f"{sum(file.lstat().st_size for file in files) / 1e9:.2f} GB"
 
 
@@ -112,8 +112,8 @@ def _needs(sweep: Sweep) -> Iterator[Check]:
     yield _need(section, f"text {sweep.text}", sweep.text, partial(_text_here, sweep.text, False))
     name = sweep.calibration
     yield _need(section, f"text {name}, calibration", name, partial(_text_here, name, True))
-    for one in downstream.asked(sweep):
-        state, what = downstream.need(one)
+    for task in downstream.asked(sweep):
+        state, what = downstream.need(task)
         yield Check(section, what, state)
 
 

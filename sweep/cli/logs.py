@@ -27,8 +27,8 @@ def lines(what: Sequence[str], store: Path | None = None) -> Iterator[str]:
     folder = store or (folders[0] if folders else DEFAULT)
     keys = [text for text in what if Path(text) not in folders]
     if not folder.is_dir():
-        known = "a key is of the digits 0-9 and a-f"
-        raise InputError(f"{folder} is no folder of a run or store, and no key ({known})")
+        form = "a key is of the digits 0-9 and a-f"
+        raise InputError(f"{folder} is no folder of a run or store, and no key ({form})")
     records = Store(_store_of(folder)).records
     if not keys:
         yield from _failed(folder, records)
@@ -57,10 +57,10 @@ def _of_key(key: str, folder: Path, records: dict[str, Record]) -> Iterator[str]
     for path in running:  # a training that has not ended, or was killed
         yield f"{path.stem} train: not ended"
         yield path.read_text(encoding="utf-8").rstrip()
-    found = [record for k, record in records.items() if k.startswith(key)]
-    if not found and not running:
+    matching = [record for k, record in records.items() if k.startswith(key)]
+    if not matching and not running:
         raise InputError(f"{folder} has no record of a task {key!r}")
-    for record in found:
+    for record in matching:
         yield f"{record.key} {record.kind}: {record.label}"
         yield f"{record.status} in {record.seconds:g} s on {record.worker or 'no worker'}"
         yield from (text.rstrip() for text in (record.error, record.log) if text)

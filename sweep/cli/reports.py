@@ -74,17 +74,17 @@ def compare(
     kind = format_ or ("text" if output is None and sys.stdout.isatty() else "md")
     if kind not in WRITERS:
         raise InputError(f"unknown format {kind!r}{nearest(kind, WRITERS)}")
-    found = compared(runs, fail_if)
-    text = WRITERS[kind](found)
+    comparisons = compared(runs, fail_if)
+    text = WRITERS[kind](comparisons)
     if output is None:
         typer.echo(text, nl=False)
     else:
         typer.echo(str(write(output, text)))
-    hits = [hit for _, verdicts in found for verdict in verdicts for hit in verdict.hits]
+    hits = [hit for _, verdicts in comparisons for verdict in verdicts for hit in verdict.hits]
     for hit in hits:
         typer.echo(f"regression: {hit.text}", err=True)
     raise typer.Exit(1 if hits else 0)
 
 
-def _names(given: str) -> list[str]:
-    return [name.strip() for name in given.split(",") if name.strip()]
+def _names(joined: str) -> list[str]:
+    return [name.strip() for name in joined.split(",") if name.strip()]

@@ -85,7 +85,7 @@ def tune(
     from sweep.search.tune import tune as run_study
     from sweep.spec.file import load
 
-    found = study.load(load(file, set_), name)
+    searched = study.load(load(file, set_), name)
     options = options_of(
         name,
         out,
@@ -96,7 +96,7 @@ def tune(
         report=report,
     )
     with kept_at(out):
-        done = run_study(found, options, console_on())
+        done = run_study(searched, options, console_on())
     typer.echo((done.out / "study.md").read_text(encoding="utf-8"))
     typer.echo(f"trials: {done.out / 'trials.csv'}; optuna-dashboard {done.out / 'study.journal'}")
     raise typer.Exit(done.exit_code)

@@ -53,8 +53,8 @@ def size(
     if as_json:
         typer.echo(json.dumps(about, indent=1))
         return
-    for one in about:
-        typer.echo("\n".join(_lines(one)))
+    for description in about:
+        typer.echo("\n".join(_lines(description)))
 
 
 def described(model: str, drams: Sequence[float], context: int, bits: str = "") -> dict[str, Any]:
@@ -65,9 +65,9 @@ def described(model: str, drams: Sequence[float], context: int, bits: str = "") 
     geometry = model_sizes.geometry(model)
     storage = _storage(model, bits, context)
     parts = weight_bytes(geometry, storage)
-    one = geometry.hidden * geometry.intermediate * geometry.layers
+    matrix = geometry.hidden * geometry.intermediate * geometry.layers
     ends = geometry.vocabulary * geometry.hidden
-    counts = {"mixers": geometry.mixer_weights, "gate": one, "up": one, "down": one}
+    counts = {"mixers": geometry.mixer_weights, "gate": matrix, "up": matrix, "down": matrix}
     counts |= {"embedding": ends + geometry.other_embeddings}
     counts |= {"head": 0 if geometry.tied_embeddings else ends}
     needs = list(_needs(geometry, storage))
@@ -129,11 +129,11 @@ def _needs(geometry: Any, storage: Any) -> Iterator[Need]:
         registered = method_class(name)
         if issubclass(registered, StaticPruning):
             continue
-        made = methods.create(name, 1.0)
-        weights = made.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
+        method = methods.create(name, 1.0)
+        weights = method.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
         overhead = weights * storage.bytes_per_weight
-        one = footprint(geometry, registered.groups, storage, overhead)
-        alike.setdefault((one.static_bytes, one.pruned_bytes), []).append(name)
+        memory = footprint(geometry, registered.groups, storage, overhead)
+        alike.setdefault((memory.static_bytes, memory.pruned_bytes), []).append(name)
     for (pinned, cached), names in alike.items():
         yield Need(tuple(names), pinned, cached)
 
@@ -165,8 +165,8 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
         pinned, cached = one["pinned_bytes"] / 1e6, one["cached_bytes"] / 1e6
         cached_words = f", {cached:,.1f} MB cached as far as there is room" if cached else ""
         yield f"  {', '.join(one['methods'])}: {pinned:,.1f} MB pinned{cached_words}"
-    for place in about["fits"]:
-        yield f"  {_place(place)}: {_fit_words(place['cached_share'])}"
+    for fit in about["fits"]:
+        yield f"  {_place(fit)}: {_fit_words(fit['cached_share'])}"
 
 
 def _kv_words(sizes: dict[str, Any]) -> str:
@@ -185,9 +185,9 @@ def _kv_words(sizes: dict[str, Any]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _place(place: dict[str, Any]) -> str:
-    name = f"{place['device']}, " if place["device"] else ""
-    return f"{name}{place['dram_gb']:g} GB of DRAM"
+def _place(fit: dict[str, Any]) -> str:
+    name = f"{fit['device']}, " if fit["device"] else ""
+    return f"{name}{fit['dram_gb']:g} GB of DRAM"
 
 
 def _fit_words(shares: dict[str, float | None]) -> str:

@@ -63,13 +63,13 @@ def _lacking(run: Run, folder: Path) -> list[str]:
 
     if not run.points:
         return [f"{folder} has no point, so nothing can be decided"]
-    found: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for setting in run.settings:
         members = [p for p in run.points if p.setting == setting]
         if not any(p.dense and p.measured for p in members):
-            place = f"{weights_label(setting)}, {device_label(setting)}"
-            found.setdefault(_why_no_dense(members), []).append(place)
-    return [f"{why}: {'; '.join(places)}" for why, places in found.items()]
+            setting_name = f"{weights_label(setting)}, {device_label(setting)}"
+            by_reason.setdefault(_why_no_dense(members), []).append(setting_name)
+    return [f"{why}: {'; '.join(places)}" for why, places in by_reason.items()]
 
 
 def _why_no_dense(members: Sequence[Point]) -> str:
@@ -140,13 +140,13 @@ def _known(figure: str) -> str:
 def method_checks(file: Path) -> tuple[Table, bool]:
     """Each rule of its contract for each method and policy of a plug-in, and whether all hold."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    kept = True
+    all_pass = True
     for name, verdict in _verdicts(file):
-        kept = kept and verdict.passed
+        all_pass = all_pass and verdict.passed
         mark = Text("pass", "green") if verdict.passed else Text("FAIL", "red")
         rule = f"{verdict.rule}: {verdict.reason}" if verdict.reason else verdict.rule
         table.add_row(Text(name), mark, Text(rule))
-    return table, kept
+    return table, all_pass
 
 
 def _verdicts(file: Path) -> Iterator[tuple[str, MethodVerdict | PolicyVerdict]]:
@@ -241,18 +241,18 @@ def hit_rates(rates: Sequence[HitRate]) -> Table:
     rows: dict[tuple[str, float, int], dict[str, float]] = {}
     for rate in sorted(rates, key=lambda r: (r.group, r.fraction)):
         rows.setdefault((rate.group, rate.fraction, rate.slots), {})[rate.policy] = rate.rate
-    for (group, fraction, slots), found in rows.items():
-        shown = (f"{found[name]:.2%}" for name in policies)
+    for (group, fraction, slots), by_policy in rows.items():
+        shown = (f"{by_policy[name]:.2%}" for name in policies)
         table.add_row(Text(group), f"{fraction:.0%}", str(slots), *shown)
     return table
 
 
-def speeds(found: Sequence[Speed]) -> Table:
+def speeds(tried: Sequence[Speed]) -> Table:
     """Tokens per second of `sweep simulate --device`: a row for each DRAM size and policy."""
     table = Table(title="Tokens per second", title_justify="left")
     for name in ("device", "DRAM", "policy", "slots a layer", "hit rate", "Flash a token", "tok/s"):
         table.add_column(name, justify="left" if name in ("device", "policy") else "right")
-    for speed in found:
+    for speed in tried:
         slots = ", ".join(f"{group} {count}" for group, count in speed.slots.items())
         rate = "-" if speed.hit_rate is None else f"{speed.hit_rate:.2%}"
         flash = f"{speed.flash_bytes_per_token / 1e6:.3g} MB"

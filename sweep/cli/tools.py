@@ -54,7 +54,7 @@ def validate(
     set_: Set = [],  # noqa: B006
 ) -> None:
     """Check a sweep file: all faults at once, and what a run will do with each method."""
-    from sweep.cli.trial import tried
+    from sweep.cli.method_trial import tried
     from sweep.spec.file import load
 
     loaded = load(file, set_)
@@ -80,9 +80,9 @@ def check_method(
     """Try every rule that a method or a policy must keep on those of a plug-in."""
     from sweep.cli.tables import method_checks
 
-    table, kept = method_checks(file)
+    table, all_pass = method_checks(file)
     console_on(stderr=False).print(table)
-    raise typer.Exit(0 if kept else 1)
+    raise typer.Exit(0 if all_pass else 1)
 
 
 @tools.command()
@@ -159,9 +159,9 @@ def trace_export(
     entry |= {"selector": selector} if selector else {}
     settings = {"models": [model], "methods": [entry], "text": text, "calibration": calibration}
     settings |= {"windows": windows, "window_tokens": window_tokens}
-    made = export(path, settings, console_on().print, [str(file.absolute()) for file in plugin])
-    groups = ", ".join(f"{group} of {units} units" for group, units in made.units.items())
-    typer.echo(f"{path}: {made.tokens:,} tokens, {made.layers} layers, {groups}")
+    written = export(path, settings, console_on().print, [str(file.absolute()) for file in plugin])
+    groups = ", ".join(f"{group} of {units} units" for group, units in written.units.items())
+    typer.echo(f"{path}: {written.tokens:,} tokens, {written.layers} layers, {groups}")
 
 
 @tools.command()
@@ -196,8 +196,8 @@ def simulate(
     from sweep.traces import FRACTIONS, try_policies
 
     console = console_on(stderr=False)
-    own = [name for file in plugin for name in load_policies(file)]
-    chosen = list(dict.fromkeys([*(policy or ["lru", "lfu", "belady", "min"]), *own]))
+    from_plugins = [name for file in plugin for name in load_policies(file)]
+    chosen = list(dict.fromkeys([*(policy or ["lru", "lfu", "belady", "min"]), *from_plugins]))
     if device is None and (dram_gb or flash_gbps or dram_gbps):
         raise InputError("--dram-gb, --flash-gbps and --dram-gbps change a device: give --device")
     if device is not None:

@@ -40,9 +40,9 @@ def devices_of(name: str, dram_gb: Sequence[float], changes: Mapping[str, Any]) 
     """A preset, or a device of the figures given, with each of these sizes of DRAM."""
     from simulator import Device
 
-    own = {key: value for key, value in changes.items() if value is not None}
+    figures = {key: value for key, value in changes.items() if value is not None}
     sizes: list[dict[str, float]] = [{"dram_gb": size} for size in dram_gb] or [{}]
-    return [Device.load({"device": name, **own, **size}) for size in sizes]
+    return [Device.load({"device": name, **figures, **size}) for size in sizes]
 
 
 def try_devices(
@@ -61,19 +61,19 @@ def try_devices(
     """
     from simulator.tracefile import TraceFile
 
-    found = []
+    speeds = []
     with TraceFile(path) as trace:
-        known = _model(trace, path, model)
-        sizes = _footprint(trace, path, known)
+        sized = _model(trace, path, model)
+        sizes = _footprint(trace, path, sized)
         for device, policy in product(list(devices), list(policies)):
             step(f"{policy} on {device.name} with {device.dram_gb:g} GB")
-            found.append(_speed(trace, known, sizes, device, policy, scope))
+            speeds.append(_speed(trace, sized, sizes, device, policy, scope))
     step("")
-    return found
+    return speeds
 
 
 def _speed(
-    trace: TraceFile, known: _Model, sizes: Footprint, device: Device, policy: str, scope: str
+    trace: TraceFile, sized: _Model, sizes: Footprint, device: Device, policy: str, scope: str
 ) -> Speed:
     from simulator import allocate, throughput
     from simulator.policies import policy_class
@@ -84,18 +84,18 @@ def _speed(
         slots = dict.fromkeys(slots, 0)
     counts = simulate_trace(trace, policy, slots, scope)
     phases = {group: count.phases for group, count in counts.items()}
-    made = (known.geometry, device, phases, trace.tokens, known.storage, known.overhead_bytes)
-    speed = throughput(*made)
+    arguments = (sized.geometry, device, phases, trace.tokens, sized.storage, sized.overhead_bytes)
+    speed = throughput(*arguments)
     flash = speed.flash_bytes_per_token
     return Speed(policy, device, slots, speed.hit_rate, flash, speed.tokens_per_s)
 
 
-def _footprint(trace: TraceFile, path: Path, known: _Model) -> Footprint:
+def _footprint(trace: TraceFile, path: Path, sized: _Model) -> Footprint:
     """Bytes of the model, whose units and layers must be those of the trace."""
     from simulator import footprint
 
-    geometry = known.geometry
-    sizes = footprint(geometry, trace.units, known.storage, known.overhead_bytes)
+    geometry = sized.geometry
+    sizes = footprint(geometry, trace.units, sized.storage, sized.overhead_bytes)
     units = {group: size.units for group, size in sizes.groups.items()}
     if units != trace.units or geometry.layers != trace.layers:
         raise InputError(

@@ -26,21 +26,21 @@ DEED = "deed"
 MEETING_SECONDS = 30
 
 
-def make(name: str, place: Path, do: str = "add", kind: str = "evaluate", **payload: Any) -> Task:
-    """A task of this name that leaves a file in `place` each time it is begun."""
-    body = {"name": name, DEED: do, "place": str(place), **payload}
+def make(name: str, marks: Path, do: str = "add", kind: str = "evaluate", **payload: Any) -> Task:
+    """A task of this name that leaves a file in `marks` each time it is begun."""
+    body = {"name": name, DEED: do, "place": str(marks), **payload}
     return Task(kind, digest([kind, body]), body, name)
 
 
-def begun(name: str, place: Path) -> int:
+def begun(name: str, marks: Path) -> int:
     """How often the task has been begun."""
-    folder = place / name
+    folder = marks / name
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
-def begin(name: str, place: Path) -> None:
+def begin(name: str, marks: Path) -> None:
     """Note that the task, or whoever is met under this name, has begun once more."""
-    folder = place / name
+    folder = marks / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{time.time_ns()}-{os.getpid()}").touch()
 
@@ -77,8 +77,8 @@ def _act(
     payload: dict[str, Any], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], Any]:
     """Count this attempt, do the deed, and hand over the number plus all that was given."""
-    place = Path(payload["place"])
-    begin(payload["name"], place)
+    marks = Path(payload["place"])
+    begin(payload["name"], marks)
     match payload[DEED]:
         case "raise":
             raise ValueError("this task fails by itself")
@@ -86,22 +86,22 @@ def _act(
             raise MemoryError("no room")
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "die once" if begun(payload["name"], place) == 1:
+        case "die once" if begun(payload["name"], marks) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         case "print":
             print("a line of its own")
         case "meet":
-            _meet(payload["others"], place)
+            _meet(payload["others"], marks)
     time.sleep(payload.get("seconds", 0.0))
-    given = {role: int(value["numbers"].sum()) for role, value in inputs.items()}
-    total = payload.get("number", 0) + sum(given.values())
-    return {"total": total, "device": device, "given": given}, {"numbers": np.array([total])}
+    sums = {role: int(value["numbers"].sum()) for role, value in inputs.items()}
+    total = payload.get("number", 0) + sum(sums.values())
+    return {"total": total, "device": device, "given": sums}, {"numbers": np.array([total])}
 
 
-def _meet(others: list[str], place: Path) -> None:
+def _meet(others: list[str], marks: Path) -> None:
     """Return when all others have begun."""
     until = time.monotonic() + MEETING_SECONDS
-    while not all(begun(name, place) for name in others):
+    while not all(begun(name, marks) for name in others):
         if time.monotonic() > until:
             raise TimeoutError("the others never came")
         time.sleep(0.02)

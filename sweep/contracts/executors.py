@@ -77,12 +77,12 @@ class Trial:
 def trial(make: Factory) -> Iterator[Trial]:
     """An executor that is closed afterwards."""
     with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         deeds.installed(),
     ):
         executor = make()
         try:
-            yield Trial(executor, Path(place))
+            yield Trial(executor, Path(folder))
         finally:
             executor.close()
 
@@ -138,8 +138,8 @@ def each_task_comes_back_once(make: Factory) -> None:
         for task in every:
             on.submit(task)
         records = [outcome.record for outcome in on.ended(len(every))]
-        wanted = {task.key: task.payload["number"] for task in every}
-        equal({r.key: r.result.get("total") for r in records}, wanted, "what came back")
+        numbers = {task.key: task.payload["number"] for task in every}
+        equal({r.key: r.result.get("total") for r in records}, numbers, "what came back")
         equal(on.executor.wait(0.1), [], "what comes back after that")
         equal(on.begun(*(task.label for task in every)), [1] * 9, "how often each was begun")
 
@@ -179,9 +179,9 @@ def hand_overs_go_by_handle(make: Factory) -> None:
     """What a task hands over reaches the next task, and `get`, by its handle."""
     with trial(make) as on:
         first = on.task("first", number=3)
-        _, given = on.total(first)
+        _, handed_over = on.total(first)
         second = on.task("second", number=1, inputs={"trace": first.key})
-        total, outcome = on.total(second, given.handle)
+        total, outcome = on.total(second, handed_over.handle)
         equal(total, 4, "3 that was handed over and 1")
         equal(on.executor.get(outcome.handle)["numbers"].tolist(), [4], "what `get` returns")
 

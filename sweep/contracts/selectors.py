@@ -61,7 +61,7 @@ def values(dtype: torch.dtype = torch.float32, seed: int = 0) -> ByPlace:
 
 
 def asked(
-    selector: Selector, given: ByPlace, windows: Iterable[int] = WINDOWS, prune: bool = False
+    selector: Selector, by_place: ByPlace, windows: Iterable[int] = WINDOWS, prune: bool = False
 ) -> ByPlace:
     """Masks, or with `prune` pruned values, as a model's forward passes would ask for them."""
     ask = selector.pruned if prune else selector
@@ -71,7 +71,7 @@ def asked(
         for layer in range(LAYERS):
             for group in UNITS:
                 place = Place(window, group, layer)
-                answers[place] = ask(layer, group, given[place], DENSITY[group]).clone()
+                answers[place] = ask(layer, group, by_place[place], DENSITY[group]).clone()
     return answers
 
 
@@ -92,10 +92,10 @@ def kept(masks: ByPlace, group: str, layer: int) -> NDArray[np.bool_]:
 def a_mask_is_of_zeros_and_ones(make: Factory) -> None:
     """A mask has the shape and type of its scores and holds 0 and 1."""
     for dtype in (torch.float32, torch.bfloat16):
-        given = scores(dtype)
-        for place, mask in asked(make(), given).items():
+        by_place = scores(dtype)
+        for place, mask in asked(make(), by_place).items():
             equal(mask.dtype, dtype, f"the type of {place}")
-            equal(tuple(mask.shape), tuple(given[place].shape), f"the shape of {place}")
+            equal(tuple(mask.shape), tuple(by_place[place].shape), f"the shape of {place}")
             need(set(mask.unique().tolist()) <= {0.0, 1.0}, f"{place} has other values")
 
 
@@ -122,29 +122,29 @@ def each_token_keeps_its_share(make: Factory) -> None:
 @rule
 def the_same_scores_give_the_same_masks(make: Factory) -> None:
     """What it answers depends on nothing but what it was asked."""
-    given = scores()
-    _same(asked(make(), given), asked(make(), given), "asked again")
+    by_place = scores()
+    _same(asked(make(), by_place), asked(make(), by_place), "asked again")
 
 
 @rule
 def scores_are_left_alone(make: Factory) -> None:
     """Scores and activations are not written to."""
-    for prune, given in ((False, scores()), (True, values())):
-        before = {place: one.clone() for place, one in given.items()}
-        asked(make(), given, prune=prune)
-        _same(given, before, "what it was given")
+    for prune, by_place in ((False, scores()), (True, values())):
+        before = {place: tensor.clone() for place, tensor in by_place.items()}
+        asked(make(), by_place, prune=prune)
+        _same(by_place, before, "what it was given")
 
 
 @rule
 def pruned_values_are_the_masked_values(make: Factory) -> None:
     """`pruned` gives the values times the mask of their magnitudes, with gradients or without."""
-    given = values()
-    masks = asked(make(), {place: one.abs() for place, one in given.items()})
-    expected = {place: one * masks[place] for place, one in given.items()}
+    by_place = values()
+    masks = asked(make(), {place: tensor.abs() for place, tensor in by_place.items()})
+    expected = {place: tensor * masks[place] for place, tensor in by_place.items()}
     for inference in (False, True):
         with torch.inference_mode(inference):
-            _same(asked(make(), given, prune=True), expected, f"pruned, inference {inference}")
-            again = asked(make(), {place: one.abs() for place, one in given.items()})
+            _same(asked(make(), by_place, prune=True), expected, f"pruned, inference {inference}")
+            again = asked(make(), {place: tensor.abs() for place, tensor in by_place.items()})
         _same(again, masks, f"masks, inference {inference}")
 
 
@@ -153,9 +153,9 @@ def windows_do_not_meet(make: Factory) -> None:
     """A window's masks do not depend on the windows before it, unless its scope is `carry`."""
     if getattr(make(), "scope", "window") == "carry":
         return
-    given, last = scores(), WINDOWS[-1]
-    together = asked(make(), given)
-    alone = asked(make(), given, [last])
+    by_place, last = scores(), WINDOWS[-1]
+    together = asked(make(), by_place)
+    alone = asked(make(), by_place, [last])
     _same({place: together[place] for place in alone}, alone, "a window alone")
 
 
@@ -171,11 +171,11 @@ def two_sequences_at_once_are_refused(make: Factory) -> None:
 @rule
 def what_is_no_number_is_not_kept(make: Factory) -> None:
     """A score that is no number is refused or, at least, its unit is not used."""
-    selector, given = make(), torch.ones(1, 3, UNITS["input"])
-    given[0, 1, 5] = torch.nan
+    selector, tensor = make(), torch.ones(1, 3, UNITS["input"])
+    tensor[0, 1, 5] = torch.nan
     selector.begin_window(3)
     try:
-        mask = selector(0, "input", given, DENSITY["input"])
+        mask = selector(0, "input", tensor, DENSITY["input"])
     except ValueError:
         return
     need(float(mask[0, 1, 5]) == 0, "unit 5 of token 1 is used")
@@ -240,7 +240,9 @@ def _hits(selector: CacheAwareSelector, masks: ByPlace, group: str, layer: int) 
     ends = [] if selector.scope == "carry" else np.cumsum(LENGTHS)[:-1]
     sessions = np.split(session, ends)
     slots, policy = selector.slots[group], selector.policy
-    return sum(int(simulate(one, slots, policy, start).sum()) for one in sessions)
+    return sum(
+        int(simulate(masks_of_session, slots, policy, start).sum()) for masks_of_session in sessions
+    )
 
 
 @rule
@@ -261,8 +263,8 @@ def what_is_drained_is_forgotten(make: Factory) -> None:
 
 
 def _same(got: ByPlace, expected: ByPlace, what: str) -> None:
-    for place, one in expected.items():
-        need(torch.equal(got[place], one), f"{what}: {place} is another")
+    for place, tensor in expected.items():
+        need(torch.equal(got[place], tensor), f"{what}: {place} is another")
 
 
 RULES: tuple[Rule[Factory], ...] = (

@@ -34,11 +34,11 @@ def arrays() -> dict[str, NDArray[Any]]:
 
 def trace() -> Trace:
     """A trace of 2 layers and windows of 5 and 3 tokens."""
-    made, random = Trace.empty({"input": 70}, 2, [5, 3]), np.random.default_rng(0)
+    masks, random = Trace.empty({"input": 70}, 2, [5, 3]), np.random.default_rng(0)
     for layer in range(2):
         for window, tokens in enumerate((5, 3)):
-            made.add(layer, "input", random.random((tokens, 70)) < 0.4, window)
-    return made
+            masks.add(layer, "input", random.random((tokens, 70)) < 0.4, window)
+    return masks
 
 
 HANDED_OVER: tuple[Callable[[], Any], ...] = (arrays, trace)

@@ -84,9 +84,9 @@ def any_text_and_number_survives(make: Factory) -> None:
 @rule
 def half_a_character_does_not_stop_a_run(make: Factory) -> None:
     """Text that no file can hold, as of a file name that is no UTF-8, is kept all the same."""
-    one = example("a", error="no file 'caf\udce9'", log="\ud800")
-    with trial(make, one, B) as on:
-        on.keeps(one, B)
+    odd = example("a", error="no file 'caf\udce9'", log="\ud800")
+    with trial(make, odd, B) as on:
+        on.keeps(odd, B)
 
 
 @rule
@@ -139,18 +139,18 @@ def a_byte_of_a_record_that_flipped_is_noticed(make: Factory) -> None:
     with trial(make, A, B, C) as on:
         journal = on.read().journal
         content = journal.read_bytes()
-        for place in range(len(content)):
-            journal.write_bytes(_flipped(content, place))
+        for index in range(len(content)):
+            journal.write_bytes(_flipped(content, index))
             store = on.read()
-            wrong = [key for key, one in store.records.items() if written.get(key) != one]
+            wrong = [key for key, record in store.records.items() if written.get(key) != record]
             lost = len(written) - len(store.records)
-            need(not wrong, f"with byte {place} flipped, record {wrong[:1]} is another")
-            need(lost <= 2, f"with byte {place} flipped, {lost} records are lost")
-            need(not lost or bool(store.damaged), f"with byte {place} flipped, damage is not named")
+            need(not wrong, f"with byte {index} flipped, record {wrong[:1]} is another")
+            need(lost <= 2, f"with byte {index} flipped, {lost} records are lost")
+            need(not lost or bool(store.damaged), f"with byte {index} flipped, damage is not named")
 
 
-def _flipped(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+def _flipped(content: bytes, index: int) -> bytes:
+    return content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :]
 
 
 @rule
@@ -257,13 +257,13 @@ def no_byte_of_an_artefact_flips_unnoticed(make: Factory) -> None:
         with trial(make) as on:
             path = saved(on, "k", value())
             content, store = path.read_bytes(), on.read()
-            for place in range(len(content)):
-                path.write_bytes(_flipped(content, place))
+            for index in range(len(content)):
+                path.write_bytes(_flipped(content, index))
                 try:
                     right = same(store.load("k"), value())
                 except DamagedError:
                     continue
-                need(right, f"{value.__name__} with byte {place} flipped is loaded as another")
+                need(right, f"{value.__name__} with byte {index} flipped is loaded as another")
 
 
 @rule

@@ -27,33 +27,34 @@ from sweep.spec.entries import Sweep, TaskEntry
 
 def asked(sweep: Sweep) -> tuple[DownstreamTask, ...]:
     """The tasks of a sweep. Raises InputError for a path to nothing, or a name used twice."""
-    found = [_asked(sweep, i, entry) for i, entry in enumerate(sweep.tasks)]
-    names = [one.name for one in found]
-    for one in found:
-        if names.count(one.name) > 1:
+    chosen = [_asked(sweep, i, entry) for i, entry in enumerate(sweep.tasks)]
+    names = [task.name for task in chosen]
+    for task in chosen:
+        if names.count(task.name) > 1:
             raise InputError(
-                f"{one.place}: two tasks are called {one.name}; give one of them a name: of its own"
+                f"{task.place}: two tasks are called {task.name}; give one of them a name: of its"
+                " own"
             )
-    return tuple(found)
+    return tuple(chosen)
 
 
 def _asked(sweep: Sweep, index: int, entry: TaskEntry) -> DownstreamTask:
-    place = f"{sweep.source}: sweeps.{sweep.name}.tasks[{index}]"
-    folder, wanted, source = "", entry.task, "local"
+    where = f"{sweep.source}: sweeps.{sweep.name}.tasks[{index}]"
+    folder, lm_eval_name, source = "", entry.task, "local"
     if _is_path(entry.task):
-        folder, wanted, source = _own_files(sweep, entry.task, place)
+        folder, lm_eval_name, source = _own_files(sweep, entry.task, where)
     elif entry.task not in taskdata.KNOWN and not entry.data:
         source = "hub"
     data = ""
     if entry.data:
         path = _beside(sweep, entry.data)
         if not path.is_dir():
-            raise InputError(f"{place}.data: {entry.data} is not a folder")
+            raise InputError(f"{where}.data: {entry.data} is not a folder")
         data = str(path)
     return DownstreamTask(
-        name=entry.name or wanted,
+        name=entry.name or lm_eval_name,
         task=entry.task,
-        wanted=wanted,
+        wanted=lm_eval_name,
         source=source,
         folder=folder,
         data=data,
@@ -64,7 +65,7 @@ def _asked(sweep: Sweep, index: int, entry: TaskEntry) -> DownstreamTask:
         generation=frozen(entry.generation),
         max_length=entry.max_length,
         seed=sweep.seed,
-        place=place,
+        place=where,
     )
 
 
@@ -77,34 +78,34 @@ def _beside(sweep: Sweep, path: str) -> Path:
     return (Path(sweep.source).parent / Path(path).expanduser()).resolve()
 
 
-def _own_files(sweep: Sweep, task: str, place: str) -> tuple[str, str, str]:
+def _own_files(sweep: Sweep, task: str, where: str) -> tuple[str, str, str]:
     """Folder, name and source of a task file, or of a folder of them with one group or task."""
     path = _beside(sweep, task)
     if path.is_file():
         names = _names_in([path])
         if len(names) == 1:
             return str(path.parent), names[0], "file"
-        raise InputError(f"{place}: {task} names no task or group")
+        raise InputError(f"{where}: {task} names no task or group")
     if not path.is_dir():
-        raise InputError(f"{place}: {task} is neither a task file nor a folder of them")
+        raise InputError(f"{where}: {task} is neither a task file nor a folder of them")
     files = sorted(path.rglob("*.yaml"))
     groups = _names_in(files, ("group",))
     names = groups or _names_in(files)
     if len(names) != 1:
         shown = ", ".join(names[:8]) or "none"
-        raise InputError(f"{place}: {task} has several tasks; name the file of one ({shown})")
+        raise InputError(f"{where}: {task} has several tasks; name the file of one ({shown})")
     return str(path), names[0], "file"
 
 
 def _names_in(files: Iterable[Path], keys: tuple[str, ...] = ("group", "task")) -> list[str]:
     """Names of groups or tasks of task files, in their order."""
-    found = []
+    names = []
     for file in files:
         body = _read_yaml(file)
         name = next((body[k] for k in keys if isinstance(body.get(k), str)), None)
         if name is not None:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 class _Inert(yaml.SafeLoader):
@@ -131,43 +132,43 @@ def version() -> str:
     return metadata.version("lm_eval")
 
 
-def card(one: DownstreamTask) -> dict[str, Any] | None:
+def card(task: DownstreamTask) -> dict[str, Any] | None:
     """What is remembered of a task; None if it was not looked at, or its files have changed."""
     try:
-        found = json.loads(_card_file(one).read_text(encoding="utf-8"))
+        document = json.loads(_card_file(task).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
-def look(one: DownstreamTask) -> dict[str, Any]:
+def look(task: DownstreamTask) -> dict[str, Any]:
     """Ask lm-eval about a task, and remember it. A task of one's own files is asked each time."""
     from sweep.downstream import harness
 
-    found = card(one) if one.source == "local" and not one.data else None
-    if found is None:
-        found = harness.look(one)
-        with suppress(OSError), staged(_card_file(one)) as temporary:
-            temporary.write_text(json.dumps(found), encoding="utf-8")
-    return found
+    looked_at = card(task) if task.source == "local" and not task.data else None
+    if looked_at is None:
+        looked_at = harness.look(task)
+        with suppress(OSError), staged(_card_file(task)) as temporary:
+            temporary.write_text(json.dumps(looked_at), encoding="utf-8")
+    return looked_at
 
 
-def _card_file(one: DownstreamTask) -> Path:
-    own = {**one.identity, "task": one.task, "folder": one.folder, "data": one.data}
-    known = digest([own, version(), _files(one), taskdata.WHEEL.sha256, taskdata.LAYOUT])
-    return cache_dir() / "tasks" / f"{known}.json"
+def _card_file(task: DownstreamTask) -> Path:
+    identity = {**task.identity, "task": task.task, "folder": task.folder, "data": task.data}
+    name = digest([identity, version(), _files(task), taskdata.WHEEL.sha256, taskdata.LAYOUT])
+    return cache_dir() / "tasks" / f"{name}.json"
 
 
-def own_code(one: DownstreamTask) -> str:
+def own_code(task: DownstreamTask) -> str:
     """Hash of the task files of the user's own; empty for tasks of lm-eval's."""
-    return digest(_files(one)) if one.folder else ""
+    return digest(_files(task)) if task.folder else ""
 
 
-def _files(one: DownstreamTask) -> list[list[str]]:
+def _files(task: DownstreamTask) -> list[list[str]]:
     """Hashes of the task files of one's own."""
-    if not one.folder:
+    if not task.folder:
         return []
-    files = [p for p in Path(one.folder).rglob("*") if p.suffix in (".yaml", ".yml", ".py")]
+    files = [p for p in Path(task.folder).rglob("*") if p.suffix in (".yaml", ".yml", ".py")]
     return [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in sorted(files)]
 
 
@@ -176,25 +177,25 @@ def ensure(tasks: Iterable[DownstreamTask], notify: Callable[[str], None]) -> li
 
     Raises InputError or ResourceError.
     """
-    found = []
-    for one in tasks:
-        if one.source == "local" and not one.data and not taskdata.present():
-            notify(f"the data of {one.task} is fetched once")
+    cards = []
+    for task in tasks:
+        if task.source == "local" and not task.data and not taskdata.present():
+            notify(f"the data of {task.task} is fetched once")
             taskdata.ensure()
-        found.append(look(one))
-    return found
+        cards.append(look(task))
+    return cards
 
 
-def need(one: DownstreamTask) -> tuple[str, str]:
+def need(task: DownstreamTask) -> tuple[str, str]:
     """State (ok, missing or note) of what a task needs, and what it is, for `sweep doctor`."""
-    if one.source == "file":
-        return "ok", f"task {one.name}: files in {one.folder}, and the data that they name"
-    if one.data:
-        return "ok", f"task {one.name}: data in {one.data}"
-    if one.source == "local":
+    if task.source == "file":
+        return "ok", f"task {task.name}: files in {task.folder}, and the data that they name"
+    if task.data:
+        return "ok", f"task {task.name}: data in {task.data}"
+    if task.source == "local":
         if taskdata.present():
-            return "ok", f"task {one.name}: embedded data"
-        return "missing", f"task {one.name}: `sweep fetch {one.task}` gets it"
-    if card(one) is not None:
-        return "ok", f"task {one.name}: looked at before; its data is in the hub's cache or on it"
-    return "note", f"task {one.name}: its data comes from the model hub when the sweep is run"
+            return "ok", f"task {task.name}: embedded data"
+        return "missing", f"task {task.name}: `sweep fetch {task.task}` gets it"
+    if card(task) is not None:
+        return "ok", f"task {task.name}: looked at before; its data is in the hub's cache or on it"
+    return "note", f"task {task.name}: its data comes from the model hub when the sweep is run"

@@ -127,27 +127,27 @@ def _extract(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
 
 def _documents(lines: list[str]) -> list[dict[str, Any]]:
     """Documents as the hub has them, from requests, in the order of their numbers."""
-    found: dict[int, dict[str, Any]] = {}
+    by_number: dict[int, dict[str, Any]] = {}
     for line in lines:
         request = json.loads(line)
-        found.setdefault(request["doc_id"], request["doc"])
-    return [_document(found[number]) for number in sorted(found)]
+        by_number.setdefault(request["doc_id"], request["doc"])
+    return [_document(by_number[number]) for number in sorted(by_number)]
 
 
-def _document(given: dict[str, Any]) -> dict[str, Any]:
-    if "answer" in given:
-        return {"question": given["question"], "answer": given["answer"]}
-    if given["choices"] == ["yes", "no"]:  # BoolQ: the passage, with its title, and a question
-        passage, question = given["query"].removesuffix("?\nAnswer:").rsplit("\nQuestion: ", 1)
-        return {"passage": passage, "question": question, "label": 1 - given["gold"]}
-    question = given["query"].removeprefix("Question: ").removesuffix("\nAnswer:")
-    letters = [chr(ord("A") + i) for i in range(len(given["choices"]))]
+def _document(doc: dict[str, Any]) -> dict[str, Any]:
+    if "answer" in doc:
+        return {"question": doc["question"], "answer": doc["answer"]}
+    if doc["choices"] == ["yes", "no"]:  # BoolQ: the passage, with its title, and a question
+        passage, question = doc["query"].removesuffix("?\nAnswer:").rsplit("\nQuestion: ", 1)
+        return {"passage": passage, "question": question, "label": 1 - doc["gold"]}
+    question = doc["query"].removeprefix("Question: ").removesuffix("\nAnswer:")
+    letters = [chr(ord("A") + i) for i in range(len(doc["choices"]))]
     return {
-        "id": given["id"],
+        "id": doc["id"],
         "question": question,
         "question_stem": question,
-        "choices": {"text": given["choices"], "label": letters},
-        "answerKey": letters[given["gold"]],
+        "choices": {"text": doc["choices"], "label": letters},
+        "answerKey": letters[doc["gold"]],
     }
 
 

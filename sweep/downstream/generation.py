@@ -39,10 +39,10 @@ _NEUTRAL: dict[str, Any] = {
 
 def asked(model: Any) -> dict[str, Any]:
     """What the model's generation settings ask for beside the largest logit."""
-    given = model.generation_config.to_dict() if model.generation_config is not None else {}
+    settings = model.generation_config.to_dict() if model.generation_config is not None else {}
     return {
         name: value
-        for name, value in given.items()
+        for name, value in settings.items()
         if name not in _HARMLESS
         and value not in (None, 0, "", [], {})
         and (name not in _NEUTRAL or value != _NEUTRAL[name])
@@ -66,12 +66,12 @@ def continued(
     """
     ids = torch.tensor([list(tokens)], device=next(model.parameters()).device)
 
-    def stop(made: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
-        over = ended(made[0, len(tokens) :].tolist())
-        return torch.tensor([over], device=made.device)
+    def stop(output: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+        over = ended(output[0, len(tokens) :].tolist())
+        return torch.tensor([over], device=output.device)
 
     with _lengths(model) as lengths:
-        made = model.generate(
+        output = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=most,
@@ -81,13 +81,13 @@ def continued(
             pad_token_id=_padding(model),
             stopping_criteria=[stop],
         )
-    return made[0, len(tokens) :].tolist(), lengths
+    return output[0, len(tokens) :].tolist(), lengths
 
 
 def _padding(model: Any) -> int:
     """Of one sequence nothing is padded, but `generate` warns where no token is given for it."""
-    given = getattr(model.generation_config, "pad_token_id", None)
-    return 0 if given is None else int(given)
+    token = getattr(model.generation_config, "pad_token_id", None)
+    return 0 if token is None else int(token)
 
 
 @contextmanager

@@ -126,9 +126,9 @@ def load(entry: DownstreamTask) -> Any:
     with _explained(entry), local_data(entry.data or None):
         manager = _manager(entry)
         if entry.wanted not in manager.all_tasks:
-            known = manager.all_tasks
+            names = manager.all_tasks
             raise InputError(
-                f"{entry.place}: no task {entry.wanted!r}{nearest(entry.wanted, known)}"
+                f"{entry.place}: no task {entry.wanted!r}{nearest(entry.wanted, names)}"
             )
         loaded = manager.load([entry.wanted])
     for name, task in loaded["tasks"].items():
@@ -181,9 +181,9 @@ def _explained(entry: DownstreamTask) -> Iterator[None]:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        known = "" if entry.source == "file" else taskdata.advice(entry.task)
+        advice = "" if entry.source == "file" else taskdata.advice(entry.task)
         raise InputError(
-            f"{entry.place}: task {entry.task} cannot be loaded: {reason}{known}"
+            f"{entry.place}: task {entry.task} cannot be loaded: {reason}{advice}"
         ) from (error)
 
 
@@ -192,7 +192,7 @@ def _explained(entry: DownstreamTask) -> Iterator[None]:
 
 def requests(entry: DownstreamTask, leaf: str) -> list[Any]:
     """lm-eval's requests of one task of an entry, document after document."""
-    return [instance for own in built(entry, leaf).values() for instance in own]
+    return [instance for of_document in built(entry, leaf).values() for instance in of_document]
 
 
 @lru_cache(maxsize=2)
@@ -201,10 +201,10 @@ def built(entry: DownstreamTask, leaf: str) -> dict[int, list[Any]]:
     task = load(entry)["tasks"][leaf]
     task.set_fewshot_seed(seed=FEWSHOT_SEED + entry.seed)
     task.build_all_requests(limit=entry.limit, rank=0, world_size=1)
-    found: dict[int, list[Any]] = {}
+    by_document: dict[int, list[Any]] = {}
     for instance in task.instances:
-        found.setdefault(instance.doc_id, []).append(instance)
-    return found
+        by_document.setdefault(instance.doc_id, []).append(instance)
+    return by_document
 
 
 def _documents(task: Any, limit: int | None) -> int:
@@ -245,18 +245,18 @@ class SparseLM(_Adapter):
         answers: list[Any] = [None] * len(requests)
         members = list(by_input.values())
         prompts = [
-            Prompt(tokens, max(len(requests[i][2]) for i in own), len(own))
-            for tokens, own in by_input.items()
+            Prompt(tokens, max(len(requests[i][2]) for i in same_input), len(same_input))
+            for tokens, same_input in by_input.items()
         ]
 
-        def take(place: int, logits: Tensor) -> None:
-            found = torch.log_softmax(logits, dim=-1)
-            greedy = found.argmax(dim=-1)
-            for i in members[place]:
-                wanted = torch.tensor(requests[i][2], device=found.device)
-                rows = found[-len(wanted) :]
-                total = rows.gather(1, wanted[:, None])[:, 0].sum()
-                answers[i] = float(total), bool((greedy[-len(wanted) :] == wanted).all())
+        def take(index: int, logits: Tensor) -> None:
+            log_shares = torch.log_softmax(logits, dim=-1)
+            greedy = log_shares.argmax(dim=-1)
+            for i in members[index]:
+                targets = torch.tensor(requests[i][2], device=log_shares.device)
+                rows = log_shares[-len(targets) :]
+                total = rows.gather(1, targets[:, None])[:, 0].sum()
+                answers[i] = float(total), bool((greedy[-len(targets) :] == targets).all())
 
         self.runner.score(prompts, take)
         return answers
@@ -292,13 +292,13 @@ class SparseLM(_Adapter):
         answers = [""] * len(prompts)
         ends = _end_tokens(self.model, self.eot_token_id)
 
-        def ended(place: int, tokens: list[int]) -> bool:
+        def ended(index: int, tokens: list[int]) -> bool:
             text = self.tok_decode(tokens) if tokens[-1] not in ends else ""
-            return tokens[-1] in ends or any(stop and stop in text for stop in stops[place])
+            return tokens[-1] in ends or any(stop and stop in text for stop in stops[index])
 
-        def take(place: int, tokens: list[int]) -> None:
+        def take(index: int, tokens: list[int]) -> None:
             text = self.tok_decode(tokens)
-            answers[place] = postprocess_generated_text(text, stops[place], None)
+            answers[index] = postprocess_generated_text(text, stops[index], None)
 
         self.runner.generate(prompts, most, ended, take)
         return answers
@@ -313,5 +313,5 @@ def _check_greedy(settings: Mapping[str, Any]) -> None:
 
 def _end_tokens(model: Any, eos: int) -> set[int]:
     """Tokens at which transformers would end a generation."""
-    given = getattr(model.generation_config, "eos_token_id", None)
-    return {eos, *(given if isinstance(given, list) else [] if given is None else [given])}
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return {eos, *(ends if isinstance(ends, list) else [] if ends is None else [ends])}

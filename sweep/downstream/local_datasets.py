@@ -18,10 +18,10 @@ def local_data(folder: str | None) -> Iterator[None]:
     original = datasets.load_dataset
 
     def load(path: str, name: str | None = None, **options: Any) -> Any:
-        found = taskdata.splits(path, name, folder)
-        if found is None:
+        files = taskdata.splits(path, name, folder)
+        if files is None:
             return original(path, name, **options)
-        return _Splits({split: _dataset(file) for split, file in found.items()})
+        return _Splits({split: _dataset(file) for split, file in files.items()})
 
     datasets.load_dataset = load
     try:

@@ -39,13 +39,13 @@ def merged(
         groups[top] = _group({"leaves": list(leaves), "metrics": every}, leaves)
         scored[top] = groups[top]
     metric = _chosen(entry, scored[top])
-    own = scored[top].get(metric, {})
+    figures = scored[top].get(metric, {})
     every_result = [result for results in by_leaf.values() for result in results]
     return {
         "task": top,
         "metric": metric,
-        "score": own.get("value"),
-        "stderr": own.get("stderr"),
+        "score": figures.get("value"),
+        "stderr": figures.get("stderr"),
         "documents": sum(result["documents"] for result in every_result),
         "prefill": _reads([result["prefill"] for result in every_result]),
         "decode": _reads([result["decode"] for result in every_result]),
@@ -56,7 +56,7 @@ def merged(
 
 def _leaf(shards: Sequence[Result]) -> dict[str, dict[str, Any]]:
     """Means of a task, in the order of its documents."""
-    found = {}
+    means = {}
     for metric in shards[0]["values"]:
         values = [value for shard in shards for value in shard["values"].get(metric, ())]
         mean = sum(values) / len(values)
@@ -64,31 +64,31 @@ def _leaf(shards: Sequence[Result]) -> dict[str, dict[str, Any]]:
         if len(values) > 1:
             squares = sum([(value - mean) ** 2 for value in values])
             error = math.sqrt(squares / (len(values) - 1)) / math.sqrt(len(values))
-        found[metric] = {"value": mean, "stderr": error, "documents": len(values)}
-    return found
+        means[metric] = {"value": mean, "stderr": error, "documents": len(values)}
+    return means
 
 
 def _group(group: Mapping[str, Any], leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Means of a group over its tasks, by their documents or each alike; errors are pooled."""
-    found = {}
+    means = {}
     members = [leaves[name] for name in group["leaves"] if name in leaves]
-    for asked in group["metrics"]:
-        names = _of_metric(asked, members)
+    for metric in group["metrics"]:
+        names = _of_metric(metric, members)
         for name in names:
-            own = [leaf[name] for leaf in members if name in leaf]
-            found[name] = _pooled(own, asked["weight_by_size"])
-    return found
+            scored = [leaf[name] for leaf in members if name in leaf]
+            means[name] = _pooled(scored, metric["weight_by_size"])
+    return means
 
 
-def _of_metric(asked: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> list[str]:
+def _of_metric(metric: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> list[str]:
     """`metric,filter` names of a metric, of all filters or of those that the group names."""
-    known = sorted({name for leaf in members for name in leaf})
-    filters = asked["filters"]
+    names = sorted({name for leaf in members for name in leaf})
+    filters = metric["filters"]
     filters = [filters] if isinstance(filters, str) else filters
     return [
         name
-        for name in known
-        if name.partition(",")[0] == asked["metric"]
+        for name in names
+        if name.partition(",")[0] == metric["metric"]
         and (filters is None or name.partition(",")[2] in filters)
     ]
 
@@ -98,10 +98,10 @@ def _pooled(leaves: Sequence[Mapping[str, Any]], by_size: bool) -> dict[str, Any
     weights = sizes if by_size else [1] * len(sizes)
     products = [leaf["value"] * weight for leaf, weight in zip(leaves, weights, strict=True)]
     errors = [leaf["stderr"] for leaf in leaves]
-    known = [error for error in errors if error is not None]
+    stated = [error for error in errors if error is not None]
     error = None
-    if len(known) == len(errors):
-        error = _pooled_error(known, sizes) if by_size else _mean_error(known)
+    if len(stated) == len(errors):
+        error = _pooled_error(stated, sizes) if by_size else _mean_error(stated)
     return {"value": sum(products) / sum(weights), "stderr": error, "documents": sum(sizes)}
 
 
@@ -123,9 +123,9 @@ def _metrics(leaves: Mapping[str, Any]) -> list[str]:
 
 def _chosen(entry: DownstreamTask, scores: Mapping[str, Any]) -> str:
     """The `metric,filter` that the column shows: the one asked for, with or without its filter."""
-    for wanted in (entry.metric,) if entry.metric else (*PREFERRED, *_metrics({"": scores})):
+    for metric in (entry.metric,) if entry.metric else (*PREFERRED, *_metrics({"": scores})):
         for name in scores:
-            if wanted in (name, name.partition(",")[0]):
+            if metric in (name, name.partition(",")[0]):
                 return name
     return ""
 

@@ -73,8 +73,8 @@ def prove(model: Any) -> None:
             both = packed.forward([Segment(long, outputs=4), Segment(short, outputs=4)])
             packed.forward([Segment(long[:32], keep=past)])
             both += packed.forward([Segment(long[32:], past, outputs=4)])
-    wanted = [*alone, alone[0]]
-    apart = max(float((a - b).abs().mean() / b.std()) for a, b in zip(both, wanted, strict=True))
+    expected = [*alone, alone[0]]
+    apart = max(float((a - b).abs().mean() / b.std()) for a, b in zip(both, expected, strict=True))
     _packs[model] = apart < _ROUNDING
 
 
@@ -117,15 +117,15 @@ class PackedModel:
         places = [
             segment.past.tokens + i for segment in segments for i in range(len(segment.tokens))
         ]
-        wanted = _wanted(segments)
+        rows = _wanted(segments)
         self._segments = segments
         try:
             logits = self.model(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=torch.tensor([places], device=device),
                 use_cache=False,
-                logits_to_keep=torch.tensor(_at_least(wanted, head_rows), device=device),
-            ).logits[0, : len(wanted)]
+                logits_to_keep=torch.tensor(_at_least(rows, head_rows), device=device),
+            ).logits[0, : len(rows)]
         finally:
             self._segments = ()
         for segment in segments:
@@ -156,8 +156,8 @@ class PackedModel:
                 values = torch.cat([before[1], values], dim=2)
             if segment.keep is not None:
                 segment.keep.layers[layer] = keys, values
-            own = query[:, :, begin:end]
-            out.append(_attention(own, keys, values, scaling, sliding_window))
+            queries = query[:, :, begin:end]
+            out.append(_attention(queries, keys, values, scaling, sliding_window))
             begin = end
         return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
 
@@ -233,7 +233,7 @@ def _sdpa(
 ) -> Tensor:
     if mask is not None and query.is_cuda and key.shape[1] != query.shape[1]:
         repeats = query.shape[1] // key.shape[1]  # kernels that take a mask know no groups there
-        key, value = (kept.repeat_interleave(repeats, dim=1) for kept in (key, value))
+        key, value = (heads.repeat_interleave(repeats, dim=1) for heads in (key, value))
     return nn.functional.scaled_dot_product_attention(
         query,
         key,

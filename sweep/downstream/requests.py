@@ -113,9 +113,9 @@ class RequestRunner:
         for child in node.children:
             longer, all_counts = Past(), Counts()
             rest = child.tokens[past.tokens :]
-            _, own = self.run([Segment(rest, past, keep=longer)])
+            _, reads = self.run([Segment(rest, past, keep=longer)])
             all_counts.add(counts)
-            all_counts.add(own[0])
+            all_counts.add(reads[0])
             self._walk(child, longer, all_counts, leaf)
 
     def run(
@@ -156,12 +156,12 @@ class RequestRunner:
         """
 
         def leaf(item: Item, past: Past, counts: Counts) -> None:
-            own = Past()
+            prompt = Past()
             rest = item.tokens[past.tokens :]
-            logits, (read,) = self.run([Segment(rest, past, own, outputs=1)], head_rows=1)
+            logits, (read,) = self.run([Segment(rest, past, prompt, outputs=1)], head_rows=1)
             self.prefill.add(counts)
             self.prefill.add(read)
-            take(item.index, self._continued(item.index, logits[0], own, most, ended))
+            take(item.index, self._continued(item.index, logits[0], prompt, most, ended))
 
         if self._packed is None or generation.asked(self.model):
             generation.check(self.model)
@@ -173,25 +173,25 @@ class RequestRunner:
 
     def _continued(
         self,
-        place: int,
+        index: int,
         logits: Tensor,
         past: Past,
         most: Sequence[int],
         ended: Callable[[int, list[int]], bool],
     ) -> list[int]:
         assert self._packed is not None
-        made: list[int] = []
+        generated: list[int] = []
         while True:
-            made.append(int(logits[-1].argmax()))
-            if len(made) >= most[place] or ended(place, made):
+            generated.append(int(logits[-1].argmax()))
+            if len(generated) >= most[index] or ended(index, generated):
                 break
-            (logits,) = self._packed.forward([Segment(made[-1:], past, past, outputs=1)], 1)
-        self._count_decoded(len(made) - 1)
-        return made
+            (logits,) = self._packed.forward([Segment(generated[-1:], past, past, outputs=1)], 1)
+        self._count_decoded(len(generated) - 1)
+        return generated
 
     def _generated_by_transformers(
         self,
-        place: int,
+        index: int,
         prompt: Prompt,
         most: Sequence[int],
         ended: Callable[[int, list[int]], bool],
@@ -202,13 +202,13 @@ class RequestRunner:
         """
         if self.selector:
             self.selector.begin_window(len(prompt.tokens))
-        made, lengths = generation.continued(
-            self.model, prompt.tokens, most[place], partial(ended, place)
+        generated, lengths = generation.continued(
+            self.model, prompt.tokens, most[index], partial(ended, index)
         )
         reads = self._drained(lengths)
         for i, (length, read) in enumerate(zip(lengths, reads, strict=True)):
             (self.prefill if i == 0 or length > 1 else self.decode).add(read)
-        return made
+        return generated
 
     def _count_decoded(self, tokens: int) -> None:
         if tokens:
@@ -219,11 +219,11 @@ class RequestRunner:
     def _drained(self, lengths: Sequence[int]) -> list[Counts]:
         """What the segments of the last pass, or passes, have read."""
         reads = self.selector.drain() if self.selector else {}
-        found, begin = [], 0
+        counts, begin = [], 0
         for length in lengths:
-            found.append(self._counts(reads, begin, begin + length))
+            counts.append(self._counts(reads, begin, begin + length))
             begin += length
-        return found
+        return counts
 
     def _counts(self, reads: Mapping[str, Reads], begin: int, end: int) -> Counts:
         counts = Counts(end - begin)
@@ -274,8 +274,8 @@ class _Batch:
             for item, past, _ in batch
         ]
         logits, read = self.runner.run(segments)
-        for (item, _, before), own, values in zip(batch, read, logits, strict=True):
+        for (item, _, before), counts, values in zip(batch, read, logits, strict=True):
             times = self.prompts[item.index].times
             self.runner.prefill.add(before, times)
-            self.runner.prefill.add(own, times)
+            self.runner.prefill.add(counts, times)
             self.take(item.index, values)

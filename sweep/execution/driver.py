@@ -264,8 +264,8 @@ class Driver:
 
     def _write(self, record: Record) -> None:
         """To the store, unless others still need what the task handed over and nothing keeps it."""
-        kept = record.kind in PERSISTED or record.key in self._kept_traces
-        if record.status == "done" and self._takers.get(record.key) and not kept:
+        lasting = record.kind in PERSISTED or record.key in self._kept_traces
+        if record.status == "done" and self._takers.get(record.key) and not lasting:
             self._held[record.key] = record
         else:
             self.store.add(record)

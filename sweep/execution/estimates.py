@@ -52,12 +52,12 @@ def _memory(sweep: Sweep, entry: Any) -> float:
 
 def _geometry(entry: Any) -> Geometry | None:
     """Sizes of a model of the sweep; None where they are not known without a download."""
-    given = entry.load_geometry()
-    if given is not None:
-        return given
+    geometry = entry.load_geometry()
+    if geometry is not None:
+        return geometry
     try:
-        known = entry.model in Geometry.names() or resolve(entry.model).path is not None
-        return model_sizes.geometry(entry.model) if known else None
+        here = entry.model in Geometry.names() or resolve(entry.model).path is not None
+        return model_sizes.geometry(entry.model) if here else None
     except (SweepError, SimulatorError):  # said where the model is planned with
         return None
 
@@ -83,8 +83,8 @@ def _guess(planned: SweepPlan, task: Task, cores: float) -> float:
     """Seconds of a task on a core, from the sizes of the largest model."""
     if task.kind == "simulate":
         return _SIMULATION
-    known = [one.weights for entry in planned.sweep.models if (one := _geometry(entry))]
-    return _PASSES[task.kind] * 2 * max(known, default=0) * _tokens(planned, task) / _speed(cores)
+    weights = [geometry.weights for entry in planned.sweep.models if (geometry := _geometry(entry))]
+    return _PASSES[task.kind] * 2 * max(weights, default=0) * _tokens(planned, task) / _speed(cores)
 
 
 def _tokens(planned: SweepPlan, task: Task) -> int:
@@ -120,12 +120,14 @@ def _disk(planned: SweepPlan, tasks: list[Task]) -> float:
     keys = {task.key for task in tasks if task.kind == "evaluate"}
     traces: dict[str, float] = {}
     weights = 0
-    for one in planned.plan.points:
-        geometry = planned.materials.geometry(one.point)
+    for planned_point in planned.plan.points:
+        geometry = planned.materials.geometry(planned_point.point)
         weights = max(weights, geometry.layers * (geometry.mlp_weights) + geometry.mixer_weights)
-        if one.simulate_keys:
-            groups = footprint_of(one.point, geometry, planned.materials.storage(one.point)).groups
+        if planned_point.simulate_keys:
+            groups = footprint_of(
+                planned_point.point, geometry, planned.materials.storage(planned_point.point)
+            ).groups
             bits = sum(group.units * group.layers for group in groups.values())
-            for key in keys.intersection(one.evaluate_keys):
+            for key in keys.intersection(planned_point.evaluate_keys):
                 traces[key] = bits / 8 * _tokens(planned, planned.plan.tasks[key])
     return sum(traces.values()) + kinds["transform"] * weights * _BYTES[planned.sweep.dtype]

@@ -15,7 +15,7 @@ def missing(plan: Plan, store: Store, retry_failed: bool = False) -> dict[str, s
     A task that failed by itself stays failed, and so does what needs it, unless `retry_failed`.
     """
     blocked = _blocked(plan, store, retry_failed)
-    kept = cache(store.keeps)
+    keeps = cache(store.keeps)
     reasons: dict[str, str] = {}
     for task in reversed(list(plan.tasks.values())):  # what needs others comes before them
         if task.key in blocked:
@@ -25,7 +25,7 @@ def missing(plan: Plan, store: Store, retry_failed: bool = False) -> dict[str, s
             reasons.setdefault(task.key, reason)
         if task.key in reasons:
             for needed in task.needs:
-                if needed not in reasons and store.done(needed) and not kept(needed):
+                if needed not in reasons and store.done(needed) and not keeps(needed):
                     reasons[needed] = f"{_HANDOVER[plan.tasks[needed].kind]} needed again"
     return {key: reasons[key] for key in plan.tasks if key in reasons}
 

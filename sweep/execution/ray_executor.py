@@ -104,12 +104,12 @@ class RayExecutor:
     def _failed(self, task: Task, error: Exception) -> Record:
         """An exception on a worker is the task's own, unless it is that an input was lost."""
         errors = self._ray.exceptions
-        own = isinstance(error, errors.RayTaskError) and not isinstance(
+        of_task = isinstance(error, errors.RayTaskError) and not isinstance(
             error, errors.ObjectLostError | errors.OutOfMemoryError | errors.OutOfDiskError
         )
         lines = str(error).strip().splitlines() or ["lost"]
-        text = f"{_name(error)}: {lines[-1 if own else 0]}"
-        return replace(lost_record(task, text), infrastructure=not own, log="\n".join(lines))
+        text = f"{_name(error)}: {lines[-1 if of_task else 0]}"
+        return replace(lost_record(task, text), infrastructure=not of_task, log="\n".join(lines))
 
     def put(self, value: Any) -> Handle:
         return self._ray.put(value)
@@ -135,12 +135,12 @@ class RayExecutor:
 
 def _node(have: dict[str, float], nodes: tuple[Resources, ...] = ()) -> Resources:
     """Ray's resources of a node or of all; those that name a node or Ray's own are left out."""
-    own = {k: v for k, v in have.items() if not k.startswith("node:") and k not in _RAYS_OWN}
+    custom = {k: v for k, v in have.items() if not k.startswith("node:") and k not in _RAYS_OWN}
     return Resources(
         cpus=have.get("CPU", 0.0),
         gpus=have.get("GPU", 0.0),
         memory_gb=have.get("memory", 0.0) / 1e9,
-        custom=tuple(sorted(own.items())),
+        custom=tuple(sorted(custom.items())),
         nodes=nodes,
     )
 

@@ -34,15 +34,15 @@ def check_reachable(address: str) -> None:
 
     `auto`, and a scheme of another's, are left to Ray. InputError for no address.
     """
-    place = _PLACE.fullmatch(address)
-    if address in ("auto", "local") or (place is None and "://" in address):
+    parts = _PLACE.fullmatch(address)
+    if address in ("auto", "local") or (parts is None and "://" in address):
         return
-    if place is None:
+    if parts is None:
         raise InputError(f"--address {address}: write HOST:PORT of the Ray head, or auto")
     try:
-        where = (place["host"].strip("[]"), int(place["port"]))
+        where = (parts["host"].strip("[]"), int(parts["port"]))
         with socket.create_connection(where, timeout=REACH_SECONDS) as connection:
-            if place["scheme"] in ("http", "https") or os.environ.get("RAY_USE_TLS") == "1":
+            if parts["scheme"] in ("http", "https") or os.environ.get("RAY_USE_TLS") == "1":
                 return
             answered = _speaks_grpc(connection)
     except (OSError, OverflowError) as error:
@@ -105,9 +105,9 @@ class HeadWatch:
 
     def _connected(self) -> socket.socket | None:
         with suppress(OSError):
-            made = socket.create_connection(self._place, timeout=_CONNECT_SECONDS)
-            made.setblocking(False)
-            return made
+            connection = socket.create_connection(self._place, timeout=_CONNECT_SECONDS)
+            connection.setblocking(False)
+            return connection
         return None
 
     def _asked(self) -> str:

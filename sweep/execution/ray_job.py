@@ -111,10 +111,10 @@ def environment() -> dict[str, Any]:
     """Ray's runtime environment of the job: this folder, these packages, the git revision."""
     revision = provenance.git()
     variables = {"SWEEP_GIT_SHA": revision["sha"]} if revision else {}
-    made: dict[str, Any] = {"working_dir": ".", "excludes": EXCLUDES, "env_vars": variables}
+    settings: dict[str, Any] = {"working_dir": ".", "excludes": EXCLUDES, "env_vars": variables}
     if not all((Path.cwd() / package).is_dir() for package in PACKAGES):
-        made["py_modules"] = [str(_folder(package)) for package in PACKAGES]
-    return made
+        settings["py_modules"] = [str(_folder(package)) for package in PACKAGES]
+    return settings
 
 
 def _folder(package: str) -> Path:

@@ -42,12 +42,12 @@ class Resources:
 
     def holds(self, need: Resources) -> bool:
         """Whether a task with this need could run here if nothing else did."""
-        own = dict(self.custom)
+        amounts = dict(self.custom)
         return (
             need.cpus <= self.cpus
             and need.gpus <= self.gpus
             and need.memory_gb <= self.memory_gb
-            and all(amount <= own.get(name, 0.0) for name, amount in need.custom)
+            and all(amount <= amounts.get(name, 0.0) for name, amount in need.custom)
         )
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ def local_resources(workers: int | None = None) -> Resources:
     """What this machine has, without importing torch or ray; `workers` replaces the core count."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = _local_gpus()
-    types = {found[1] for name in names if (found := _BRANDED.match(name))}
+    types = {branded[1] for name in names if (branded := _BRANDED.match(name))}
     return Resources(
         cpus=float(workers or cores or 1),
         gpus=float(len(names)),
@@ -113,12 +113,12 @@ def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> 
         if not any(machine.holds(need) for machine in machines):
             too_much.setdefault(need, []).append(kind)
     if too_much:
-        found = f"{where} has {machines[0]}"
+        offer = f"{where} has {machines[0]}"
         if len(machines) > 1:
-            found = f"no machine of {where} has that: {'; '.join(map(str, machines))}"
+            offer = f"no machine of {where} has that: {'; '.join(map(str, machines))}"
         raise ResourceError(
             "\n".join(
-                f"tasks of kind {', '.join(kinds)} ask for {need} each, but {found}"
+                f"tasks of kind {', '.join(kinds)} ask for {need} each, but {offer}"
                 for need, kinds in too_much.items()
             )
         )
@@ -142,18 +142,20 @@ def needs_of(
     return {kind: _need(sweep.resources, kind, gpus, estimate) for kind in KINDS}
 
 
-def _need(asked: Requested, kind: str, gpus: float | None, estimate: float) -> Resources:
+def _need(requested: Requested, kind: str, gpus: float | None, estimate: float) -> Resources:
     if kind == "simulate":
-        own = asked.simulate
-        return Resources(own.cpu, 0.0, own.memory_gb, tuple(sorted(own.custom.items())))
-    model = asked.of_model(kind)
+        simulation = requested.simulate
+        return Resources(
+            simulation.cpu, 0.0, simulation.memory_gb, tuple(sorted(simulation.custom.items()))
+        )
+    model = requested.of_model(kind)
     custom = dict(model.custom)
     if model.accelerator:
         custom[f"{ACCELERATOR}{model.accelerator}"] = 0.001  # as Ray asks for it
     gpu = model.gpu
     if gpu is None:
         gpu = 1.0 if gpus else 0.0
-    cpus = float(asked.evaluate.cpu)
+    cpus = float(requested.evaluate.cpu)
     memory = estimate if model.memory_gb is None else model.memory_gb
     return Resources(cpus, gpu, memory, tuple(sorted(custom.items())))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sweep.plan.exclude import is_method
+from sweep.plan.excluded_points import is_method
 from sweep.plan.plan import Plan, PlannedPoint
 from sweep.tasks.task import Task
 
@@ -23,7 +23,7 @@ _MASKED, _CACHED = 1.2, 1.3
 
 DENSE, FIRST, REST = range(3)
 """Stages of a run: what all points are held against, a shard of each, and all others."""
-_LARGE = ("weights", "trained")
+_LARGE = ("weights", "trained", "dense_weights")
 """Roles of hand-overs that are large: what takes one does not wait for a later stage."""
 
 
@@ -46,31 +46,31 @@ def ranks(plan: Plan, todo: Iterable[str], priority: Mapping[str, float]) -> dic
     A task that several points need has the highest of their priorities. Models come in the order of
     the plan, and in the reverse one in the middle stage, so that a worker seldom loads one again.
     """
-    wanted = _priorities(plan.points, priority) if priority else {}
+    priorities = _priorities(plan.points, priority) if priority else {}
     staged = stages(plan)
     places: dict[str, int] = {}
-    found = {}
+    rank_of = {}
     for key in todo:
         task = plan.tasks[key]
         model = task.where.get("model", "")
-        place = places.setdefault(model, len(places))
-        turned = -place if staged[key] == FIRST else place  # a stage begins where one has ended
-        found[key] = Rank(-wanted.get(key, 0.0), staged[key], turned, -effort(task))
-    return found
+        order = places.setdefault(model, len(places))
+        turned = -order if staged[key] == FIRST else order  # a stage begins where one has ended
+        rank_of[key] = Rank(-priorities.get(key, 0.0), staged[key], turned, -effort(task))
+    return rank_of
 
 
 def stages(plan: Plan) -> dict[str, int]:
     """The stage of every task; one that another needs is not in a later stage than that one."""
-    found = {key: _own_stage(task) for key, task in plan.tasks.items()}
+    stage_of = {key: _own_stage(task) for key, task in plan.tasks.items()}
     for planned in plan.points:
         for key in planned.evaluate_keys[:1]:
-            found[key] = min(found[key], FIRST)
+            stage_of[key] = min(stage_of[key], FIRST)
         for key in (*planned.dense_keys, *planned.full_keys):
-            found[key] = DENSE
+            stage_of[key] = DENSE
     for key in reversed(plan.tasks):  # needed ones stand before those that need them
         for needed in plan.tasks[key].needs:
-            found[needed] = min(found[needed], found[key])
-    return found
+            stage_of[needed] = min(stage_of[needed], stage_of[key])
+    return stage_of
 
 
 def _own_stage(task: Task) -> int:
@@ -81,13 +81,13 @@ def _own_stage(task: Task) -> int:
 
 
 def _priorities(points: Iterable[PlannedPoint], priority: Mapping[str, float]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    by_key: dict[str, float] = {}
     for planned in points:
-        own = [p for name, p in priority.items() if is_method(planned.point, name)]
-        best = max(own, default=0.0)
+        named = [p for name, p in priority.items() if is_method(planned.point, name)]
+        best = max(named, default=0.0)
         for key in planned.keys:
-            found[key] = max(best, found.get(key, best))
-    return found
+            by_key[key] = max(best, by_key.get(key, best))
+    return by_key
 
 
 def effort(task: Task) -> float:

@@ -21,8 +21,8 @@ from sweep.execution.missing import missing
 from sweep.execution.progress import failure_line
 from sweep.execution.resources import check_feasible, needs_of
 from sweep.execution.schedule import ranks
-from sweep.plan.patterns import selected
 from sweep.plan.plan import Plan
+from sweep.plan.task_patterns import selected
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
 from sweep.tasks.task import Record, Task

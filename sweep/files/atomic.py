@@ -113,19 +113,19 @@ def stray(path: Path, folder: bool = False) -> str:
 
 def clear(files: Iterable[Path], folders: Iterable[Path] = ()) -> list[str]:
     """Set aside what is no file (no folder) where one belongs; says what that was."""
-    found = [(path, wrong) for path in files if (wrong := stray(path))]
-    found += [(path, wrong) for path in folders if (wrong := stray(path, folder=True))]
-    for path, _ in found:
+    strays = [(path, wrong) for path in files if (wrong := stray(path))]
+    strays += [(path, wrong) for path in folders if (wrong := stray(path, folder=True))]
+    for path, _ in strays:
         set_aside(path)
-    return [f"{path.name} {wrong}" for path, wrong in found]
+    return [f"{path.name} {wrong}" for path, wrong in strays]
 
 
 def set_aside(path: Path) -> Path:
     """Rename to NAME.damaged (NAME.2.damaged where that cannot be); returns the new path."""
     for number in count(1):
-        kept = path.with_name(f"{path.stem}{f'.{number}' if number > 1 else ''}.damaged")
-        if kept.is_dir() or (path.is_dir() and os.path.lexists(kept)):
+        damaged = path.with_name(f"{path.stem}{f'.{number}' if number > 1 else ''}.damaged")
+        if damaged.is_dir() or (path.is_dir() and os.path.lexists(damaged)):
             continue
-        path.replace(kept)
-        return kept
+        path.replace(damaged)
+        return damaged
     raise AssertionError("unreachable")

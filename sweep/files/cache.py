@@ -4,6 +4,7 @@
 <cache>/fetched     the models and texts inside them
 <cache>/converted   safetensors made from GGUF files
 <cache>/tokens      tokenised texts
+<cache>/expectations  what dense models expect, for distances to them
 <cache>/hashes      sha256 of large local files, by path, size and time
 """
 
@@ -90,8 +91,8 @@ def _said(error: OSError, target: Path) -> Exception:
     """A lack of room or of rights in the cache folder in words; any other error as it is."""
     inside = target.is_relative_to(cache_dir())
     refused = error.errno in (*FULL, errno.EACCES, errno.EPERM, errno.EROFS)
-    own = error.filename is None or str(error.filename).startswith(str(target.parent))
-    return cache_error(error) if inside and refused and own else error
+    in_folder = error.filename is None or str(error.filename).startswith(str(target.parent))
+    return cache_error(error) if inside and refused and in_folder else error
 
 
 def sha256_of(path: Path) -> str:
@@ -110,9 +111,9 @@ def remembered_sha256(path: Path) -> str:
     seen = {"path": str(real), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     seen |= {"ctime_ns": stat.st_ctime_ns, "inode": stat.st_ino}
     note = cache_dir() / "hashes" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:24]}.json"
-    known = _read_note(note)
-    if {name: known.get(name) for name in seen} == seen and "sha256" in known:
-        return str(known["sha256"])
+    remembered = _read_note(note)
+    if {name: remembered.get(name) for name in seen} == seen and "sha256" in remembered:
+        return str(remembered["sha256"])
     digest = sha256_of(real)
     with (
         suppress(OSError, ResourceError),
@@ -124,7 +125,7 @@ def remembered_sha256(path: Path) -> str:
 
 def _read_note(note: Path) -> dict[str, object]:
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
+        remembered = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return remembered if isinstance(remembered, dict) else {}

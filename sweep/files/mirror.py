@@ -100,8 +100,8 @@ class Mirror:
 
     def _note(self) -> dict[str, Any] | None:
         try:
-            found = json.loads(self._read(HOLDER))
-            return {"who": str(found["who"]), "at": float(found["at"])}
+            holder = json.loads(self._read(HOLDER))
+            return {"who": str(holder["who"]), "at": float(holder["at"])}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -156,9 +156,9 @@ class Mirror:
         from pyarrow import fs
 
         where = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
-        found = (i for i in self._files.get_file_info(where) if i.type == fs.FileType.File)
+        files = (i for i in self._files.get_file_info(where) if i.type == fs.FileType.File)
         root = self._root.strip("/")
-        names = [info.path.strip("/").removeprefix(root).strip("/") for info in found]
+        names = [info.path.strip("/").removeprefix(root).strip("/") for info in files]
         return sorted(name for name in names if name != HOLDER)
 
     def _place(self, name: str) -> str:
@@ -170,14 +170,14 @@ class Mirror:
 
     def _write(self, name: str, content: bytes) -> None:
         """Whole or not at all: object stores put whole objects, folders get a rename."""
-        place = self._place(name)
-        self._files.create_dir(place.rpartition("/")[0], recursive=True)
+        path = self._place(name)
+        self._files.create_dir(path.rpartition("/")[0], recursive=True)
         renames = self._files.type_name == "local"
-        target = f"{place}.{os.getpid()}.tmp" if renames else place
+        target = f"{path}.{os.getpid()}.tmp" if renames else path
         with self._files.open_output_stream(target) as stream:
             stream.write(content)
         if renames:
-            self._files.move(target, place)
+            self._files.move(target, path)
 
 
 def _stays(path: Path) -> bool:
@@ -189,8 +189,8 @@ def _stays(path: Path) -> bool:
 def _joined(there: bytes, here: bytes) -> bytes:
     """Lines of the journal at the URL, then those that only this machine has."""
     lines = [line for line in there.split(b"\n") if line]
-    known = set(lines)
-    lines += [line for line in here.split(b"\n") if line and line not in known]
+    seen = set(lines)
+    lines += [line for line in here.split(b"\n") if line and line not in seen]
     return b"".join(line + b"\n" for line in lines)
 
 

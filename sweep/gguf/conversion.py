@@ -111,10 +111,10 @@ def _save_words(
 ) -> None:
     from tokenizers import Tokenizer
 
-    made = Tokenizer.from_str(json.dumps(specification))
+    words_of = Tokenizer.from_str(json.dumps(specification))
     template = file.values.get("tokenizer.chat_template")
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=words_of,
         clean_up_tokenization_spaces=False,
         **words.special_tokens(file),
         **({"chat_template": template} if template else {}),

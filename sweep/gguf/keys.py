@@ -106,10 +106,10 @@ def check(file: Contents, config: Any) -> None:
     for key, value in file.of_model().items():
         if key in READ or key in rope.KEYS or value in NEUTRAL.get(key, ()):
             continue
-        own = getattr(config, _field(file, key, value, config))
-        if not _same(own, value):
+        ours = getattr(config, _field(file, key, value, config))
+        if not _same(ours, value):
             raise InputError(
-                f"{file.name}: {file.architecture}.{key} is {value}, but {own} in the model that "
+                f"{file.name}: {file.architecture}.{key} is {value}, but {ours} in the model that "
                 "was made of it"
             )
     _check_others(file, config)
@@ -125,14 +125,14 @@ def _field(file: Contents, key: str, value: Any, config: Any) -> str:
     return fields[0]
 
 
-def _same(own: Any, value: Any) -> bool:
+def _same(ours: Any, value: Any) -> bool:
     """Equal as numbers; of a list by layer, equal for the layers that have any."""
     if isinstance(value, list):
         used = {x for x in value if x}
-        return bool(used) and (own in (value, tuple(value)) or used == {own})
-    if isinstance(value, float) and isinstance(own, int | float):
-        return abs(own - value) <= _CLOSE * abs(value)
-    return own == value
+        return bool(used) and (ours in (value, tuple(value)) or used == {ours})
+    if isinstance(value, float) and isinstance(ours, int | float):
+        return abs(ours - value) <= _CLOSE * abs(value)
+    return ours == value
 
 
 def _one(file: Contents, key: str, value: Any, config: Any) -> Any:
@@ -189,9 +189,9 @@ def _check_others(file: Contents, config: Any) -> None:
         "attention.causal": (keys.get("attention.causal"), True),
         "attention.scale": (keys.get("attention.scale"), wide**-0.5),
     }
-    for key, (value, own) in facts.items():
-        if key in keys and not _same(own, value):
+    for key, (value, ours) in facts.items():
+        if key in keys and not _same(ours, value):
             raise InputError(
-                f"{file.name}: {file.architecture}.{key} is {keys[key]}, but {own} in the model "
+                f"{file.name}: {file.architecture}.{key} is {keys[key]}, but {ours} in the model "
                 "that was made of it"
             )

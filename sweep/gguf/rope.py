@@ -78,15 +78,17 @@ def check(file: Contents, entry: Mapping[str, Any], buffers: Iterable[NDArray[An
         expected = expected / float(entry["factor"])
     if FACTORS in file.tensors:
         expected = expected / file.weight(FACTORS).reshape(-1)
-    if not any(_equal(expected, own) for own in frequencies):
+    if not any(_equal(expected, buffer) for buffer in frequencies):
         raise InputError(
             f"{file.name}: the rotary frequencies that its keys {file.architecture}.rope.* and "
             f"{FACTORS} give are not those of the model that was made of it"
         )
 
 
-def _equal(expected: NDArray[Any], own: NDArray[Any]) -> bool:
-    return expected.shape == own.shape and bool(np.allclose(expected, own, rtol=_CLOSE, atol=0))
+def _equal(expected: NDArray[Any], buffer: NDArray[Any]) -> bool:
+    return expected.shape == buffer.shape and bool(
+        np.allclose(expected, buffer, rtol=_CLOSE, atol=0)
+    )
 
 
 def _scaling(file: Contents) -> dict[str, Any]:

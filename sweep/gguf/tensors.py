@@ -62,8 +62,8 @@ def check(file: Contents, weights: Mapping[str, NDArray[np.float32]]) -> None:
         if not names:
             without_place.append(name)
             continue
-        place = _in_place(file, name, values, names, weights)
-        names.remove(place)
+        weight_name = _in_place(file, name, values, names, weights)
+        names.remove(weight_name)
     left = [name for names in waiting.values() for name in names]
     without_place, left = _joined(without_place, sums, left, weights)
     _refuse(file, without_place, left)
@@ -80,9 +80,9 @@ def _in_place(
     turned = _TURNED.get(file.architecture)
     if turned and re.search(turned, name):
         return names[0]
-    for place in names:
-        if np.array_equal(weights[place].reshape(-1), values.reshape(-1)):
-            return place
+    for weight_name in names:
+        if np.array_equal(weights[weight_name].reshape(-1), values.reshape(-1)):
+            return weight_name
     raise InputError(
         f"{file.name}: {name} has another order in the model that was made of it ({names[0]})"
     )
@@ -96,19 +96,19 @@ def _joined(
 ) -> tuple[list[str], list[str]]:
     """Without pairs of tensors, gate and up of experts, that are one weight of the model."""
     still, tensors = [], list(tensors)
-    for place in left:
-        wanted = _sum(weights[place])
+    for weight_name in left:
+        total = _sum(weights[weight_name])
         pair = next(
             (
                 (gate, up)
                 for gate in tensors
                 if "_gate" in gate and (up := gate.replace("_gate", "_up")) in tensors
-                if _added(sums[gate], sums[up]) == wanted
+                if _added(sums[gate], sums[up]) == total
             ),
             None,
         )
         if pair is None:
-            still.append(place)
+            still.append(weight_name)
         else:
             tensors = [name for name in tensors if name not in pair]
     return tensors, still
@@ -164,5 +164,5 @@ def _sum(values: NDArray[Any]) -> tuple[int, int]:
     return len(bits), int(total)
 
 
-def _added(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], (one[1] + other[1]) % (1 << 64)
+def _added(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
+    return first[0] + second[0], (first[1] + second[1]) % (1 << 64)

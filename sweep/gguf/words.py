@@ -89,8 +89,8 @@ def adds_bos(file: Contents) -> bool:
     usual = keys.get("model") == SENTENCEPIECE
     if keys.get("model") == BYTE_LEVEL:
         usual = _split(file, keys).bos
-    wanted = bool(keys.get("add_bos_token", usual))
-    return wanted and "bos_token" in special_tokens(file)
+    asked_for = bool(keys.get("add_bos_token", usual))
+    return asked_for and "bos_token" in special_tokens(file)
 
 
 def _keys(file: Contents) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def head_of(path: Path) -> Head:
     Raises InputError if a file is no GGUF file or is cut off.
     """
     heads = [_head(part) for part in _parts(path)]
-    tensors = gguf_names.fused(one for head in heads for one in head.tensors)
+    tensors = gguf_names.fused(tensor for head in heads for tensor in head.tensors)
     return Head(heads[0].entries, tuple(tensors))
 
 
@@ -107,11 +107,11 @@ def config_from(head: Head) -> dict[str, Any]:
     kind = entries.get("general.architecture", "llama")
 
     def value(name: str) -> Any:
-        given = entries.get(f"{kind}.{name}")
-        return max(given, default=None) if isinstance(given, list) else given
+        entry = entries.get(f"{kind}.{name}")
+        return max(entry, default=None) if isinstance(entry, list) else entry
 
     vocabulary = value("vocab_size") or entries.get("tokenizer.ggml.tokens")
-    names = {one.name for one in head.tensors}
+    names = {tensor.name for tensor in head.tensors}
     config = {
         "model_type": _MODEL_TYPES.get(kind, str(kind)),
         "num_hidden_layers": value("block_count"),
@@ -135,10 +135,10 @@ def name_of(path: Path) -> str:
     """What the file calls its model (`general.name`); empty where it says nothing usable."""
     try:
         with path.open("rb") as file:
-            given = _read(file)[0].get("general.name")
+            entry = _read(file)[0].get("general.name")
     except (struct.error, UnicodeDecodeError, KeyError, OverflowError, MemoryError):
         return ""
-    name = " ".join(given.split()) if isinstance(given, str) else ""
+    name = " ".join(entry.split()) if isinstance(entry, str) else ""
     return "" if "/" in name or "\\" in name else name
 
 

@@ -76,8 +76,8 @@ def title(ref: str) -> str:
     model = resolve(ref)
     if model.source != "local" or model.path is None:
         return ref
-    own = gguf_header.name_of(model.path) if model.is_gguf else ""
-    return own or (model.path.stem if model.is_gguf else model.path.name)
+    name = gguf_header.name_of(model.path) if model.is_gguf else ""
+    return name or (model.path.stem if model.is_gguf else model.path.name)
 
 
 def stored(ref: str) -> Stored | None:
@@ -95,11 +95,11 @@ def stored(ref: str) -> Stored | None:
     if files is None:
         return None
     parts = files.parts
-    layers = [one for layer in parts.layers for one in layer.mlp.values()]
-    layers += [one for layer in parts.layers for of in layer.mixers.values() for one in of]
+    layers = [tensor for layer in parts.layers for tensor in layer.mlp.values()]
+    layers += [tensor for layer in parts.layers for of in layer.mixers.values() for tensor in of]
     head = [] if parts.head is None or files.tied else [parts.head]
     every = [*layers, parts.embedding, *head, *parts.others]
-    return Stored(decoder.bits_of(parts, files.tied), sum(one.bytes for one in every))
+    return Stored(decoder.bits_of(parts, files.tied), sum(tensor.bytes for tensor in every))
 
 
 def comes_quantised(ref: str) -> bool:
@@ -135,10 +135,10 @@ def read_config(model: ModelRef) -> dict[str, Any]:
 
 
 def _quantisation(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    given = config.get("quantization_config") or (config.get("text_config") or {}).get(
+    entry = config.get("quantization_config") or (config.get("text_config") or {}).get(
         "quantization_config"
     )
-    return given if isinstance(given, Mapping) else None
+    return entry if isinstance(entry, Mapping) else None
 
 
 def _config(model: ModelRef) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def loaded(ref: str, dtype: str = "float32", device: str = "cpu") -> PreTrainedM
     if key not in _kept:
         _kept.clear()
         model = load(ref, dtype, device)
-        known = fingerprint(ref) + generation_fingerprint(ref)  # now, for a model just fetched
-        _kept[known, dtype, device] = model
+        mark = fingerprint(ref) + generation_fingerprint(ref)  # now, for a model just fetched
+        _kept[mark, dtype, device] = model
         return model
     return _kept[key]
 
@@ -262,16 +262,16 @@ def _converted_place(gguf: Path) -> Path:
 
 def _converted(gguf: Path, progress: Progress | None) -> Path:
     """The folder of safetensors made from the GGUF file, by whichever process came first."""
-    place = _converted_place(gguf)
-    if not place.is_dir():
-        with locked(place.name):
-            if not place.is_dir():
+    target = _converted_place(gguf)
+    if not target.is_dir():
+        with locked(target.name):
+            if not target.is_dir():
                 bar = progress.add_task("to safetensors", total=None) if progress else None
-                with staged(place) as folder:
+                with staged(target) as folder:
                     _convert(gguf, folder)
                 if progress and bar is not None:
                     progress.update(bar, total=(size := gguf.stat().st_size), completed=size)
-    return place
+    return target
 
 
 def _convert(gguf: Path, folder: Path) -> None:

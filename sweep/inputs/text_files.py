@@ -116,8 +116,8 @@ def read(text: str, calibration: bool = False) -> str:
         content = BLANK_LINE.join(_parquet_rows(_fetched_wikitext(_WIKITEXT[text, calibration])))
     else:
         return _read_file(_usable_file(text))
-    known = _KNOWN.get((text, calibration))
-    if known and _sha256(content) != known:
+    checksum = _KNOWN.get((text, calibration))
+    if checksum and _sha256(content) != checksum:
         raise ResourceError(f"text {text}: what was fetched is not the text expected")
     return content
 
@@ -128,9 +128,9 @@ def fingerprint(text: str, calibration: bool = False) -> str:
     No network, and no torch.
     """
     text, calibration = _part(text, calibration)
-    known = _KNOWN.get((text, calibration))
-    if known:
-        return known
+    checksum = _KNOWN.get((text, calibration))
+    if checksum:
+        return checksum
     if text in names() and not present(text, calibration):
         return f"unfetched:{text}"
     return _sha256(read(text, calibration))
@@ -142,7 +142,7 @@ def documents(text: str) -> tuple[str, ...]:
     content = fetch.ensure(text).read_text(encoding="utf-8")
     if text == "embedded-c4":
         return tuple(line for line in content.split("\n") if line.strip())
-    articles = (found.strip() for found in _ARTICLE.findall(content))
+    articles = (article_text.strip() for article_text in _ARTICLE.findall(content))
     return tuple(article for article in articles if "\n" in article)  # more than a title
 
 
@@ -218,8 +218,8 @@ def _parquet_rows(path: Path) -> list[str]:
 def _wikitext_file(split: str) -> Path | None:
     pattern = _wikitext_pattern(split)
     folder = hub.cached(_WIKITEXT_REPO, None, [pattern], kind="dataset")
-    found = sorted(folder.glob(pattern)) if folder else []
-    return found[0] if found else None
+    files = sorted(folder.glob(pattern)) if folder else []
+    return files[0] if files else None
 
 
 def _fetched_wikitext(split: str) -> Path:

@@ -64,11 +64,11 @@ def windows(
     """
     ids = tokens(text, ref, calibration)
     before = _no_tokens() if bos == FIRST_WINDOW else before_text(ref)
-    own = ids[len(before) :]
+    of_text = ids[len(before) :]
     before = before if bos == "each-window" else before[:0]
-    count = _whole_windows(len(own), text, ref, window_tokens, len(before))
+    count = _whole_windows(len(of_text), text, ref, window_tokens, len(before))
     room = window_tokens - len(before)
-    rows = own[: count * room].reshape(count, room)[chosen].astype(np.int64)
+    rows = of_text[: count * room].reshape(count, room)[chosen].astype(np.int64)
     return np.hstack([np.tile(before.astype(np.int64), (len(rows), 1)), rows])
 
 
@@ -100,11 +100,11 @@ def tokens(text: str, ref: str, calibration: bool = False) -> Ids:
     """Token ids [tokens] of the whole text, from the cache where they are there."""
     text_files.prepare(text, calibration)
     _have(ref)
-    place = _tokens_place(text, ref, calibration)
-    ids = _kept(place)
+    path = _tokens_place(text, ref, calibration)
+    ids = _kept(path)
     if ids is None:
         ids = encoded(ref, text_files.read(text, calibration), text)
-        _keep(place, ids)
+        _keep(path, ids)
     return ids
 
 
@@ -161,15 +161,15 @@ def _place(key: str) -> Path:
     return cache_dir() / "tokens" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
 
-def _kept(place: Path) -> Ids | None:
+def _kept(path: Path) -> Ids | None:
     try:
-        return np.load(place, mmap_mode="r" if place.stat().st_size > 4096 else None)
+        return np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None)
     except (OSError, ValueError, EOFError):  # not there, or not whole
         return None
 
 
-def _keep(place: Path, ids: Ids) -> None:
-    with staged(place) as target:
+def _keep(path: Path, ids: Ids) -> None:
+    with staged(path) as target:
         np.save(target, ids, allow_pickle=False)
 
 
@@ -246,14 +246,14 @@ def _pieces(words: Any, content: str, overlap: int) -> Iterator[Ids]:
 
 
 def _piece(words: Any, content: str, start: int, overlap: int) -> _Piece:
-    made = words(
+    encoding = words(
         content[start : start + PIECE + overlap],
         verbose=False,
         add_special_tokens=False,
         return_offsets_mapping=True,
     )
-    starts = np.asarray([place for place, _ in made["offset_mapping"]], dtype=np.int64)
-    return _Piece(np.asarray(made["input_ids"], dtype=np.int32), starts + start)
+    starts = np.asarray([begin for begin, _ in encoding["offset_mapping"]], dtype=np.int64)
+    return _Piece(np.asarray(encoding["input_ids"], dtype=np.int32), starts + start)
 
 
 def _meeting(left: _Piece, right: _Piece, low: int, high: int) -> tuple[int, int]:

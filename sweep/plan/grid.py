@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from math import prod
 from typing import Any
 
 import methods
+from methods.base import GIVEN
 from methods.names import Swap
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
-from sweep.plan.exclude import excluded_by
+from sweep.plan.excluded_points import excluded_by
 from sweep.plan.point import Accuracy, MethodTraits, Parameters, Point, Quant
 from sweep.plan.weight_steps import quantiser, refusal
 from sweep.spec.entries import (
@@ -153,8 +155,10 @@ def _weights(
     """Models with each activation, and each quantisation that an entry asks for; and those of each
     entry. Raises InputError for weights that cannot learn and keep the bits of their file."""
     for model in sweep.models:
-        own = model_sizes.comes_quantised(model.model)
-        quants = {i: _quants(entry.quant or sweep.quant, own) for i, entry in enumerate(entries)}
+        from_file = model_sizes.comes_quantised(model.model)
+        quants = {
+            i: _quants(entry.quant or sweep.quant, from_file) for i, entry in enumerate(entries)
+        }
         every = dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry)
         for swap, quant in product(model.swaps, every):
             if swap and swap.tokens and quant.of_file:
@@ -176,12 +180,15 @@ def _choices(
     names = entry.parameters
     for alias, values in product(entry.method, product(*names.values())):
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
-        method = traits[name]
+        named = traits[name]
         written = tuple(zip(names, values, strict=True))
         for density in _densities(name, entry, dict(written)):
             parameters = _all_parameters(name, density, written)
+            method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
+            if method.selector == GIVEN and selectors:
+                raise InputError(f"{name} decides its masks itself: leave out its selector")
             for gamma, selector in product(gammas, selectors or (method.selector,)):
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
                 choices.append((method, density, parameters, gamma, way))
@@ -293,7 +300,20 @@ def _accuracy(sweep: Sweep) -> Accuracy:
         seed=sweep.seed,
         bos=sweep.bos,
         window_order=sweep.window_order,
+        dense_tokens=_dense_tokens(sweep),
+        distances=sweep.distances,
     )
+
+
+def _dense_tokens(sweep: Sweep) -> int:
+    """Tokens at the start of a window that no method prunes. Raises InputError for all of them."""
+    asked, tokens = sweep.dense_tokens, sweep.window_tokens
+    count = math.floor(asked * tokens) if asked < 1 else int(asked)
+    if count != asked and asked >= 1:
+        raise InputError(f"dense_tokens {asked:g}: a whole number, or a part below 1 is expected")
+    if count >= tokens:
+        raise InputError(f"dense_tokens {asked:g} leaves nothing of windows of {tokens} tokens")
+    return count
 
 
 def _plain(number: float) -> float:

@@ -18,7 +18,7 @@ from sweep.downstream.cards import asked, card, ensure
 from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import model_ref as weights
-from sweep.inputs import model_sizes, ready, text_files, texts, trial
+from sweep.inputs import model_sizes, model_trial, ready, text_files, texts
 from sweep.keys import digest
 from sweep.plan.point import Point
 from sweep.plan.sizes import difference, groupby_model, planned_sizes
@@ -80,8 +80,8 @@ class Materials:
             texts.count(self.sweep.text, model, size, make=True, bos=bos)
             if calibration:
                 texts.count(self.sweep.calibration, model, size, True, make=True, bos=bos)
-        known = [card(one) for one in self.asked]
-        if ensure(self.asked, notify) != known:
+        cards = [card(task) for task in self.asked]
+        if ensure(self.asked, notify) != cards:
             self.complete = False  # shards are other than planned, or not planned yet
 
     # -- models ------------------------------------------------------------------------------
@@ -91,11 +91,11 @@ class Materials:
         return self._once(("weights", model), self._weights, model)
 
     def _weights(self, model: str) -> str:
-        found = weights.fingerprint(model)
-        if found.startswith("unfetched:"):
+        mark = weights.fingerprint(model)
+        if mark.startswith("unfetched:"):
             self._note(f"model {model} is not present; keys are final once it is fetched")
-            return found
-        return digest([found, weights.tokenizer_fingerprint(model)])
+            return mark
+        return digest([mark, weights.tokenizer_fingerprint(model)])
 
     def generation(self, model: str) -> str:
         """Fingerprint of a model's generation settings; empty where it has none."""
@@ -109,8 +109,8 @@ class Materials:
         return point.geometry or self._sizes(point.model)
 
     def _sizes(self, model: str) -> Geometry:
-        given = next((m.load_geometry() for m in self.sweep.models if m.model == model), None)
-        return given or self._once(("geometry", model), model_sizes.geometry, model)
+        geometry = next((m.load_geometry() for m in self.sweep.models if m.model == model), None)
+        return geometry or self._once(("geometry", model), model_sizes.geometry, model)
 
     def storage(self, point: Point) -> Storage:
         """How the point's weights are stored: where it asks for that, with the bits of the files.
@@ -161,8 +161,8 @@ class Materials:
         return f"{plain} {swap.title}" if swap else plain
 
     def _title(self, model: str) -> str:
-        given = next((m.title for m in self.sweep.models if m.model == model), "")
-        return given or model_sizes.title(model)
+        title = next((m.title for m in self.sweep.models if m.model == model), "")
+        return title or model_sizes.title(model)
 
     # -- texts -------------------------------------------------------------------------------
 
@@ -181,17 +181,17 @@ class Materials:
         accuracy = point.accuracy
         self._once(("positions", point.model), self._check_positions, point.model)
         have = self._windows(point.model, calibration=False)
-        asked = accuracy.windows
-        if have is not None and asked is not None and asked > have:
+        limit = accuracy.windows
+        if have is not None and limit is not None and limit > have:
             raise InputError(
-                f"{self.sweep.source}: sweeps.{self.sweep.name}.windows: {asked} windows of "
+                f"{self.sweep.source}: sweeps.{self.sweep.name}.windows: {limit} windows of "
                 f"{accuracy.window_tokens} tokens are asked for; text {accuracy.text} has {have}"
             )
-        if asked is None and have is None:
+        if limit is None and have is None:
             self._note(f"text {accuracy.text} is not present: one window stands for all of them")
-        count, size = asked or have or 1, accuracy.shard_windows
+        count, size = limit or have or 1, accuracy.shard_windows
         chosen = range(count)
-        few = asked is None or have is None or asked <= FEW
+        few = limit is None or have is None or limit <= FEW
         if not few and accuracy.window_order == "spread":
             chosen = spread(have or count, accuracy.seed)[:count]
         return [tuple(chosen[i : i + size]) for i in range(0, count, size)]
@@ -210,17 +210,17 @@ class Materials:
         return "" if before is None or not len(before) else self.sweep.bos
 
     def _check_positions(self, model: str) -> None:
-        trial.check_positions(model, self.sweep.window_tokens)
+        model_trial.check_positions(model, self.sweep.window_tokens)
 
     def calibration_windows(self, point: Point) -> int:
         """How many windows of the calibration text are used."""
         have = self._windows(point.model, calibration=True)
         return CALIBRATION_WINDOWS if have is None else min(have, CALIBRATION_WINDOWS)
 
-    def training_windows(self, point: Point, asked: int) -> int:
-        """How many windows of the calibration text a training gets that can use `asked`."""
+    def training_windows(self, point: Point, limit: int) -> int:
+        """How many windows of the calibration text a training gets that can use `limit`."""
         have = self._windows(point.model, calibration=True)
-        return asked if have is None else min(have, asked)
+        return limit if have is None else min(have, limit)
 
     def _windows(self, model: str, calibration: bool) -> int | None:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""
@@ -241,14 +241,14 @@ class Materials:
         return self._once(("tasks",), self._tasks)
 
     def _tasks(self) -> list[tuple[DownstreamTask, dict[str, Any]]]:
-        found = []
-        for one in self.asked:
-            known = card(one)
-            if known is None:
-                self._note(f"task {one.name} was not looked at yet: its shards are not planned")
+        pairs = []
+        for task in self.asked:
+            task_card = card(task)
+            if task_card is None:
+                self._note(f"task {task.name} was not looked at yet: its shards are not planned")
             else:
-                found.append((one, known))
-        return found
+                pairs.append((task, task_card))
+        return pairs
 
     # -- for the report ----------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class Materials:
         """What a reader of the report should know about these models and texts."""
         every = [entry.model for entry in self.sweep.models]
         begun = [f"{model}: {_BEGINNINGS[bos]}" for model in every if (bos := self.bos_of(model))]
-        begun += [note for model in every if (note := trial.note(model))]
+        begun += [note for model in every if (note := model_trial.note(model))]
         small = [model for model in every if self._parameters(model) < 1e9]
         if not small:
             return begun

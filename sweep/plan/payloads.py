@@ -74,7 +74,7 @@ def evaluate(
 ) -> Evaluate:
     """An evaluation of no windows yet. Without a selector the model runs as a dense one."""
     method = point.method if selector else "dense"
-    return {
+    payload: Evaluate = {
         **_run(point, materials),
         "text": materials.text(point, "text"),
         "method": method,
@@ -85,6 +85,9 @@ def evaluate(
         "code": code_of_method("evaluate", method, selector.get("policy", "")),
         "windows": [],
     }
+    if selector and point.accuracy.dense_tokens:
+        payload["dense_tokens"] = point.accuracy.dense_tokens
+    return payload
 
 
 def score(evaluation: Evaluate, shard: Mapping[str, Any], generation: str) -> Score:

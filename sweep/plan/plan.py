@@ -78,9 +78,9 @@ def shards(planned: PlannedPoint, stop: int, start: int = 0) -> PlannedPoint:
 
 def only(plan: Plan, points: Iterable[PlannedPoint]) -> Plan:
     """The part of a plan that answers some of its points, or slices of them."""
-    wanted = list(points)
-    part = tasks_of(plan, (key for point in wanted for key in point.keys))
-    part.points = wanted
+    chosen = list(points)
+    part = tasks_of(plan, (key for point in chosen for key in point.keys))
+    part.points = chosen
     return part
 
 

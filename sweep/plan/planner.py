@@ -11,12 +11,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 import methods
-from methods.shared import Shared
 from simulator.policies import policy_class
 from sweep import plugins
 from sweep.downstream.shards import place, shard_label, shards
 from sweep.downstream.task import DownstreamTask
-from sweep.errors import InputError
 from sweep.keys import digest
 from sweep.plan import payloads
 from sweep.plan.labels import (
@@ -29,7 +27,7 @@ from sweep.plan.labels import (
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, Quant
-from sweep.plan.sizes import cached_units, without_cache
+from sweep.plan.sizes import cached_units, check_layers, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.tasks.payloads import (
     Calibrate,
@@ -117,6 +115,8 @@ class _Builder:
         identity = _evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
+            if point.accuracy.distances and not dense:
+                evaluation = self._with_distances(point, evaluation)
             where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
             self._evaluations[identity] = tuple(
@@ -138,6 +138,15 @@ class _Builder:
             return payloads.evaluate(point, self.materials, {}, weights)
         inputs = weights | self._selector_inputs(point) | self._trained(point)
         return payloads.evaluate(point, self.materials, self._selector(point), inputs)
+
+    def _with_distances(self, point: Point, evaluation: Evaluate) -> Evaluate:
+        """Held against the dense run of the same quantisation."""
+        reference = self._evaluation(point, dense=True)
+        weights = reference["inputs"].get("weights", "")
+        evaluation["distances"] = {"dense": digest(reference), "weights": weights}
+        if weights and weights not in evaluation["inputs"].values():
+            evaluation["inputs"] = evaluation["inputs"] | {"dense_weights": weights}
+        return evaluation
 
     def _scores(self, point: Point, dense: bool) -> Scores:
         """Shards of the downstream tasks."""
@@ -286,7 +295,7 @@ class _Builder:
 
     def _allocated(self, point: Point) -> tuple[tuple[str, int], ...]:
         geometry = self.materials.geometry(point)
-        _check_layers(point, geometry.layers)
+        check_layers(point, geometry.layers)
         storage = self.materials.storage(point)
         return tuple(cached_units(point, geometry, storage).items())
 
@@ -328,14 +337,3 @@ def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int]
 def _is_ordered(point: Point) -> bool:
     """Whether the cache begins with an order of units, which calibration makes."""
     return point.cache_start == "hot" or policy_class(point.policy).needs_start
-
-
-def _check_layers(point: Point, count: int) -> None:
-    """Raise InputError where densities by layer are not those of the model's layers."""
-    densities = len(str(dict(point.parameters).get("layers", "")).split())
-    if densities not in (0, count):
-        raise InputError(f"layers: {densities} densities for the {count} layers of {point.model}")
-    method = methods.create(point.method, point.density, **dict(point.parameters))
-    if isinstance(method, Shared) and len(method.table()) not in (1, count):
-        rows = len(method.table())
-        raise InputError(f"shares: those of {rows} layers for the {count} layers of {point.model}")

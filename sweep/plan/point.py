@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from methods.names import Swap
@@ -56,12 +56,15 @@ class Accuracy:
     seed: int
     bos: str = "each-window"
     window_order: str = "first"
+    dense_tokens: int = 0
+    distances: bool = False
 
     def to_mapping(self) -> dict[str, str | int | None]:
         """The fields as a plain mapping, without those that earlier releases did not have where
         they have the value that was meant then."""
         every = {field: getattr(self, field) for field in self.__slots__}
-        meant = {"bos": "each-window", "window_order": "first"}
+        meant: dict[str, object] = {"bos": "each-window", "window_order": "first"}
+        meant |= {"dense_tokens": 0, "distances": False}
         if self.windows is None:
             meant["window_order"] = self.window_order  # all windows come in the text's own order
         return {field: value for field, value in every.items() if meant.get(field) != value}
@@ -90,6 +93,15 @@ class MethodTraits:
     """Whether static pruning changes the weights that it keeps."""
     oracle: bool
     """Whether it knows the future, so that no device can run it."""
+
+    def with_parameters(self, parameters: Parameters) -> MethodTraits:
+        """These traits with the groups and the selector that the method has with these
+        parameters."""
+        registered, given = method_class(self.name), dict(parameters)
+        groups, selector = registered.groups_with(given), registered.selector_with(given)
+        if (groups, selector) == (self.groups, self.selector):
+            return self
+        return replace(self, groups=groups, selector=selector)
 
     @classmethod
     def of(cls, method: str) -> MethodTraits:

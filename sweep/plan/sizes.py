@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import methods
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
-from simulator import Footprint, Geometry, Storage, allocate, footprint
+from simulator import Footprint, Geometry, SimulatorError, Storage, allocate, footprint
+from sweep.errors import InputError
 from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
 
@@ -26,7 +28,8 @@ def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
     method = methods.create(point.method, point.density, **dict(point.parameters))
     sizes = (geometry.hidden, geometry.intermediate)
     weights = method.overhead_weights(*sizes) * geometry.layers
-    numbers = method.resident_numbers(*sizes) if isinstance(method, Shared) else 0
+    weights += method.model_weights(*sizes, geometry.layers)
+    numbers = method.resident_numbers(*sizes, geometry.attention_width)
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
     return weights * storage.bytes_per_weight + 2.0 * numbers * geometry.layers + mask
@@ -65,8 +68,8 @@ def uncached_notes(points: Iterable[Point], title: Callable[[str], str]) -> list
     `title` names a model."""
     methods_at: dict[tuple[str, str, float], dict[str, None]] = {}
     for point in points:
-        place = point.model, point.device.name, point.device.dram_gb
-        methods_at.setdefault(place, {})[point.method] = None
+        model_on_device = point.model, point.device.name, point.device.dram_gb
+        methods_at.setdefault(model_on_device, {})[point.method] = None
     notes = [
         f"nothing is cached for {', '.join(names)} on {title(model)} with {dram_gb:g} GB of DRAM "
         f"({device}): what every token uses leaves no room, so policy and γ change nothing there"
@@ -79,7 +82,11 @@ def uncached_notes(points: Iterable[Point], title: Callable[[str], str]) -> list
 def planned_sizes(geometry: Geometry) -> str:
     """As JSON, what a loaded model must have (`sweep.tasks.as_planned`)."""
     names = ("layers", "hidden", "intermediate", "tied_embeddings")
-    return json.dumps({name: getattr(geometry, name) for name in names})
+    sizes = {name: getattr(geometry, name) for name in names}
+    with suppress(SimulatorError):  # not all models mix tokens by attention alone
+        weights = sum(geometry.attention_weights_of.values())
+        sizes |= {"attention_width": geometry.attention_width, "attention_weights": weights}
+    return json.dumps(sizes)
 
 
 NOTABLE = 0.1
@@ -104,3 +111,19 @@ def difference(model: str, counted: float, in_files: float, quant: Quant) -> str
         f"model {model}: {counted / 1e9:.3g} GB of weights are simulated ({label}), its files have "
         f"{in_files / 1e9:.3g} GB; quant {{method: none, bits: file}} counts those of the files"
     )
+
+
+def check_layers(point: Point, count: int) -> None:
+    """Raise InputError where densities by layer are not those of the model's layers."""
+    densities = len(str(dict(point.parameters).get("layers", "")).split())
+    if densities not in (0, count):
+        raise InputError(f"layers: {densities} densities for the {count} layers of {point.model}")
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    if method.announced_layers() >= count:
+        raise InputError(
+            f"{point.method} announces its masks for {method.announced_layers()} layers; "
+            f"{point.model} has {count}, so at most {count - 1} follow one"
+        )
+    if isinstance(method, Shared) and len(method.table()) not in (1, count):
+        rows = len(method.table())
+        raise InputError(f"shares: those of {rows} layers for the {count} layers of {point.model}")

@@ -39,9 +39,9 @@ def code_of_uses(method: str) -> str:
 
 def _with_method(module: str, method: str, policy: str = "") -> str:
     plugin, cache = plugins.origin(method), plugins.origin(policy, "policies")
-    own = "\0".join(dict.fromkeys(p.source for p in (plugin, cache) if p is not None))
+    source = "\0".join(dict.fromkeys(p.source for p in (plugin, cache) if p is not None))
     modules = (module,) if plugin else (module, method_class(method).__module__)
-    return code_fingerprint(*modules, plugin=own)
+    return code_fingerprint(*modules, plugin=source)
 
 
 def code_of_policy(policy: str) -> str:
@@ -51,8 +51,8 @@ def code_of_policy(policy: str) -> str:
     if plugin is not None:
         return code_fingerprint(MODULES["simulate"], plugin=plugin.source)
     module = policy_class(policy).__module__
-    own = (module,) if module in POLICY_MODULES else ()
-    return code_fingerprint(MODULES["simulate"], *own)
+    extra = (module,) if module in POLICY_MODULES else ()
+    return code_fingerprint(MODULES["simulate"], *extra)
 
 
 def code_of_transform(method: str, modules: tuple[str, ...]) -> str:

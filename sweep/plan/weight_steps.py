@@ -105,10 +105,10 @@ def _step(pruning: StaticPruning | None, by: Quantiser | None) -> Step:
     )
 
 
-def _parts(part: Any, **own: Any) -> dict[str, Any]:
+def _parts(part: Any, **sizes: Any) -> dict[str, Any]:
     """What can change a result: of the windows asked for, those that there are."""
     parameters = {k: v for k, v in part.parameters().items() if k != "calibration_windows"}
-    return {"method": part.name, **own, "parameters": parameters}
+    return {"method": part.name, **sizes, "parameters": parameters}
 
 
 def _label(part: StaticPruning | Quantiser) -> str:

@@ -67,8 +67,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _compared(old: Measured, new: Measured, gates: Sequence[Gate]) -> tuple[Changes, list[Verdict]]:
-    asked = [g.budget for g in gates if g.budget is not None]
-    budgets = parse_all([*old.budgets, *new.budgets, *asked])
+    gated = [g.budget for g in gates if g.budget is not None]
+    budgets = parse_all([*old.budgets, *new.budgets, *gated])
     bare = compare(old.side, new.side, budgets)
     pairs = [(pair.old.point_key, pair.new.point_key) for pair in bare.pairs]
     changes = compare(old.side, new.side, budgets, intervals(old, new, pairs))
@@ -77,23 +77,23 @@ def _compared(old: Measured, new: Measured, gates: Sequence[Gate]) -> tuple[Chan
 
 def intervals(old: Measured, new: Measured, pairs: Iterable[tuple[str, str]]) -> Intervals:
     """95 % intervals of the changes of ppl and delta_ppl, where both sides have the windows."""
-    found: dict[tuple[str, str], tuple[float, float]] = {}
+    changes: dict[tuple[str, str], tuple[float, float]] = {}
     for old_key, new_key in pairs:
         a, b = old.losses.get(old_key), new.losses.get(new_key)
         if a is None or b is None or a[0].text != b[0].text:
             continue
         shared = sorted(set(a[0].windows) & set(b[0].windows))
-        own = losses_of(a[0], shared), losses_of(b[0], shared)
-        found[new_key, "ppl"] = change_interval(*own)
+        both = losses_of(a[0], shared), losses_of(b[0], shared)
+        changes[new_key, "ppl"] = change_interval(*both)
         base = [losses_of(d, shared) for d in (a[1], b[1]) if d and d.windows.keys() >= {*shared}]
         if len(base) == 2:
-            found[new_key, "delta_ppl"] = change_interval(*own, base[0], base[1])
-    return {key: pair for key, pair in found.items() if all(map(math.isfinite, pair))}
+            changes[new_key, "delta_ppl"] = change_interval(*both, base[0], base[1])
+    return {key: pair for key, pair in changes.items() if all(map(math.isfinite, pair))}
 
 
-def losses_of(found: Evaluated, windows: Sequence[int]) -> Losses:
+def losses_of(evaluated: Evaluated, windows: Sequence[int]) -> Losses:
     """The losses of these windows, in this order."""
-    values = [found.windows[w] for w in windows]
+    values = [evaluated.windows[w] for w in windows]
     nll, predicted = (np.array([v[i] for v in values], dtype=np.float64) for i in (0, 1))
     return Losses(nll, predicted)
 
@@ -113,31 +113,31 @@ def _of_run(folder: Path, name: str) -> Measured:
     table = rows(read_table(folder / "results.parquet"))
     planned = _read_json(folder / "plan.json")
     store = Store(Path(planned.get("store") or folder))
-    found = {}
+    losses_by_point = {}
     for row in table:
         losses = _losses(row, store)
         if losses is not None:
-            found[str(row["point_key"])] = losses
+            losses_by_point[str(row["point_key"])] = losses
     budgets = planned.get("budgets")
-    return Measured(side(name, table), parse_all(budgets if budgets else ()), found)
+    return Measured(side(name, table), parse_all(budgets if budgets else ()), losses_by_point)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # the table is enough to compare; windows are then unknown
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _losses(row: Row, store: Store) -> tuple[Evaluated, Evaluated | None] | None:
     """A point's own losses and those of its dense run, told apart by the row's perplexities."""
     keys = json.loads(row.get("task_keys") or "[]")
     records = [r for key in keys if (r := store.done(key)) is not None and r.kind == "evaluate"]
-    known = [(e, e.perplexity) for e in _evaluations(records).values()]
-    own = next((e for e, ppl in known if _close(ppl, row.get("ppl"))), None)
-    dense = next((e for e, ppl in known if _close(ppl, row.get("ppl_dense"))), None)
-    return None if own is None else (own, dense)
+    evaluations = [(e, e.perplexity) for e in _evaluations(records).values()]
+    evaluated = next((e for e, ppl in evaluations if _close(ppl, row.get("ppl"))), None)
+    dense = next((e for e, ppl in evaluations if _close(ppl, row.get("ppl_dense"))), None)
+    return None if evaluated is None else (evaluated, dense)
 
 
 def _close(a: float, b: float | None) -> bool:
@@ -146,16 +146,16 @@ def _close(a: float, b: float | None) -> bool:
 
 def _evaluations(records: Iterable[Record]) -> dict[str, Evaluated]:
     """Evaluations by what they are, their shards put together."""
-    found: dict[str, Evaluated] = {}
+    evaluations: dict[str, Evaluated] = {}
     for record in records:
         payload = {k: v for k, v in record.payload.items() if k != "windows"}
         bos = str(payload.get("bos", ""))
         text = str(payload.get("text")), int(payload.get("window_tokens") or 0), bos
-        one = found.setdefault(digest(payload), Evaluated(text, {}))
+        evaluation = evaluations.setdefault(digest(payload), Evaluated(text, {}))
         result = record.result
         values = zip(record.payload["windows"], result["nll"], result["predicted"], strict=True)
-        one.windows.update({w: (nll, predicted) for w, nll, predicted in values})
-    return found
+        evaluation.windows.update({w: (nll, predicted) for w, nll, predicted in values})
+    return evaluations
 
 
 def _of_store(folder: Path, name: str) -> Measured:
@@ -163,16 +163,16 @@ def _of_store(folder: Path, name: str) -> Measured:
     groups: dict[str, list[Record]] = {}
     for record in Store(folder).records.values():
         if record.kind == "evaluate":
-            asked = {k: v for k, v in record.payload.items() if k not in ("windows", "code")}
-            groups.setdefault(digest(asked), []).append(record)
-    found, made = {}, []
+            settings = {k: v for k, v in record.payload.items() if k not in ("windows", "code")}
+            groups.setdefault(digest(settings), []).append(record)
+    losses_by_point, table = {}, []
     for key, records in groups.items():
         done = [r for r in records if r.status == "done"]
         losses = next(iter(_evaluations(_newest(done)).values()), None)
-        made.append(_store_row(key, records, losses))
+        table.append(_store_row(key, records, losses))
         if losses is not None:
-            found[key] = (losses, None)
-    return Measured(side(name, with_facts(made)), (), found)
+            losses_by_point[key] = (losses, None)
+    return Measured(side(name, with_facts(table)), (), losses_by_point)
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:

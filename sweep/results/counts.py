@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from simulator import PhaseCounts
+from simulator import Geometry, PhaseCounts
 
 
 def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -21,6 +21,14 @@ def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def mean_zeros(shards: list[dict[str, Any]]) -> float | None:
+    """Share of exact zeros over all shards; None of an activation of which they are not counted."""
+    if not all("zeros" in shard for shard in shards):
+        return None
+    tokens = [shard["tokens"] for shard in shards]
+    return float(np.average([shard["zeros"] for shard in shards], weights=tokens))
+
+
 def merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
     """How far the used units of one group spread, over all shards."""
     merge: dict[str, Callable[..., Any]] = {"least": np.min, "most": np.max, "squares": np.sum}
@@ -28,6 +36,35 @@ def merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
         f"used_{name}_by_layer": how([shard[name] for shard in shards], axis=0).tolist()
         for name, how in merge.items()
     }
+
+
+def announced_figures(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Precision and recall of announced masks, by group and distance in layers, over all shards;
+    empty where nothing is announced."""
+    figures: dict[str, Any] = {}
+    for group, by_distance in shards[0].get("announced", {}).items():
+        figures[group] = {}
+        for distance in by_distance:
+            counts = [shard["announced"][group][distance] for shard in shards]
+            both, announced, used = np.sum(counts, axis=0).tolist()
+            ratios = {"precision": both / max(1, announced), "recall": both / max(1, used)}
+            figures[group][distance] = ratios
+    return figures
+
+
+def linear_density(
+    geometry: Geometry, mlp_density: float, shards: Sequence[Mapping[str, Any]]
+) -> float:
+    """Weights of attention, or of whatever mixes tokens, and of MLPs that a token uses, over all of
+    them (SEMANTICS 8); shards say what share of each group of attention was used."""
+    mixers, mlps = geometry.mixer_weights, geometry.layers * geometry.mlp_weights
+    used = mixers + mlp_density * mlps
+    if "attention" in shards[0]:
+        tokens = [shard["tokens"] for shard in shards]
+        for group, weights in geometry.attention_weights_of.items():
+            shares = [shard["attention"][group] for shard in shards]
+            used -= (1 - float(np.average(shares, weights=tokens))) * geometry.layers * weights
+    return used / (mixers + mlps)
 
 
 def _sum(lists: Iterable[list[int]]) -> list[int]:

@@ -17,8 +17,8 @@ def columns(phases: Mapping[str, PhaseCounts], slots: Mapping[str, int]) -> dict
     events = sum(counts.phases for counts in phases.values())
     if not events or not all(slots[group] for group in phases):
         return {"asked_per_slot": None, "asked_above_slots": None}
-    asked = sum(counts.used_total / slots[group] for group, counts in phases.items())
+    demand = sum(counts.used_total / slots[group] for group, counts in phases.items())
     above = sum(
         counts.count[counts.used > slots[group]].sum().item() for group, counts in phases.items()
     )
-    return {"asked_per_slot": asked / events, "asked_above_slots": above / events}
+    return {"asked_per_slot": demand / events, "asked_above_slots": above / events}

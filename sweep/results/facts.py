@@ -80,6 +80,7 @@ def identity(planned: PlannedPoint) -> dict[str, Any]:
         "flash_gbps": point.device.flash_gbps,
         "dram_gbps": point.device.dram_gbps,
         "context": point.kv_tokens,
+        "dense_tokens": point.accuracy.dense_tokens,
         "seed": point.accuracy.seed,
         "error": "",
         "timing": point.timing,

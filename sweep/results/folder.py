@@ -40,15 +40,17 @@ def reasons(todo: dict[str, str]) -> dict[str, int]:
 def status(folder: Path, store: Path | None = None) -> list[str]:
     """How far a run is, from its files alone: while it runs, after it ended, or died."""
     planned = _read_json(folder / "plan.json", sweep=str, task_keys=dict)
-    kept = Store(store or Path(planned.get("store", folder)))
+    results = Store(store or Path(planned.get("store", folder)))
     lines, open_tasks = [], 0
     for kind, keys in planned["task_keys"].items():
-        states = Counter(kept.records[k].status if k in kept.records else "missing" for k in keys)
+        states = Counter(
+            results.records[k].status if k in results.records else "missing" for k in keys
+        )
         open_tasks += states["missing"]
         if keys:
             shown = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
             lines.append(f"{kind}: {shown} of {len(keys)}")
-    holder = kept.holder()
+    holder = results.holder()
     if holder:
         live = _live(folder / LIVE)
         lines += [live["line"], *(f"  {label}" for label in live.get("running", []))]
@@ -69,9 +71,9 @@ def _live(path: Path) -> dict[str, Any]:
 def _read_json(path: Path, **parts: type) -> dict[str, Any]:
     """A mapping that has these parts, each of its type."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(found[name], kind) for name, kind in parts.items()):
-            return found
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(document[name], kind) for name, kind in parts.items()):
+            return document
         raise ValueError("it is something else")
     except FileNotFoundError:
         raise InputError(

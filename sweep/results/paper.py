@@ -34,9 +34,9 @@ def exhibits(
     chosen = select(names)
     runs = [read_run(folder) for folder in folders]
     source = Source([replace(run, magnitudes=magnitudes(run)) for run in runs], computed())
-    place = out or folders[0] / "paper"
-    drawn = build(chosen, source, place)
-    files = [path for one in drawn for path in one.files]
+    target = out or folders[0] / "paper"
+    drawn = build(chosen, source, target)
+    files = [path for drawing in drawn for path in drawing.files]
     if summary is not None:
         files += _summary(drawn, source, folders, names, summary)
     return files
@@ -54,7 +54,7 @@ def _summary(
     command = f"sweep report {runs} --paper {','.join(names)} --summary {summary.name}"
     images = summary.parent / "images" / summary.stem
     images.mkdir(parents=True, exist_ok=True)
-    figures = [one.figure for one in drawn if one.figure is not None]
+    figures = [drawing.figure for drawing in drawn if drawing.figure is not None]
     copies = [write(images / path.name, path.read_text(encoding="utf-8")) for path in figures]
     text = page(drawn, source, command, f"images/{summary.stem}/")
     return [*copies, write(summary, text)]
@@ -62,13 +62,13 @@ def _summary(
 
 def computed() -> Computed:
     """Figures of the tables that need no weights, as `sweep selfcheck` computes them."""
-    found: dict[tuple[str, str, str, float, float], float] = {}
+    figures: dict[tuple[str, str, str, float, float], float] = {}
     for check in rows():
         cell = check.cell
         method = "size_gb" if cell.method == "size" else cell.method
         table = cell.table.lower().replace(" ", "")
-        found[table, cell.model, method, cell.dram_gb, cell.flash_gbps] = check.computed
-    return found
+        figures[table, cell.model, method, cell.dram_gb, cell.flash_gbps] = check.computed
+    return figures
 
 
 def magnitudes(run: PaperRun) -> dict[str, Magnitudes]:
@@ -77,29 +77,33 @@ def magnitudes(run: PaperRun) -> dict[str, Magnitudes]:
     if not keys:
         return {}
     store = Store(Path(run.run.plan.get("store") or run.folder))
-    keys = [key for key in keys if (one := store.done(key)) and "selector" not in one.payload]
-    found = {}
+    keys = [
+        key
+        for key in keys
+        if (calibration := store.done(key)) and "selector" not in calibration.payload
+    ]
+    counted_by_model = {}
     for model, key in _models(run, keys).items():
         record = store.done(key)
         counted = record is not None and record.payload.get("method") in _GLU_METHODS
         if counted and store.keeps(key):
-            found[model] = _counted(Quantiles.of(store.load(key)))
-    return found
+            counted_by_model[model] = _counted(Quantiles.of(store.load(key)))
+    return counted_by_model
 
 
 def _models(run: PaperRun, keys: Sequence[str]) -> dict[str, str]:
     """The first of the tasks that stands behind a point of each model."""
-    found: dict[str, str] = {}
+    keys_by_model: dict[str, str] = {}
     for row in run.rows.values():
         for key in json.loads(row.get("task_keys") or "[]"):
             if key in keys and str(row["method"]) in _GLU_METHODS:
-                found.setdefault(str(row["model"]), key)
-    return found
+                keys_by_model.setdefault(str(row["model"]), key)
+    return keys_by_model
 
 
-def _counted(known: Quantiles) -> Magnitudes:
-    if len(known.groups) != 1:
-        raise InputError(f"one group of units was expected, not {[*known.groups]}")
-    ((bins, counts),) = known.groups.values()
+def _counted(quantiles: Quantiles) -> Magnitudes:
+    if len(quantiles.groups) != 1:
+        raise InputError(f"one group of units was expected, not {[*quantiles.groups]}")
+    ((bins, counts),) = quantiles.groups.values()
     edges = [bin_edges(np.asarray(bins, np.int64) + i) for i in (0, 1)]
     return Magnitudes(edges[0].tolist(), edges[1].tolist(), counts.tolist())

@@ -78,6 +78,14 @@ def delta_interval(losses: Losses, dense: Losses) -> Interval:
     return _of_sum([(1, losses), (-1, dense)])
 
 
+def mean_interval(sums: Losses) -> Interval:
+    """95 % interval of a mean over predicted tokens that is never below 0, as a distance to the
+    dense run is. (nan, nan) with fewer than two windows."""
+    below, above = _reach(sums.influences())
+    low, high = _ends(sums.mean - below, sums.mean + above)
+    return (max(0.0, low), high) if low == low else UNKNOWN
+
+
 def change_interval(
     old: Losses, new: Losses, old_dense: Losses | None = None, new_dense: Losses | None = None
 ) -> Interval:

@@ -24,8 +24,14 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import MethodTraits, Point
 from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.results import demand, facts
-from sweep.results.counts import merged_counts, merged_spread
+from sweep.results import demand, distances, facts
+from sweep.results.counts import (
+    announced_figures,
+    linear_density,
+    mean_zeros,
+    merged_counts,
+    merged_spread,
+)
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
 from sweep.store.store import Store
 from sweep.tasks.task import Record
@@ -39,7 +45,7 @@ ROWS = 2000
 def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
     """One row for each planned point: done, failed (with its error) or missing."""
     maker = _Rows(plan, store, materials)
-    columns = schema([one.name for one, _ in materials.tasks()])
+    columns = schema([task.name for task, _ in materials.tasks()])
     parts = [
         pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=columns)
         for i in range(0, len(plan.points), ROWS)
@@ -97,13 +103,18 @@ class _Rows:
             return row | {"status": "missing"}
         status = "done" if begun == planned else "partial"
         row |= self._accuracy(begun) | self._cost(begun) | {"status": status}
+        results = [self._result(key) for key in begun.evaluate_keys]
+        geometry = self.materials.geometry(point)
+        row["linear_density"] = linear_density(geometry, row["mlp_density"], results)
+        if figures := announced_figures(results):
+            row["announced"] = json.dumps(figures)
         return row | self._downstream(planned)
 
     def _windows_asked(self, planned: PlannedPoint) -> int | None:
         """How many windows the point is evaluated on, also where that has failed; None where its
         tasks are not known."""
-        known = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
-        return sum(len(task.payload["windows"]) for task in known) or None
+        tasks = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
+        return sum(len(task.payload["windows"]) for task in tasks) or None
 
     def _titles(self, point: Point) -> Row:
         """How reports name the model and the text."""
@@ -127,8 +138,8 @@ class _Rows:
         ]
         if not whole:
             return None
-        kept = {name: tuple(keys[i] for i in whole) for name, keys in of_shards.items()}
-        return replace(planned, **kept)
+        keys_of_whole = {name: tuple(keys[i] for i in whole) for name, keys in of_shards.items()}
+        return replace(planned, **keys_of_whole)
 
     def _first_failure(self, keys: Iterable[str]) -> Record | None:
         return next((r for key in keys if (r := self._failure(key))), None)
@@ -148,10 +159,10 @@ class _Rows:
         failed = self._first_failure(planned.keys)
         if failed is not None:
             row["error"] = f"{failed.label}: {failed.error}"
-        for name, found in self.accuracies(planned.scores).items():
-            row |= {f"acc_{name}": found["score"], f"acc_{name}_stderr": found["stderr"]}
-        for name, found in self.accuracies(planned.dense_scores).items():
-            row[f"acc_{name}_dense"] = found["score"]
+        for name, accuracy in self.accuracies(planned.scores).items():
+            row |= {f"acc_{name}": accuracy["score"], f"acc_{name}_stderr": accuracy["stderr"]}
+        for name, accuracy in self.accuracies(planned.dense_scores).items():
+            row[f"acc_{name}_dense"] = accuracy["score"]
         return row
 
     def accuracies(self, scores: Scores) -> dict[str, Any]:
@@ -163,9 +174,9 @@ class _Rows:
         }
 
     def _merged_scores(self, name: str, keys: tuple[str, ...]) -> Any:
-        one, card = next(known for known in self.materials.tasks() if known[0].name == name)
+        task, card = next(entry for entry in self.materials.tasks() if entry[0].name == name)
         records = [self.store.records[key] for key in keys]
-        return merged(one, card, [(r.payload["task"], r.result) for r in records])
+        return merged(task, card, [(r.payload["task"], r.result) for r in records])
 
     # -- accuracy ----------------------------------------------------------------------------
 
@@ -175,34 +186,35 @@ class _Rows:
         )
 
     def _measure(self, planned: PlannedPoint) -> Row:
-        own, dense = self._losses(planned.evaluate_keys), self._losses(planned.dense_keys)
-        low, high = delta_interval(own, dense)
-        ratio_low, ratio_high = ratio_interval(own, dense)
+        sparse, dense = self._losses(planned.evaluate_keys), self._losses(planned.dense_keys)
+        low, high = delta_interval(sparse, dense)
+        ratio_low, ratio_high = ratio_interval(sparse, dense)
         results = [self._result(key) for key in planned.evaluate_keys]
         tokens = [result["tokens"] for result in results]
         densities = [result["mlp_density"] for result in results]
         return {
-            "ppl": own.perplexity,
+            "ppl": sparse.perplexity,
             "ppl_dense": dense.perplexity,
             "ppl_full": self._losses(planned.full_keys).perplexity,
-            "delta_ppl": own.perplexity - dense.perplexity,
+            "delta_ppl": sparse.perplexity - dense.perplexity,
             "delta_ppl_low": _known(low),
             "delta_ppl_high": _known(high),
             "ppl_ratio_low": _known(ratio_low),
             "ppl_ratio_high": _known(ratio_high),
             "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
-            "windows": len(own.nll),
-            "zeros": self._zeros(planned.dense_keys),
+            "windows": len(sparse.nll),
+            "zeros": mean_zeros([self._result(key) for key in planned.dense_keys]),
+            **self._distances(planned),
         }
 
-    def _zeros(self, keys: tuple[str, ...]) -> float | None:
-        """Share of exact zeros over the shards; None of an activation that makes none."""
-        results = [self._result(key) for key in keys]
-        if not all("zeros" in result for result in results):
-            return None
-        tokens = [result["tokens"] for result in results]
-        return float(np.average([result["zeros"] for result in results], weights=tokens))
+    def _distances(self, planned: PlannedPoint) -> Row:
+        """KL and flips to the dense run, where they were asked for."""
+        if not planned.point.accuracy.distances:
+            return {}
+        if planned.evaluate_keys == planned.dense_keys:
+            return distances.OF_ITSELF
+        return distances.columns(lambda name: self._losses(planned.evaluate_keys, name))
 
     def _kept(self, planned: PlannedPoint) -> float | None:
         """MLP density of statically pruned weights; None where the masks decide it."""
@@ -210,12 +222,13 @@ class _Rows:
             return None
         return self._result(planned.weights)["mlp_density"]
 
-    def _losses(self, keys: tuple[str, ...]) -> Losses:
-        """Windows in the order of the text, so that no sum depends on how they were cut."""
+    def _losses(self, keys: tuple[str, ...], counted: str = "nll") -> Losses:
+        """Sums of each window, in the order of the text, so that none depends on how they were
+        cut."""
         by_window: dict[int, tuple[float, float]] = {}
         for key in keys:
             result, windows = self._result(key), self.store.records[key].payload["windows"]
-            losses = zip(result["nll"], result["predicted"], strict=True)
+            losses = zip(result[counted], result["predicted"], strict=True)
             by_window |= dict(zip(windows, losses, strict=True))
         ordered = np.array([by_window[w] for w in sorted(by_window)], dtype=np.float64)
         return Losses(ordered[:, 0].copy(), ordered[:, 1].copy())

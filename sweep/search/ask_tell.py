@@ -91,7 +91,9 @@ class Search:
         """`first` are the parameters of the first trials; grid goes through all combinations."""
         _hush()
         self.distributions = {key: _distribution(value) for key, value in space.items()}
-        self.fixed = [{k: self._inside(k, v) for k, v in given.items()} for given in first]
+        self.fixed = [
+            {k: self._inside(k, v) for k, v in parameters.items()} for parameters in first
+        ]
         self._sampler, self._seed, self._several = sampler, seed, len(directions) > 1
         self.study = optuna.create_study(
             study_name=name,
@@ -145,13 +147,13 @@ class Search:
 
     # -- telling -----------------------------------------------------------------------------
 
-    def tell(self, asked: AskedTrial, told: Told) -> None:
+    def tell(self, trial_of: AskedTrial, told: Told) -> None:
         """Finish a trial for good."""
-        trial = asked.trial
+        trial = trial_of.trial
         for name, value in told.constraints.items():
             trial.set_constraint(name, value)
-        kept = all(value <= 0 for value in told.constraints.values())
-        feasible = kept and not told.error  # optuna-dashboard does not see constraints
+        within = all(value <= 0 for value in told.constraints.values())
+        feasible = within and not told.error  # optuna-dashboard does not see constraints
         for name, value in {**told.notes, "feasible": feasible}.items():
             trial.set_user_attr(name, value)
         if told.error:
@@ -168,7 +170,7 @@ class Search:
 
     def trials(self) -> list[Trial]:
         """The trials that were told, in order; interrupted ones do not count."""
-        return [_trial(found) for found in self._counted()]
+        return [_trial(trial) for trial in self._counted()]
 
     def best(self) -> list[Trial]:
         """The best feasible trial, or with two objectives the frontier, each point once.
@@ -193,12 +195,12 @@ class Search:
 
         By position of the objective, as text. Empty where trials are too few or too alike to tell.
         """
-        found: dict[str, dict[str, float]] = {}
+        by_objective: dict[str, dict[str, float]] = {}
         for k in range(len(self.study.directions)):
             shares = self._importance(k)
             if shares:
-                found[str(k)] = shares
-        return found
+                by_objective[str(k)] = shares
+        return by_objective
 
     def _importance(self, objective: int) -> dict[str, float]:
         names = [n for n, d in self.distributions.items() if not d.single()]
@@ -237,18 +239,18 @@ def _interrupted(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+def _beats(values: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return values != other and all(a >= b for a, b in zip(values, other, strict=True))
 
 
-def _trial(found: FrozenTrial) -> Trial:
+def _trial(frozen: FrozenTrial) -> Trial:
     states = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped"}
-    notes = dict(found.user_attrs)
+    notes = dict(frozen.user_attrs)
     return Trial(
         ordinal=notes.pop(ORDINAL),
-        state=states.get(found.state, "failed"),
-        parameters=_rounded(found.params),
-        values=tuple(found.values or ()) if found.state == TrialState.COMPLETE else (),
+        state=states.get(frozen.state, "failed"),
+        parameters=_rounded(frozen.params),
+        values=tuple(frozen.values or ()) if frozen.state == TrialState.COMPLETE else (),
         feasible=bool(notes.pop("feasible", False)),
         notes=notes,
     )

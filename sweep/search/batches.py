@@ -122,15 +122,17 @@ class Batches:
     def _digest(self, dense: PlannedPoint) -> str:
         """What makes it another study: another search, other weights, text or code."""
         study, entry = self.study, self.study.entry
-        points = [study.point(dense.point, given) for given in study.complete_first()]
+        points = [study.point(dense.point, parameters) for parameters in study.complete_first()]
         keys = [p.keys for p in planning.plan_points(points, self.materials).points]
-        asked = entry.model_dump(mode="json", exclude={"trials", "description", "fit"})
-        return digest([asked, study.tuning.seed, dense.keys, keys])[:8]
+        document = entry.model_dump(mode="json", exclude={"trials", "description", "fit"})
+        return digest([document, study.tuning.seed, dense.keys, keys])[:8]
 
     def run(self) -> bool:
         """One batch of every setting; False if all trials were told already."""
         running = [
-            self._begun(setting, asked) for setting in self.settings for asked in setting.asked()
+            self._begun(setting, trial_of)
+            for setting in self.settings
+            for trial_of in setting.asked()
         ]
         if not running:
             return False
@@ -147,13 +149,13 @@ class Batches:
                 trial.setting.search.tell(trial.asked, trial.told)
         return True
 
-    def _begun(self, setting: Setting, asked: AskedTrial) -> _Running:
+    def _begun(self, setting: Setting, trial: AskedTrial) -> _Running:
         try:
-            point = self.study.point(setting.dense.point, asked.parameters)
+            point = self.study.point(setting.dense.point, trial.parameters)
         except ImpossibleError as error:
             told = Told(constraints={"possible": 1.0}, notes={"stopped": str(error)})
-            return _Running(setting, asked, None, told)
-        return _Running(setting, asked, planning.plan_points([point], self.materials).points[0])
+            return _Running(setting, trial, None, told)
+        return _Running(setting, trial, planning.plan_points([point], self.materials).points[0])
 
     def _part(self, trial: _Running, step: int) -> PlannedPoint:
         assert trial.planned is not None  # only a trial without a point is told before it runs
@@ -167,29 +169,29 @@ class Batches:
         row = rows_of([part], self.session.store, self.materials)[0]
         if row["status"] != "done":
             return Told(error=row["error"] or "a task that it needs failed")
-        found = self._differences(part)
+        losses = self._differences(part)
         floor = min(setting.mean_limit, 1.0)
-        own = Noise()
-        own.add(found, floor)
+        trial_noise = Noise()
+        trial_noise.add(losses, floor)
         notes = {name: row[name] for name in SHOWN if row[name] is not None}
-        notes |= {"noise_squares": own.squares, "noise_freedom": own.freedom}
+        notes |= {"noise_squares": trial_noise.squares, "noise_freedom": trial_noise.freedom}
         limits = {} if math.isinf(setting.limit) else {BUDGET: row["delta_ppl"] - setting.limit}
         if step == len(trial.steps()) - 1:
             values = tuple(float(row[metric]) for metric in setting.metrics)
             return Told(values, limits, notes)
-        noise.add(found, floor)
-        reason = self._worse(trial, part, found, noise)
+        noise.add(losses, floor)
+        reason = self._worse(trial, part, losses, noise)
         if not reason:
             return None
-        partial = (len(found), float(row[setting.metrics[0]]))
+        partial = (len(losses), float(row[setting.metrics[0]]))
         return Told((), limits, {**notes, "stopped": reason}, partial)
 
-    def _worse(self, trial: _Running, part: PlannedPoint, found: Any, noise: Noise) -> str:
+    def _worse(self, trial: _Running, part: PlannedPoint, losses: Any, noise: Noise) -> str:
         """Why the trial is clearly worse; empty if it is not, or not clearly."""
         setting = trial.setting
         total = len(self._differences(setting.dense))
         if not math.isinf(setting.mean_limit):
-            low, high = interval(found, total, setting.mean_limit, noise)
+            low, high = interval(losses, total, setting.mean_limit, noise)
             if verdict(low, high, setting.mean_limit) == "outside":
                 return "beyond the budget"
         best = setting.incumbent()
@@ -222,12 +224,12 @@ class Batches:
 def window_differences(session: Session, planned: PlannedPoint) -> np.ndarray:
     """Loss per token of each window minus that of the dense run, [windows]."""
     records = session.store.records
-    own = [records[key].result for key in planned.evaluate_keys]
+    sparse = [records[key].result for key in planned.evaluate_keys]
     dense = [records[key].result for key in planned.dense_keys]
     return differences(
-        [x for result in own for x in result["nll"]],
+        [x for result in sparse for x in result["nll"]],
         [x for result in dense for x in result["nll"]],
-        [x for result in own for x in result["predicted"]],
+        [x for result in sparse for x in result["predicted"]],
     )
 
 

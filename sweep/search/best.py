@@ -23,7 +23,7 @@ from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.results.rows import rows_of
 from sweep.search.batches import label
 from sweep.search.bisection import Bisection
-from sweep.search.series import Found, dense_of, evaluated_tokens
+from sweep.search.density_series import Found, dense_of, evaluated_tokens
 from sweep.spec.entries import Sweep
 
 if TYPE_CHECKING:
@@ -69,19 +69,19 @@ class Answer:
     @property
     def best(self) -> list[Found]:
         """The fastest of each setting and budget; none where the dense model is as fast."""
-        return [found for found in self.found if found.best]
+        return [answer for answer in self.found if answer.best]
 
     @property
     def dense_wins(self) -> list[tuple[str, Budget]]:
         """Settings and budgets within which nothing is faster than the dense model."""
-        asked = dict.fromkeys((setting_of(f), f.budget) for f in self.found)
+        pairs = dict.fromkeys((setting_of(f), f.budget) for f in self.found)
         beaten = {(setting_of(f), f.budget) for f in self.best}
-        return [place for place in asked if place not in beaten]
+        return [pair for pair in pairs if pair not in beaten]
 
 
-def setting_of(found: Found) -> str:
+def setting_of(answer: Found) -> str:
     """The model, its weights and the device, without the folders of a path."""
-    planned = found.series.points[0]
+    planned = answer.series.points[0]
     return label(planned).replace(planned.point.model, short_name(planned.point.model), 1)
 
 
@@ -100,27 +100,27 @@ def search(
     started = time.time()
     sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
     planned = plan_sweep(sweep, fetch=True, notify=console.print)
-    asked = parse_all(budgets or sweep.budgets)
+    limits = parse_all(budgets or sweep.budgets)
     with Session(sweep, options, console) as session:
         screening = _screening(planned, screen)
-        looking = Bisection(session, planned.plan, planned.materials, asked, screening)
-        found = looking.run()
+        looking = Bisection(session, planned.plan, planned.materials, limits, screening)
+        answers = looking.run()
         cost = _cost(looking, planned.plan, session.ran, time.time() - started)
-        answer = Answer(found, cost, looking.left_out, _dense_rows(found, session, planned))
+        answer = Answer(answers, cost, looking.left_out, _dense_rows(answers, session, planned))
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / FILE, summary(answer))
     return answer
 
 
 def _dense_rows(
-    found: Iterable[Found], session: Session, planned: SweepPlan
+    answers: Iterable[Found], session: Session, planned: SweepPlan
 ) -> dict[str, dict[str, Any]]:
     """The dense model on each device, from the dense runs that all differences are to."""
     rows: dict[str, dict[str, Any]] = {}
-    for one in found:
-        if setting_of(one) not in rows:
-            (row,) = rows_of([dense_of(one.series.points[0])], session.store, planned.materials)
-            rows[setting_of(one)] = row
+    for answer in answers:
+        if setting_of(answer) not in rows:
+            (row,) = rows_of([dense_of(answer.series.points[0])], session.store, planned.materials)
+            rows[setting_of(answer)] = row
     return {setting: row for setting, row in rows.items() if row["status"] == "done"}
 
 
@@ -152,7 +152,7 @@ def summary(answer: Answer) -> dict[str, Any]:
     """search.json: every series and budget, and the cost."""
     cost = answer.cost
     return {
-        "found": [_entry(found) for found in answer.found],
+        "found": [_entry(entry) for entry in answer.found],
         "dense": [
             {"setting": setting, "tokens_per_s": row["tokens_per_s"], "ppl": row["ppl"]}
             for setting, row in answer.dense.items()
@@ -171,31 +171,31 @@ def summary(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _entry(found: Found) -> dict[str, Any]:
-    point, planned = found.series.point, found.planned
+def _entry(answer: Found) -> dict[str, Any]:
+    point, planned = answer.series.point, answer.planned
     entry = {
-        "setting": label(found.series.points[0]),
-        "budget": found.budget.label,
+        "setting": label(answer.series.points[0]),
+        "budget": answer.budget.label,
         "method": point.method,
         "parameters": dict(point.parameters),
         "gamma": point.gamma,
         "policy": point.policy,
         "density": planned.point.density if planned else None,
-        "best": found.best,
+        "best": answer.best,
     }
     if planned is None:
         return entry
-    row = found.row
+    row = answer.row
     return entry | {
         "point_key": planned.point.key,
         "tokens_per_s": row["tokens_per_s"],
         "tokens_per_s_dense": row["tokens_per_s_dense"],
-        "delta_ppl": [_json(found.low), _json(found.high)],
+        "delta_ppl": [_json(answer.low), _json(answer.high)],
         "delta_ppl_estimate": row["delta_ppl"],
-        "sure": found.sure,
+        "sure": answer.sure,
         "windows": row["windows"],
         "dtype": row["dtype"],
-        "measured": found.whole,
+        "measured": answer.whole,
     }
 
 
@@ -209,15 +209,15 @@ def tables(answer: Answer) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    made: dict[str, Table] = {}
+    by_setting: dict[str, Table] = {}
     wins = answer.dense_wins
     budgets = dict.fromkeys(sorted((f.budget for f in answer.found), key=lambda b: b.amount))
     for budget in budgets:
         members = [f for f in answer.found if f.budget == budget]
         for setting in dict.fromkeys(map(setting_of, members)):
-            table = made.setdefault(setting, _table(setting))
-            own = [f for f in members if setting_of(f) == setting]
-            rows = [(not f.best, -_speed(f), _cells(f)) for f in own]
+            table = by_setting.setdefault(setting, _table(setting))
+            of_setting = [f for f in members if setting_of(f) == setting]
+            rows = [(not f.best, -_speed(f), _cells(f)) for f in of_setting]
             dense, won = answer.dense.get(setting), (setting, budget) in wins
             if dense is not None:
                 rows.append((not won, -dense["tokens_per_s"], _dense_cells(budget, dense, won)))
@@ -231,10 +231,10 @@ def tables(answer: Answer) -> Group:
     )
     note = f"; {answer.left_out:,} points that need to know the future are left out"
     lines = [text + (note if answer.left_out else "")]
-    if any(found.planned is not None and not found.sure for found in answer.found):
+    if any(entry.planned is not None and not entry.sure for entry in answer.found):
         lines.append(_DOUBT)
     ship = [Text(f"Ship dense: nothing within {b.label} is faster ({s}).") for s, b in wins]
-    return Group(*ship, *made.values(), Text("\n".join(lines)))
+    return Group(*ship, *by_setting.values(), Text("\n".join(lines)))
 
 
 def _dense_cells(budget: Budget, row: dict[str, Any], won: bool) -> list[str]:
@@ -242,8 +242,8 @@ def _dense_cells(budget: Budget, row: dict[str, Any], won: bool) -> list[str]:
     return [budget.label, "best" if won else "", "dense", "1", speed, "1.00×", "0", windows]
 
 
-def _speed(found: Found) -> float:
-    return found.row.get("tokens_per_s", 0.0)
+def _speed(answer: Found) -> float:
+    return answer.row.get("tokens_per_s", 0.0)
 
 
 def _table(title: str) -> Table:
@@ -257,20 +257,20 @@ def _table(title: str) -> Table:
     return table
 
 
-def _cells(found: Found) -> list[str]:
-    point, row = found.series.point, found.row
+def _cells(answer: Found) -> list[str]:
+    point, row = answer.series.point, answer.row
     gamma = f" γ {point.gamma:g}" if point.gamma < 1 else ""
-    own = labels.parameters_label(dict(point.parameters))
-    series = f"{point.method}{own}{gamma} {point.policy}"
-    if found.planned is None:
-        return [found.budget.label, "", series, "-", "-", "-", "no density is within", ""]
-    ends = "" if math.isnan(found.low) else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    delta = f"{row['delta_ppl']:+.3f}{ends}{'' if found.sure else ' ±'}"
+    parameters = labels.parameters_label(dict(point.parameters))
+    series = f"{point.method}{parameters}{gamma} {point.policy}"
+    if answer.planned is None:
+        return [answer.budget.label, "", series, "-", "-", "-", "no density is within", ""]
+    ends = "" if math.isnan(answer.low) else f" [{answer.low:+.3f}, {answer.high:+.3f}]"
+    delta = f"{row['delta_ppl']:+.3f}{ends}{'' if answer.sure else ' ±'}"
     return [
-        found.budget.label,
-        "best" if found.best else "",
+        answer.budget.label,
+        "best" if answer.best else "",
         series,
-        f"{found.planned.point.density:g}",
+        f"{answer.planned.point.density:g}",
         f"{row['tokens_per_s']:.4g}",
         f"{row['tokens_per_s'] / row['tokens_per_s_dense']:.2f}×",
         delta,

@@ -27,8 +27,7 @@ from sweep.results.perplexity import Losses
 from sweep.results.rows import rows_of
 from sweep.search.batches import window_differences
 from sweep.search.brackets import Bracket, bracket, next_place
-from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
-from sweep.search.series import (
+from sweep.search.density_series import (
     Evaluation,
     Found,
     Place,
@@ -37,6 +36,7 @@ from sweep.search.series import (
     mates_of,
     series_of,
 )
+from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
 
 
 class Bisection:
@@ -115,12 +115,12 @@ class Bisection:
     def _narrow(self, series: list[Series]) -> None:
         """Evaluate, all series together, until every bracket is closed."""
         while True:
-            wanted = {p: n for s in series for p, n in self._wanted(s)}
-            if not wanted:
+            shards_of = {p: n for s in series for p, n in self._wanted(s)}
+            if not shards_of:
                 return
             self._say(series)
-            self._execute(self.screening, self._with_mates(wanted))
-            for planned, count in wanted.items():
+            self._execute(self.screening, self._with_mates(shards_of))
+            for planned, count in shards_of.items():
                 self._learn(planned, count)
 
     def _say(self, series: list[Series]) -> None:
@@ -134,58 +134,62 @@ class Bisection:
     def _wanted(self, series: Series) -> Iterator[tuple[PlannedPoint, int]]:
         """The next point of each budget, and up to which shard it is wanted."""
         for budget in self.budgets:
-            found = self._bracket(series, budget)
-            if found.closed:
+            open_bracket = self._bracket(series, budget)
+            if open_bracket.closed:
                 continue
             tried = series.tries.setdefault(budget, set())
-            place = self._next(series, budget, found, len(tried))
-            tried.add(place)
-            planned = series.points[place]
-            known = self._evaluation(planned).shards
-            yield planned, next(n for n in rungs(len(planned.evaluate_keys)) if n > known)
+            index = self._next(series, budget, open_bracket, len(tried))
+            tried.add(index)
+            planned = series.points[index]
+            done = self._evaluation(planned).shards
+            yield planned, next(n for n in rungs(len(planned.evaluate_keys)) if n > done)
 
-    def _next(self, series: Series, budget: Budget, found: Bracket, tries: int) -> int:
+    def _next(self, series: Series, budget: Budget, open_bracket: Bracket, tries: int) -> int:
         """A point that has begun and is still open, or a new one."""
-        started = [i for i in range(found.outside + 1, found.inside) if self._begun(series, i)]
+        started = [
+            i
+            for i in range(open_bracket.outside + 1, open_bracket.inside)
+            if self._begun(series, i)
+        ]
         if started:
             return started[0]
         limit = self.limit(series, budget)
-        own, like = self._curve(series), self._like(series)
-        return next_place(found, series.densities, limit, own, like, tries)
+        curve, like = self._curve(series), self._like(series)
+        return next_place(open_bracket, series.densities, limit, curve, like, tries)
 
-    def _begun(self, series: Series, place: int) -> bool:
-        return self._evaluation(series.points[place]).shards > 0
+    def _begun(self, series: Series, index: int) -> bool:
+        return self._evaluation(series.points[index]).shards > 0
 
     def _bracket(self, series: Series, budget: Budget) -> Bracket:
-        found: dict[int, Verdict] = {}
-        for place in range(len(series.points)):
-            found[place] = self._verdict(series, place, budget)
-        return bracket(found, len(series.points))
+        verdicts: dict[int, Verdict] = {}
+        for index in range(len(series.points)):
+            verdicts[index] = self._verdict(series, index, budget)
+        return bracket(verdicts, len(series.points))
 
-    def _verdict(self, series: Series, place: int, budget: Budget) -> Verdict:
-        planned = series.points[place]
+    def _verdict(self, series: Series, index: int, budget: Budget) -> Verdict:
+        planned = series.points[index]
         limit = self.limit(series, budget)
-        known = self._final.get(planned) or self._evaluation(planned)
-        if known.failed:
+        evaluation = self._final.get(planned) or self._evaluation(planned)
+        if evaluation.failed:
             return "outside"
-        if not known.shards:
+        if not evaluation.shards:
             return "open"
-        if known.shards == len(planned.evaluate_keys):
-            return verdict(known.mean, known.mean, limit)
-        return verdict(*self._interval(planned, known, limit), limit)
+        if evaluation.shards == len(planned.evaluate_keys):
+            return verdict(evaluation.mean, evaluation.mean, limit)
+        return verdict(*self._interval(planned, evaluation, limit), limit)
 
     def _interval(
-        self, planned: PlannedPoint, known: Evaluation, limit: float
+        self, planned: PlannedPoint, evaluation: Evaluation, limit: float
     ) -> tuple[float, float]:
         total = sum(self._windows(key) for key in planned.dense_keys)
-        return interval(known.differences, total, limit, self._noise[planned.dense_keys])
+        return interval(evaluation.differences, total, limit, self._noise[planned.dense_keys])
 
     def _windows(self, key: str) -> int:
         return len(self.session.store.records[key].result["nll"])
 
     def _curve(self, series: Series) -> dict[float, float]:
-        known = ((p.point.density, self._evaluation(p)) for p in series.points)
-        return {density: e.mean for density, e in known if e.shards and not e.failed}
+        evaluations = ((p.point.density, self._evaluation(p)) for p in series.points)
+        return {density: e.mean for density, e in evaluations if e.shards and not e.failed}
 
     def _like(self, series: Series) -> dict[float, float]:
         """The curve of the series most like this one: the nearest γ that has two points."""
@@ -198,14 +202,14 @@ class Bisection:
         return self._known.setdefault(planned.evaluate_keys, Evaluation())
 
     def _learn(self, planned: PlannedPoint, count: int) -> None:
-        known = self._evaluation(planned)
-        if known.shards >= count:
+        evaluation = self._evaluation(planned)
+        if evaluation.shards >= count:
             return
-        known.shards, part = count, shards(planned, count)
+        evaluation.shards, part = count, shards(planned, count)
         if any(self.session.store.done(key) is None for key in part.keys):
-            known.failed = "a task failed"
+            evaluation.failed = "a task failed"
             return
-        known.differences = window_differences(self.session, part)
+        evaluation.differences = window_differences(self.session, part)
         self._relearn(planned.dense_keys)
 
     def _relearn(self, dense: tuple[str, ...]) -> None:
@@ -215,9 +219,9 @@ class Bisection:
         )
         noise = Noise()
         for planned in {p.evaluate_keys: p for s in self.series for p in s.points}.values():
-            known = self._evaluation(planned)
-            if planned.dense_keys == dense and known.shards and not known.failed:
-                noise.add(known.differences, floor)
+            evaluation = self._evaluation(planned)
+            if planned.dense_keys == dense and evaluation.shards and not evaluation.failed:
+                noise.add(evaluation.differences, floor)
         self._noise[dense] = noise
 
     # -- what wins ---------------------------------------------------------------------------
@@ -233,25 +237,25 @@ class Bisection:
                 planned = self._candidate(series, budget)
                 if planned is None:
                     continue
-                row, place = self._row(planned), (*series.setting, budget)
-                least = best[place][0] if place in best else row["tokens_per_s_dense"]
+                row, key = self._row(planned), (*series.setting, budget)
+                least = best[key][0] if key in best else row["tokens_per_s_dense"]
                 if row["tokens_per_s"] > least:
-                    best[place] = row["tokens_per_s"], planned
-        return {place: planned for place, (_, planned) in best.items()}
+                    best[key] = row["tokens_per_s"], planned
+        return {key: planned for key, (_, planned) in best.items()}
 
     def _candidate(self, series: Series, budget: Budget) -> PlannedPoint | None:
-        found = self._bracket(series, budget)
-        return series.points[found.inside] if found.inside < len(series.points) else None
+        closed = self._bracket(series, budget)
+        return series.points[closed.inside] if closed.inside < len(series.points) else None
 
     def _measure(self, points: list[PlannedPoint]) -> None:
         """Measure points on all windows, in the plan's own number format."""
         exact = [self._exact[planned] for planned in points]
         self._execute(self.plan, exact)
-        for planned, own in zip(points, exact, strict=True):
-            done = all(self.session.store.done(key) for key in own.keys)
-            found = window_differences(self.session, own) if done else None
+        for planned, whole in zip(points, exact, strict=True):
+            done = all(self.session.store.done(key) for key in whole.keys)
+            differences = window_differences(self.session, whole) if done else None
             failed = "" if done else "a task failed"
-            self._final[planned] = Evaluation(len(own.evaluate_keys), found, failed)
+            self._final[planned] = Evaluation(len(whole.evaluate_keys), differences, failed)
 
     def _row(self, planned: PlannedPoint) -> dict[str, Any]:
         """Figures of a point, from as many shards as were evaluated."""
@@ -282,9 +286,11 @@ class Bisection:
 
     # -- running -----------------------------------------------------------------------------
 
-    def _with_mates(self, wanted: dict[PlannedPoint, int]) -> list[PlannedPoint]:
+    def _with_mates(self, shards_of: dict[PlannedPoint, int]) -> list[PlannedPoint]:
         """The wanted slices, and what else reads their traces, which are gone afterwards."""
-        return [shards(mate, n) for p, n in wanted.items() for mate in self._mates[p.evaluate_keys]]
+        return [
+            shards(mate, n) for p, n in shards_of.items() for mate in self._mates[p.evaluate_keys]
+        ]
 
     def _execute(self, plan: Plan, parts: list[PlannedPoint]) -> None:
         part = only(plan, parts)

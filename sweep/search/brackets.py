@@ -45,20 +45,25 @@ def bracket(verdicts: Mapping[int, Verdict], count: int) -> Bracket:
 
 
 def next_place(
-    found: Bracket, densities: Sequence[float], limit: float, own: Curve, like: Curve, tries: int
+    between: Bracket,
+    densities: Sequence[float],
+    limit: float,
+    curve: Curve,
+    like: Curve,
+    tries: int,
 ) -> int:
     """The next place to try strictly within a bracket that is not closed."""
-    low, high = found.outside + 1, found.inside - 1
-    crossing = crossing_density(limit, own, like) if tries < GUESSES else None
+    low, high = between.outside + 1, between.inside - 1
+    crossing = crossing_density(limit, curve, like) if tries < GUESSES else None
     if crossing is None:
         return (low + high) // 2
-    place = next((i for i, d in enumerate(densities) if d >= crossing - 1e-9), len(densities))
-    return min(max(place, low), high)
+    index = next((i for i, d in enumerate(densities) if d >= crossing - 1e-9), len(densities))
+    return min(max(index, low), high)
 
 
-def crossing_density(limit: float, own: Curve, like: Curve) -> float | None:
+def crossing_density(limit: float, curve: Curve, like: Curve) -> float | None:
     """Where the loss, a straight line in its logarithm, meets the limit; None if none is known."""
-    points = _logs(own)
+    points = _logs(curve)
     others = _logs(like)
     if not points:
         return _on_line(_nearest_two(others, limit), limit)

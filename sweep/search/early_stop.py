@@ -40,8 +40,8 @@ def student_t(freedom: int) -> float:
         return math.inf
     if freedom <= len(_T):
         return _T[freedom - 1]
-    known = [t for at, t in _T_MORE if at <= freedom]
-    return known[-1] if known else _T[-1]
+    values = [t for at, t in _T_MORE if at <= freedom]
+    return values[-1] if values else _T[-1]
 
 
 def differences(nll: Sequence[float], dense: Sequence[float], predicted: Sequence[float]) -> Floats:
@@ -61,12 +61,12 @@ class Noise:
     squares: float = 0.0
     freedom: int = 0
 
-    def add(self, found: Floats, floor: float) -> None:
+    def add(self, per_window: Floats, floor: float) -> None:
         """Learn from a point; its size counts as at least `floor`."""
-        if len(found) > 1:
-            size = max(abs(float(found.mean())), floor)
-            self.squares += float(((found - found.mean()) ** 2).sum()) / size**2
-            self.freedom += len(found) - 1
+        if len(per_window) > 1:
+            size = max(abs(float(per_window.mean())), floor)
+            self.squares += float(((per_window - per_window.mean()) ** 2).sum()) / size**2
+            self.freedom += len(per_window) - 1
 
     def copy(self) -> Noise:
         return Noise(self.squares, self.freedom)
@@ -77,19 +77,19 @@ class Noise:
         return math.sqrt(self.squares / self.freedom) if self.freedom else math.inf
 
 
-def interval(found: Floats, total: int, limit: float, noise: Noise) -> tuple[float, float]:
+def interval(per_window: Floats, total: int, limit: float, noise: Noise) -> tuple[float, float]:
     """Where the mean difference over all `total` windows lies, from the first ones.
 
     `noise` has learned from other points, and from this one.
     """
-    count = len(found)
-    mean = float(found.mean())
+    count = len(per_window)
+    mean = float(per_window.mean())
     if count >= total:
         return mean, mean
     if not noise.freedom:
         return -math.inf, math.inf
-    own = float(found.std(ddof=1)) if count > 1 else 0.0
-    spread = max(own, noise.share * max(abs(mean), limit))
+    deviation = float(per_window.std(ddof=1)) if count > 1 else 0.0
+    spread = max(deviation, noise.share * max(abs(mean), limit))
     left = math.sqrt(1 - count / total)
     half = student_t(noise.freedom) * spread / math.sqrt(count) * left
     return mean - half, mean + half

@@ -73,23 +73,24 @@ class Study:
         if self.entry.sampler == "grid":
             return combinations({k: v for k, v in self.space.items() if isinstance(v, Choices)})
         if self.entry.enqueue is not None:
-            return [dict(given) for given in self.entry.enqueue]
+            return [dict(parameters) for parameters in self.entry.enqueue]
         return _allocations(self.space) or _known_good(self.space)
 
     def complete_first(self) -> list[dict[str, Any]]:
         """`first` with a safe value for each parameter that an entry leaves to the sampler."""
         return [
-            {k: given.get(k, _safe(v, k)) for k, v in self.space.items()} for given in self.first
+            {k: parameters.get(k, _safe(v, k)) for k, v in self.space.items()}
+            for parameters in self.first
         ]
 
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
         """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
         sweep = self.reported if reported else self.tuning
-        wanted = _setting(setting)
-        found = [p for p in self._points(sweep, parameters) if _setting(p) == wanted]
-        if len(found) != 1:
-            raise ImpossibleError(f"{self.place}: {len(found)} points where one is searched")
-        return found[0]
+        identity = _setting(setting)
+        points = [p for p in self._points(sweep, parameters) if _setting(p) == identity]
+        if len(points) != 1:
+            raise ImpossibleError(f"{self.place}: {len(points)} points where one is searched")
+        return points[0]
 
     def dense(self, setting: Point) -> Point:
         """The dense point of a setting on the reported text."""
@@ -107,13 +108,13 @@ class Study:
         if parameters.get("method") == "dense":
             return {"method": "dense"}
         fixed = self.entry.method.model_dump(exclude_unset=True, exclude={"models", "devices"})
-        given = {**fixed, **split(parameters)}
-        logits = given.pop(_LOGITS, None)
+        entry = {**fixed, **split(parameters)}
+        logits = entry.pop(_LOGITS, None)
         if logits:
-            (density,) = _one(given["density"])
-            given["layers"] = spread(logits, density)
-        policy = given.pop("policy", None)
-        return given | {"policies": (policy,)} if policy else given
+            (density,) = _one(entry["density"])
+            entry["layers"] = spread(logits, density)
+        policy = entry.pop("policy", None)
+        return entry | {"policies": (policy,)} if policy else entry
 
 
 def _one(value: Any) -> tuple[Any, ...]:
@@ -126,16 +127,16 @@ def split(parameters: Parameters) -> dict[str, Any]:
     D = (2 d_in + d_mid)/3, and the allocation is the line of slope 1 through logit D and
     logit d_in. Logits of layers become densities whose mean is D.
     """
-    given = dict(parameters)
-    logits = [given.pop(key) for key in list(given) if is_layer(key)]
+    rest = dict(parameters)
+    logits = [rest.pop(key) for key in list(rest) if is_layer(key)]
     if any(logits):
-        return split(given) | {_LOGITS: tuple(logits)}
-    if not all(key in given for key in _GROUPS):
-        return given
-    d_in, d_mid = (given.pop(key) for key in _GROUPS)
+        return split(rest) | {_LOGITS: tuple(logits)}
+    if not all(key in rest for key in _GROUPS):
+        return rest
+    d_in, d_mid = (rest.pop(key) for key in _GROUPS)
     density = (2 * d_in + d_mid) / 3
     line = allocation.Allocation(1.0, _logit(d_in) - _logit(density))
-    return given | {"density": density, "allocation": str(line)}
+    return rest | {"density": density, "allocation": str(line)}
 
 
 def _logit(share: float) -> float:
@@ -146,24 +147,24 @@ def load(file: SweepFile, name: str) -> Study:
     """The study of that name. Raises InputError for what cannot be searched as it is written."""
     if name not in file.studies:
         raise InputError(f"{file.source}: no study {show(name)}{nearest(name, file.studies)}")
-    entry, place = file.studies[name], f"{file.source}: studies.{name}"
+    entry, where = file.studies[name], f"{file.source}: studies.{name}"
     reported = _base(select(file, entry.sweep), entry, name)
-    tuning = reported.model_copy(update=_tuned(reported, entry, place))
+    tuning = reported.model_copy(update=_tuned(reported, entry, where))
     settings = expand(tuning.model_copy(update={"methods": (MethodEntry(method=("dense",)),)}))
-    space = _by_layer(dict(entry.search), settings.points, place)
-    made = Study(name, place, entry, tuning, reported, space, settings.points)
-    _check(made)
-    return made
+    space = _by_layer(dict(entry.search), settings.points, where)
+    study = Study(name, where, entry, tuning, reported, space, settings.points)
+    _check(study)
+    return study
 
 
-def _by_layer(space: dict[str, Space], settings: Iterable[Point], place: str) -> dict[str, Space]:
+def _by_layer(space: dict[str, Space], settings: Iterable[Point], where: str) -> dict[str, Space]:
     """The search with a logit for each layer in place of `layers`."""
     if LAYERS not in space:
         return space
     counts = {p.model: (p.geometry or model_sizes.geometry(p.model)).layers for p in settings}
     if len(set(counts.values())) > 1:
-        given = ", ".join(f"{model} has {count}" for model, count in counts.items())
-        raise InputError(f"{place}.search.layers: models must have equally many layers: {given}")
+        counted = ", ".join(f"{model} has {count}" for model, count in counts.items())
+        raise InputError(f"{where}.search.layers: models must have equally many layers: {counted}")
     span = space.pop(LAYERS)
     return space | dict.fromkeys(layer_names(next(iter(counts.values()))), span)
 
@@ -184,49 +185,49 @@ def _base(sweep: Sweep, entry: StudyEntry, name: str) -> Sweep:
     )
 
 
-def _tuned(sweep: Sweep, entry: StudyEntry, place: str) -> dict[str, Any]:
+def _tuned(sweep: Sweep, entry: StudyEntry, where: str) -> dict[str, Any]:
     """What the trials' sweep has in place of the reported one's."""
-    given = {"windows": entry.windows, "shard_windows": entry.shard_windows}
-    changed = {key: value for key, value in given.items() if value is not None}
-    return {**changed, "text": _tuning_text(sweep, entry, place)}
+    windows = {"windows": entry.windows, "shard_windows": entry.shard_windows}
+    changed = {key: value for key, value in windows.items() if value is not None}
+    return {**changed, "text": _tuning_text(sweep, entry, where)}
 
 
-def _tuning_text(sweep: Sweep, entry: StudyEntry, place: str) -> str:
+def _tuning_text(sweep: Sweep, entry: StudyEntry, where: str) -> str:
     """The text to tune on: neither what is reported nor what is calibrated on."""
-    own = f"{sweep.text}-validation"
-    text = entry.text or (own if own in TUNING_TEXTS else None)
+    validation = f"{sweep.text}-validation"
+    text = entry.text or (validation if validation in TUNING_TEXTS else None)
     if text is None:
         raise InputError(
-            f"{place}.text: say which text to tune on, one that the sweep does not report"
+            f"{where}.text: say which text to tune on, one that the sweep does not report"
             f" (allowed: {', '.join(TUNING_TEXTS)}, or a file)"
         )
     if text_files.fingerprint(text) == text_files.fingerprint(sweep.text):
-        raise InputError(f"{place}.text: {text} is the text that is reported; tune on another")
+        raise InputError(f"{where}.text: {text} is the text that is reported; tune on another")
     return text
 
 
 def _check(study: Study) -> None:
     """Raise InputError for a study whose every trial, or whose sense, would fail."""
-    entry, space, place = study.entry, study.space, study.place
+    entry, space, where = study.entry, study.space, study.place
     groups = [key for key in _GROUPS if key in space]
     if len(groups) == 1:
-        raise InputError(f"{place}.search: 'input' and 'intermediate' are searched together")
+        raise InputError(f"{where}.search: 'input' and 'intermediate' are searched together")
     if groups and ("density" in space or "allocation" in space):
-        raise InputError(f"{place}.search: 'input' and 'intermediate' make density and allocation")
+        raise InputError(f"{where}.search: 'input' and 'intermediate' make density and allocation")
     if groups and bounds(space["input"])[1] >= 1:
-        raise InputError(f"{place}.search.input: a share below 1 is expected")
+        raise InputError(f"{where}.search.input: a share below 1 is expected")
     fixed = study.entry.method
     if not (groups or "density" in space or len(fixed.density) == 1):
-        raise InputError(f"{place}: 'density' is neither searched nor fixed in 'method'")
+        raise InputError(f"{where}: 'density' is neither searched nor fixed in 'method'")
     several = [key for key, value in fixed.model_dump().items() if _is_axis(value)]
     if several:
-        raise InputError(f"{place}.method.{several[0]}: one value is expected; search the others")
+        raise InputError(f"{where}.method.{several[0]}: one value is expected; search the others")
     spans = [key for key, value in space.items() if isinstance(value, Span)]
     if entry.sampler == "grid" and spans:
         text = "sampler grid needs {from, to, step} or a list of names"
-        raise InputError(f"{place}.search.{spans[0]}: {text}")
+        raise InputError(f"{where}.search.{spans[0]}: {text}")
     if entry.fit and not groups:
-        raise InputError(f"{place}.fit: an allocation is fitted to 'input' and 'intermediate'")
+        raise InputError(f"{where}.fit: an allocation is fitted to 'input' and 'intermediate'")
     _check_policies(study)
     for setting in study.settings:
         for parameters in study.complete_first():
@@ -257,8 +258,8 @@ def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation."""
     paper: dict[str, Any] = {"gamma": 0.2, "allocation": "paper", "policy": "lfu", "method": "dip"}
     safe = {key: _safe(value, key) for key, value in space.items()}
-    known = {key: _nearest(value, paper.get(key, safe[key])) for key, value in space.items()}
-    return [safe, known] if safe != known else [safe]
+    published = {key: _nearest(value, paper.get(key, safe[key])) for key, value in space.items()}
+    return [safe, published] if safe != published else [safe]
 
 
 def _safe(space: Space, key: str = "") -> Any:
@@ -275,13 +276,13 @@ def _allocations(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     if not all(key in space for key in _GROUPS):
         return []
     others = {key: _safe(value, key) for key, value in space.items() if key not in _GROUPS}
-    found = []
+    listed = []
     for density in TARGETS:
         d_in = round(allocation.PAPER.input_density(density), DIGITS)
-        wanted = {"input": d_in, "intermediate": round(3 * density - 2 * d_in, DIGITS)}
-        if all(_holds(space[key], value) for key, value in wanted.items()):
-            found.append({**others, **wanted})
-    return found
+        split_densities = {"input": d_in, "intermediate": round(3 * density - 2 * d_in, DIGITS)}
+        if all(_holds(space[key], value) for key, value in split_densities.items()):
+            listed.append({**others, **split_densities})
+    return listed
 
 
 def _holds(space: Space, value: float) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 from methods import allocation
 from sweep.files.atomic import replace as write_whole
 from sweep.files.atomic import write_json
-from sweep.search.outcome import Fit, Tuned, Winner
 from sweep.search.study import Study
+from sweep.search.study_outcome import Fit, Tuned, Winner
 
 TRIALS = "trials.csv"
 ALLOCATION = "allocation.json"
@@ -31,17 +31,17 @@ def write_trials(study: Study, done: Tuned) -> None:
     writer.writeheader()
     for setting, trials in done.trials.items():
         for trial in trials:
-            own = {"setting": setting, "trial": trial.ordinal, "state": trial.state}
-            given = {**trial.notes, **trial.parameters, "feasible": trial.feasible}
-            writer.writerow({**given, **own})
+            identity = {"setting": setting, "trial": trial.ordinal, "state": trial.state}
+            figures = {**trial.notes, **trial.parameters, "feasible": trial.feasible}
+            writer.writerow({**figures, **identity})
     write_whole(done.out / TRIALS, text.getvalue().encode())
     write_json(done.out / STUDY, study_mapping(study, done))
     if done.fit is not None:
         write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
     for number, winner in enumerate((w for w in done.winners if w.layers), start=1):
-        own = {"setting": winner.setting, "trial": winner.trial.ordinal}
+        identity = {"setting": winner.setting, "trial": winner.trial.ordinal}
         name = LAYERS if number == 1 else LAYERS.replace(".", f"-{number}.")
-        write_json(done.out / name, {"layers": winner.layers, **own, "study": study.name})
+        write_json(done.out / name, {"layers": winner.layers, **identity, "study": study.name})
 
 
 def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:

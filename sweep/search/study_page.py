@@ -10,8 +10,8 @@ from sweep.execution.progress import duration
 from sweep.spec.spaces import is_layer
 
 if TYPE_CHECKING:
-    from sweep.search.outcome import Fit, Tuned, Winner
     from sweep.search.study import Study
+    from sweep.search.study_outcome import Fit, Tuned, Winner
 
 
 def markdown(study: Study, done: Tuned) -> str:
@@ -35,10 +35,10 @@ def _searched(study: Study) -> str:
     goals = [f"{way} {metric}" for metric, way in entry.objective.metrics.items()]
     within = f" within ΔPPL ≤ {entry.objective.within}" if entry.objective.within else ""
     by_layer = {name: space for name, space in study.space.items() if is_layer(name)}
-    asked = {name: space for name, space in study.space.items() if name not in by_layer}
+    shown = {name: space for name, space in study.space.items() if name not in by_layer}
     if by_layer:
-        asked[f"logits of {len(by_layer)} layers"] = next(iter(by_layer.values()))
-    spaces = ", ".join(f"{name} {_space(space)}" for name, space in asked.items())
+        shown[f"logits of {len(by_layer)} layers"] = next(iter(by_layer.values()))
+    spaces = ", ".join(f"{name} {_space(space)}" for name, space in shown.items())
     return (
         f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {entry.sampler}, seed"
         f" {study.tuning.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
@@ -74,17 +74,17 @@ def _winners(study: Study, winners: Sequence[Winner]) -> str:
 
 def _winner(names: Sequence[str], winner: Winner, by_layer: bool) -> list[str]:
     tuned, row = winner.tuned, winner.reported
-    own = [winner.setting, str(winner.trial.ordinal)]
-    own += [_value(winner.trial.parameters[name]) for name in names]
+    cells = [winner.setting, str(winner.trial.ordinal)]
+    cells += [_value(winner.trial.parameters[name]) for name in names]
     if by_layer:
-        given = winner.layers
-        own.append(f"{min(given):.3g} to {max(given):.3g}" if given else "the same")
-    own += [f"{tuned['tokens_per_s']:.4g}", f"{tuned['delta_ppl']:+.3f}"]
+        layers = winner.layers
+        cells.append(f"{min(layers):.3g} to {max(layers):.3g}" if layers else "the same")
+    cells += [f"{tuned['tokens_per_s']:.4g}", f"{tuned['delta_ppl']:+.3f}"]
     if row["status"] != "done":
-        return [*own, row["status"], row["error"] or "", ""]
+        return [*cells, row["status"], row["error"] or "", ""]
     low, high = row["delta_ppl_low"], row["delta_ppl_high"]
     between = "" if low is None else f"{low:+.3f} … {high:+.3f}"
-    return [*own, f"{row['tokens_per_s']:.4g}", f"{row['delta_ppl']:+.3f}", between]
+    return [*cells, f"{row['tokens_per_s']:.4g}", f"{row['delta_ppl']:+.3f}", between]
 
 
 def _value(value: Any) -> str:

@@ -31,9 +31,9 @@ from sweep.results.folder import plan_summary, provenance_of
 from sweep.results.rows import rows_of, table_of
 from sweep.search.ask_tell import Parameters
 from sweep.search.batches import Batches, Setting
-from sweep.search.outcome import Fit, Tuned, Winner
 from sweep.search.study import TARGETS, ImpossibleError, Study
 from sweep.search.study_files import write_trials
+from sweep.search.study_outcome import Fit, Tuned, Winner
 from sweep.search.study_page import markdown
 from sweep.spec.entries import Sweep
 from sweep.spec.spaces import bounds
@@ -87,7 +87,7 @@ def _materials(
 ) -> Materials:
     """Models and texts, all present, so that keys are final."""
     first = study.complete_first()[:1]
-    points = [study.point(s, given, reported) for s in study.settings for given in first]
+    points = [study.point(s, parameters, reported) for s in study.settings for parameters in first]
     Materials(sweep).fetch([*study.settings, *points], True, notify)
     return Materials(sweep)
 
@@ -143,16 +143,16 @@ def _layers(point: Point) -> tuple[float, ...]:
 def _compared(study: Study, setting: Setting, fit: Fit | None) -> list[Point]:
     """The dense run, the first trials, and for a fit the allocations at the target densities."""
     dense = study.dense(setting.dense.point)
-    given: list[Parameters] = study.complete_first()
+    trials: list[Parameters] = study.complete_first()
     if study.entry.sampler == "grid":
-        given = []
+        trials = []
     if fit is not None:
         lines = ("paper", "uniform", str(fit.line))
-        fixed = {k: v for k, v in given[0].items() if k not in ("input", "intermediate")}
+        fixed = {k: v for k, v in trials[0].items() if k not in ("input", "intermediate")}
         densities = [d for d in TARGETS if _within(study, d)]
-        given = [{**fixed, "density": d, "allocation": a} for d in densities for a in lines]
+        trials = [{**fixed, "density": d, "allocation": a} for d in densities for a in lines]
     points = [dense]
-    for parameters in given:
+    for parameters in trials:
         try:
             points.append(study.point(setting.dense.point, parameters, reported=True))
         except ImpossibleError:
@@ -221,12 +221,12 @@ def fit_of(points: list[tuple[float, float]]) -> Fit:
 
 def _measured(setting: Setting) -> list[tuple[float, float, float]]:
     """(density, d_in, perplexity) of the trials that were measured whole."""
-    found = []
+    measured = []
     for trial in setting.search.trials():
         if trial.state == "done":
             d_in, d_mid = (trial.parameters[key] for key in ("input", "intermediate"))
-            found.append(((2 * d_in + d_mid) / 3, d_in, trial.notes["ppl"]))
-    return found
+            measured.append(((2 * d_in + d_mid) / 3, d_in, trial.notes["ppl"]))
+    return measured
 
 
 def _logit(share: float) -> float:

@@ -19,14 +19,14 @@ def of_config(config: Config, name: str) -> Geometry:
 
     Raises SimulatorError where a size is missing, SizesError where the MLP is another.
     """
-    known = completed(config)
-    refusal = kind_of(known)
+    complete = completed(config)
+    refusal = kind_of(complete)
     if refusal:
         raise SizesError(refusal)
-    if isinstance(known.get("intermediate_size"), list):
-        known["intermediate_size"] = _same(known["intermediate_size"])
-    plain = Geometry.from_config(known, name)
-    return _simplest(plain, None, kv.of_config(known), 0)
+    if isinstance(complete.get("intermediate_size"), list):
+        complete["intermediate_size"] = _same(complete["intermediate_size"])
+    plain = Geometry.from_config(complete, name)
+    return _simplest(plain, None, kv.of_config(complete), 0)
 
 
 def of_parts(parts: Parts, config: Config, name: str, tied: bool) -> Geometry:
@@ -34,10 +34,10 @@ def of_parts(parts: Parts, config: Config, name: str, tied: bool) -> Geometry:
 
     Raises SizesError where layers differ in width or a part cannot be told.
     """
-    known = completed(config)
-    mixers = [one for layer in parts.layers for of in layer.mixers.values() for one in of]
+    complete = completed(config)
+    mixers = [tensor for layer in parts.layers for of in layer.mixers.values() for tensor in of]
     intermediate, hidden = width(parts), parts.layers[0].mlp["down"].rows
-    known |= {
+    complete |= {
         "num_hidden_layers": len(parts.layers),
         "hidden_size": hidden,
         "intermediate_size": intermediate,
@@ -48,17 +48,17 @@ def of_parts(parts: Parts, config: Config, name: str, tied: bool) -> Geometry:
         raise SizesError(
             f"{parts.embedding.name} has rows of {parts.embedding.length}, the MLPs {hidden} inputs"
         )
-    known.setdefault("num_attention_heads", 1)
-    plain = Geometry.from_config(known, name)
-    rows = merged_rows((one.length, one.rows) for one in mixers)
-    further = sum(one.weights for one in parts.others)
-    return _simplest(plain, rows, kv.of_parts(parts, known), further)
+    complete.setdefault("num_attention_heads", 1)
+    plain = Geometry.from_config(complete, name)
+    rows = merged_rows((tensor.length, tensor.rows) for tensor in mixers)
+    further = sum(tensor.weights for tensor in parts.others)
+    return _simplest(plain, rows, kv.of_parts(parts, complete), further)
 
 
 def bits_of(parts: Parts, tied: bool) -> FileBits:
     """Bits of a weight by kind, so that times weights they are the file's bytes."""
     mlps = [layer.mlp for layer in parts.layers]
-    mixers = [one for layer in parts.layers for of in layer.mixers.values() for one in of]
+    mixers = [tensor for layer in parts.layers for of in layer.mixers.values() for tensor in of]
     return FileBits(
         mixers=_bits(mixers),
         gate=_bits(mlp.get("gate") or mlp["gate_up"] for mlp in mlps),
@@ -72,8 +72,8 @@ def bits_of(parts: Parts, tied: bool) -> FileBits:
 
 def _bits(tensors: Iterable[Tensor]) -> float:
     members = list(tensors)
-    weights = sum(one.weights for one in members)
-    return 8 * sum(one.bytes for one in members) / weights if weights else 0.0
+    weights = sum(tensor.weights for tensor in members)
+    return 8 * sum(tensor.bytes for tensor in members) / weights if weights else 0.0
 
 
 def _simplest(
@@ -88,7 +88,7 @@ def _simplest(
         plain.to_mapping()
         | {
             "mixers": None if mixers in (None, plain.mixer_rows) else mixers,
-            "kv": None if caches == usual else [vars_of(one) for one in caches],
+            "kv": None if caches == usual else [vars_of(cached) for cached in caches],
             "other_embeddings": further,
         }
     )

@@ -99,15 +99,15 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     text = config.get("text_config") or config
     kind = text.get("model_type") or config.get("model_type") or ""
     kind = _TEXT_OF.get(kind, kind)
-    known = dict(CLASS_DEFAULTS.get(kind, {}))
+    defaults = dict(CLASS_DEFAULTS.get(kind, {}))
     if kind in OFF_BY_DEFAULT:
-        known["use_sliding_window"] = False
-    given = dict(text)
+        defaults["use_sliding_window"] = False
+    stated = dict(text)
     if text is not config and "tie_word_embeddings" in config:
-        given.setdefault("tie_word_embeddings", config["tie_word_embeddings"])
-    if "sliding_window_pattern" not in given and "_sliding_window_pattern" in given:
-        given["sliding_window_pattern"] = given["_sliding_window_pattern"]
-    return known | given | {"model_type": kind}
+        stated.setdefault("tie_word_embeddings", config["tie_word_embeddings"])
+    if "sliding_window_pattern" not in stated and "_sliding_window_pattern" in stated:
+        stated["sliding_window_pattern"] = stated["_sliding_window_pattern"]
+    return defaults | stated | {"model_type": kind}
 
 
 def kind_of(config: Mapping[str, Any]) -> str:

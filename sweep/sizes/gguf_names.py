@@ -85,8 +85,8 @@ def tensor(name: str, dimensions: Iterable[int], kind: int) -> Tensor:
     if kind not in BLOCKS:
         raise SizesError(f"{name} has type {kind} of ggml, which is not known")
     weights, size = BLOCKS[kind]
-    one = Tensor(_name(name), shape, 0)
-    return Tensor(one.name, shape, one.weights / weights * size)
+    unsized = Tensor(_name(name), shape, 0)
+    return Tensor(unsized.name, shape, unsized.weights / weights * size)
 
 
 def _name(name: str) -> str:
@@ -108,10 +108,10 @@ def _name(name: str) -> str:
 def fused(tensors: Iterable[Tensor]) -> list[Tensor]:
     """With an up projection that holds the gate too, as Phi-3's does, under the name of both."""
     every = list(tensors)
-    names = {one.name for one in every}
+    names = {part.name for part in every}
     return [
-        Tensor(one.name.replace(".up_proj.", ".gate_up_proj."), one.shape, one.bytes)
-        if ".up_proj." in one.name and one.name.replace(".up_proj.", ".gate_proj.") not in names
-        else one
-        for one in every
+        Tensor(part.name.replace(".up_proj.", ".gate_up_proj."), part.shape, part.bytes)
+        if ".up_proj." in part.name and part.name.replace(".up_proj.", ".gate_proj.") not in names
+        else part
+        for part in every
     ]

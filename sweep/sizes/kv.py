@@ -69,11 +69,11 @@ def _whole(window: Any) -> int | None:
 def _grouped(values: Sequence[int], config: Config) -> tuple[KVLayers, ...]:
     """Layers with equal caches together; those that share the cache of another hold nothing."""
     shared = int(config.get("num_kv_shared_layers") or 0)
-    own = len(values) - shared
+    unshared = len(values) - shared
     alike = Counter(
         (value, window)
         for i, (value, window) in enumerate(zip(values, windows(config), strict=True))
-        if value and i < own
+        if value and i < unshared
     )
     return tuple(KVLayers(count, value, window) for (value, window), count in alike.items())
 

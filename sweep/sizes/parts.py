@@ -45,10 +45,10 @@ class Layer:
     def attention(self) -> dict[str, Tensor]:
         """Matrices of the attention, by the last part of their name."""
         return {
-            short_name(one): one
+            short_name(matrix): matrix
             for module, matrices in self.mixers.items()
             if is_attention(module)
-            for one in matrices
+            for matrix in matrices
         }
 
 
@@ -94,8 +94,8 @@ def parts_of(tensors: Iterable[Tensor]) -> Parts:
     if sorted(layers) != list(range(len(layers))):
         lacking = sorted(set(range(max(layers) + 1)) - set(layers))
         raise SizesError(f"{prefix}layers lacks {', '.join(map(str, lacking[:4]))}")
-    made = tuple(_layer(f"{prefix}layers.{i}", layers[i]) for i in range(len(layers)))
-    return _with_outside(made, [one for one in outside if len(one.shape) == 2])
+    numbered = tuple(_layer(f"{prefix}layers.{i}", layers[i]) for i in range(len(layers)))
+    return _with_outside(numbered, [matrix for matrix in outside if len(matrix.shape) == 2])
 
 
 def _with_outside(layers: tuple[Layer, ...], outside: list[Tensor]) -> Parts:

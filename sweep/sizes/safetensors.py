@@ -40,13 +40,13 @@ class Entry:
 
 def entries(files: Iterable[Path]) -> dict[str, Entry]:
     """Every tensor of the files by name. Raises SizesError for a file that is no safetensors."""
-    found: dict[str, Entry] = {}
+    by_name: dict[str, Entry] = {}
     for path in files:
         try:
-            found |= _entries(path)
+            by_name |= _entries(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SizesError(f"{path} is cut off or is no safetensors file") from None
-    return found
+    return by_name
 
 
 def _entries(path: Path) -> dict[str, Entry]:
@@ -56,32 +56,34 @@ def _entries(path: Path) -> dict[str, Entry]:
             raise ValueError(length)
         head: dict[str, Any] = json.loads(file.read(length))
     return {
-        name: Entry(path, one["dtype"], tuple(one["shape"]), 8 + length + begin, end - begin)
-        for name, one in head.items()
+        name: Entry(
+            path, description["dtype"], tuple(description["shape"]), 8 + length + begin, end - begin
+        )
+        for name, description in head.items()
         if name != "__metadata__"
-        for begin, end in (one["data_offsets"],)
+        for begin, end in (description["data_offsets"],)
     }
 
 
-def tensors(found: Mapping[str, Entry], quantisation: Mapping[str, Any] | None) -> list[Tensor]:
+def tensors(by_name: Mapping[str, Entry], quantisation: Mapping[str, Any] | None) -> list[Tensor]:
     """The tensors with packed ones unpacked; `quantisation` is the config's quantization_config.
 
     Raises SizesError for weights packed in a way that does not say how many there are.
     """
     beside: dict[str, int] = {}
-    for name, entry in found.items():
+    for name, entry in by_name.items():
         if _BESIDE.search(name) and quantisation:
             module = _module(name)
             beside[module] = beside.get(module, 0) + entry.size
-    own = {n: e for n, e in found.items() if not (quantisation and _BESIDE.search(n))}
-    made = []
-    for name, entry in own.items():
+    weights = {n: e for n, e in by_name.items() if not (quantisation and _BESIDE.search(n))}
+    unpacked = []
+    for name, entry in weights.items():
         module, _, kind = name.rpartition(".")
         extra = beside.get(module, 0) if kind in ("weight", *_PACKED) else 0
         shape = _shape(name, entry, quantisation or {})
-        given = f"{module}.weight" if kind in _PACKED else name
-        made.append(Tensor(given, shape, entry.size + extra))
-    return made
+        weight = f"{module}.weight" if kind in _PACKED else name
+        unpacked.append(Tensor(weight, shape, entry.size + extra))
+    return unpacked
 
 
 def _module(name: str) -> str:
@@ -107,23 +109,23 @@ def _shape(name: str, entry: Entry, quantisation: Mapping[str, Any]) -> tuple[in
 def packed_bits(quantisation: Mapping[str, Any]) -> int:
     """Bits of a packed weight, as the config says. Raises SizesError where it does not."""
     groups = quantisation.get("config_groups") or {}
-    given = [one.get("weights", {}).get("num_bits") for one in groups.values()]
-    bits = quantisation.get("bits") or quantisation.get("w_bit") or next(iter(given), None)
+    numbers = [group.get("weights", {}).get("num_bits") for group in groups.values()]
+    bits = quantisation.get("bits") or quantisation.get("w_bit") or next(iter(numbers), None)
     if not isinstance(bits, int) or not 1 <= bits <= 8:
         raise SizesError("its quantization_config does not say how many bits a packed weight has")
     return bits
 
 
-def same_content(one: Entry, other: Entry) -> bool:
+def same_content(first: Entry, other: Entry) -> bool:
     """Whether two tensors look like copies of each other: beginning, middle and end are equal."""
-    if (one.dtype, one.shape, one.size) != (other.dtype, other.shape, other.size):
+    if (first.dtype, first.shape, first.size) != (other.dtype, other.shape, other.size):
         return False
-    middle = one.size // 2
-    places = sorted({0, middle, max(0, one.size - _SAMPLE)})
-    return all(_read(one, place) == _read(other, place) for place in places)
+    middle = first.size // 2
+    places = sorted({0, middle, max(0, first.size - _SAMPLE)})
+    return all(_read(first, offset) == _read(other, offset) for offset in places)
 
 
-def _read(entry: Entry, place: int) -> bytes:
+def _read(entry: Entry, offset: int) -> bytes:
     with entry.path.open("rb") as file:
-        file.seek(entry.start + place)
-        return file.read(min(_SAMPLE, entry.size - place))
+        file.seek(entry.start + offset)
+        return file.read(min(_SAMPLE, entry.size - offset))

@@ -82,8 +82,8 @@ def _study(document: Document, route: Route, study: Mapping[str, Any], sweeps: A
 
 
 def _enqueued(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    given = study.get("enqueue")
-    return [_mapping(point) for point in (given if isinstance(given, list) else [given])]
+    points = study.get("enqueue")
+    return [_mapping(point) for point in (points if isinstance(points, list) else [points])]
 
 
 def _objective(document: Document, route: Route, objective: Any) -> None:
@@ -135,14 +135,14 @@ class _Sweep:
     def _devices(self, holder: Mapping[str, Any], route: Route) -> None:
         served: set[str] = set()
         items = _items(holder.get("devices"), (*route, "devices"))
-        for place, given in items:
-            entry = {"device": given} if isinstance(given, str) else given
+        for item_route, written in items:
+            entry = {"device": written} if isinstance(written, str) else written
             if isinstance(entry, dict):
-                self._device(place, entry)
-                self._of_the_sweep(place, entry)
+                self._device(item_route, entry)
+                self._of_the_sweep(item_route, entry)
                 names = [name for _, name in _items(entry.get("models"), ())]
-                known = bool(names) and all(name in self.models for name in names)
-                served |= set(names) if known else set(self.models)
+                all_known = bool(names) and all(name in self.models for name in names)
+                served |= set(names) if all_known else set(self.models)
         for model in self.models if items and holder is self.sweep else ():
             if model not in served:
                 self.document.fault((*route, "devices"), f"no device is given for model {model}")
@@ -159,10 +159,10 @@ class _Sweep:
 
     def _of_the_sweep(self, route: Route, entry: Mapping[str, Any]) -> None:
         """`models` of an entry names models of the sweep."""
-        for place, name in _items(entry.get("models"), (*route, "models")):
+        for item_route, name in _items(entry.get("models"), (*route, "models")):
             if isinstance(name, str) and self.models and name not in self.models:
                 text = f"{show(name)} is not among the sweep's models{nearest(name, self.models)}"
-                self.document.fault(place, text)
+                self.document.fault(item_route, text)
 
     # methods
 
@@ -172,26 +172,26 @@ class _Sweep:
         self._of_the_sweep(route, entry)
         self._devices(entry, route)
         check_quants(self.document, (*route, "quant"), entry.get("quant"))
-        known = _known_methods(entry.get("method"))
-        names = self._parameters(route, entry, known)
-        free = [name for name in known if not _has_one_density(name, entry, names)]
+        names_known = _known_methods(entry.get("method"))
+        names = self._parameters(route, entry, names_known)
+        free = [name for name in names_known if not _has_one_density(name, entry, names)]
         if free and "density" not in entry:
             self.document.fault(route, f"'density' is missing{_reach(free[0], {})}")
-        for name in known:
+        for name in names_known:
             for parameters in _combinations(entry, names):
                 self._reachable(route, entry, name, parameters)
 
-    def _parameters(self, route: Route, entry: Mapping[str, Any], known: list[str]) -> list[str]:
+    def _parameters(self, route: Route, entry: Mapping[str, Any], named: list[str]) -> list[str]:
         """The entry's parameters that all its methods have; faults for the other keys."""
-        own = [set(methods.parameter_names(name)) for name in known or methods.names()]
-        shared = set.intersection(*own) if known else set.union(*own)
+        by_method = [set(methods.parameter_names(name)) for name in named or methods.names()]
+        shared = set.intersection(*by_method) if named else set.union(*by_method)
         allowed = [*sorted(shared), *MethodEntry.model_fields]
         good = []
         for key in entry:
             if key in MethodEntry.model_fields:
                 continue
             if key not in shared:
-                whom = f" of an entry of {' and '.join(known)}" if known else ""
+                whom = f" of an entry of {' and '.join(named)}" if named else ""
                 self.document.fault((*route, key), f"unknown key{whom}{nearest(key, allowed)}")
             elif fault := _axis_fault(key, entry[key]):
                 self.document.fault((*route, key), fault)
@@ -210,11 +210,12 @@ class _Sweep:
             self.document.fault((*route, key) if key else route, str(error))
             return
         reported: set[Route] = set()  # of a range, one density is enough
-        for place, density in _items(entry.get("density"), (*route, "density"))[:_MAX_DENSITIES]:
-            text = _density_fault(name, density, parameters) if place not in reported else ""
+        densities = _items(entry.get("density"), (*route, "density"))
+        for item_route, density in densities[:_MAX_DENSITIES]:
+            text = _density_fault(name, density, parameters) if item_route not in reported else ""
             if text:
-                reported.add(place)
-                self.document.fault(place, text)
+                reported.add(item_route)
+                self.document.fault(item_route, text)
 
     def _exclude(self, route: Route, rule: Mapping[str, Any]) -> None:
         parameters = [p for name in methods.names() for p in methods.parameter_names(name)]

@@ -19,14 +19,14 @@ from sweep.spec.values import spread
 _MAX_COMBINATIONS = 200
 
 
-def check_quants(document: Document, route: Route, given: Any) -> None:
+def check_quants(document: Document, route: Route, value: Any) -> None:
     """Add the faults of a `quant` key's value; a value whose shape is wrong is passed over."""
-    entries = given if isinstance(given, list) else [given]
+    entries = value if isinstance(value, list) else [value]
     for i, entry in enumerate(entries):
-        place = (*route, i) if isinstance(given, list) else route
+        item_route = (*route, i) if isinstance(value, list) else route
         mapping = {"method": entry} if isinstance(entry, str) else entry
         if isinstance(mapping, dict):
-            _check(document, place, mapping)
+            _check(document, item_route, mapping)
 
 
 def _check(document: Document, route: Route, entry: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ def _values(value: Any) -> tuple[Any, ...]:
 
 def _fault(choice: Mapping[str, Any]) -> str:
     """Why there is no such quantisation; empty if there is, or if a value is no number at all."""
-    own = {k: v for k, v in choice.items() if k not in QuantEntry.model_fields}
+    parameters = {k: v for k, v in choice.items() if k not in QuantEntry.model_fields}
     bits, group_size = choice["bits"], choice["group_size"]
     if bits == "file":
         return f"bits: file counts weights as they are; {choice['method']} makes others of them"
@@ -76,7 +76,7 @@ def _fault(choice: Mapping[str, Any]) -> str:
     if not numbers:
         return ""
     try:
-        quantiser.create(choice["method"], bits, group_size, own)
+        quantiser.create(choice["method"], bits, group_size, parameters)
     except (MethodError, TypeError) as error:
         return str(error)
     return ""

@@ -67,17 +67,17 @@ def _parameters(owners: Mapping[str, tuple[Any, tuple[str, ...]]]) -> dict[str, 
     """By parameter: whose it is, what it means, and its default."""
     users: dict[str, list[str]] = {}
     defaults: dict[str, Any] = {}
-    own: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for name, (cls, parameters) in owners.items():
         values = {field.name: field.default for field in dataclasses.fields(cls)}
         for parameter in parameters:
             users.setdefault(parameter, []).append(name)
             if values[parameter] is not dataclasses.MISSING:
                 defaults.setdefault(parameter, values[parameter])
-            own.setdefault(parameter, field_docs(cls).get(parameter, "a parameter").rstrip("."))
+            docs.setdefault(parameter, field_docs(cls).get(parameter, "a parameter").rstrip("."))
     return {
         parameter: {
-            "description": f"Of {', '.join(names)}: {_PARAMETERS.get(parameter, own[parameter])}.",
+            "description": f"Of {', '.join(names)}: {_PARAMETERS.get(parameter, docs[parameter])}.",
             "default": defaults.get(parameter),
         }
         for parameter, names in users.items()

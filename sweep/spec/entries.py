@@ -233,6 +233,11 @@ class Settings(Entry):
     )
     """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
     the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
+    distances: bool = False
+    """Whether KL and flips to the dense model are measured beside perplexity; the cache folder then
+    holds 2 bytes for each word of the vocabulary and each token of the text."""
+    dense_tokens: Annotated[float, Number(at_least=0, at_most=1e7)] = 0
+    """Tokens at the start of a window that methods leave alone; below 1, a part of the window."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
     """Windows of one task: the unit of work that a killed run can lose."""
     dtype: DtypeName = "float32"

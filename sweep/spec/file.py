@@ -136,22 +136,22 @@ def _checked(document: Document) -> SweepFile:
         raise InputError(f"{document.source}: cannot be read")
     sweeps = {
         name: Sweep.model_construct(
-            name=name, source=document.source, **dict(own.over(entry.defaults))
+            name=name, source=document.source, **dict(written.over(entry.defaults))
         )
-        for name, own in entry.sweeps.items()
+        for name, written in entry.sweeps.items()
     }
     return SweepFile(document.source, entry.plugins, sweeps, dict(entry.studies))
 
 
 def _load_plugins(document: Document) -> None:
     """Register the methods of the plug-ins, paths from the sweep file, before names are checked."""
-    given = document.value.get("plugins") if isinstance(document.value, dict) else None
+    written = document.value.get("plugins") if isinstance(document.value, dict) else None
     folder = Path(document.source).parent
     seen: set[str] = set()
-    for index, name in enumerate(given if isinstance(given, list) else [given]):
+    for index, name in enumerate(written if isinstance(written, list) else [written]):
         if not isinstance(name, str):
             continue
-        route: Route = ("plugins", index) if isinstance(given, list) else ("plugins",)
+        route: Route = ("plugins", index) if isinstance(written, list) else ("plugins",)
         path = folder / Path(name).expanduser()
         if path.name in seen:
             document.fault(route, f"two plug-ins are called {path.name}; rename one")
@@ -174,12 +174,12 @@ def _validated(document: Document) -> FileEntry | None:
         return FileEntry.model_validate(document.value)
     except ValidationError as error:
         taken = {fault.route for fault in document.faults}
-        for found in error.errors(include_url=False):
-            route = tuple(step for step in found["loc"] if step != "[key]")
-            if found["type"] == "missing":
+        for problem in error.errors(include_url=False):
+            route = tuple(step for step in problem["loc"] if step != "[key]")
+            if problem["type"] == "missing":
                 document.fault(document.written(route[:-1]), f"{route[-1]!r} is missing")
             elif document.written(route) not in taken:
-                document.fault(document.written(route), _in_words(found, route))
+                document.fault(document.written(route), _in_words(problem, route))
     return None
 
 
@@ -192,15 +192,15 @@ _EXPECTED = {
 }
 
 
-def _in_words(found: Mapping[str, Any], route: Route) -> str:
-    kind, given = found["type"], found["input"]
+def _in_words(problem: Mapping[str, Any], route: Route) -> str:
+    kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         return f"unknown key{nearest(str(route[-1]), _keys(FileEntry, route[:-1]))}"
     if kind == "too_short":
-        return f"{show(given)} is given; at least one entry is expected"
+        return f"{show(value)} is given; at least one entry is expected"
     if kind in _EXPECTED:
-        return f"{show(given)} is given; {_EXPECTED[kind]} is expected"
-    return found["msg"]
+        return f"{show(value)} is given; {_EXPECTED[kind]} is expected"
+    return problem["msg"]
 
 
 def _keys(model: type[Entry], route: Iterable[str | int]) -> tuple[str, ...]:

@@ -34,13 +34,13 @@ class _Override:
             return self._fault((), "has no '='; write path=value, as sweeps.demo.windows=1")
         if not route:
             return self._fault((), f"{path.strip()!r} is no path; write sweeps.demo.windows=1")
-        given = Document(self.place)
+        document = Document(self.place)
         if value.strip():
-            parse(value, given)
-        for fault in given.faults:
+            parse(value, document)
+        for fault in document.faults:
             self._fault((*route, *fault.route), fault.text)
-        if not given.faults:
-            self._put(route, given.value)
+        if not document.faults:
+            self._put(route, document.value)
         return None
 
     def _put(self, route: Route, value: Any) -> None:
@@ -66,11 +66,11 @@ class _Override:
             where = route_text(here) or "the file"
             self._fault((), f"unknown path: {where} is not a mapping, so it has no {step!r}")
             return None
-        known = _TOP if not here else tuple(container) if here in _NAMED else None
-        if known is not None and step not in known:
+        names = _TOP if not here else tuple(container) if here in _NAMED else None
+        if names is not None and step not in names:
             kind = _NAMED.get(here, "key")
             whole = not here and step in SweepEntry.model_fields
-            hint = f"; write sweeps.NAME.{step}" if whole else nearest(str(step), known)
+            hint = f"; write sweeps.NAME.{step}" if whole else nearest(str(step), names)
             self._fault((), f"unknown path: no {kind} {step!r}{hint}")
             return None
         return str(step)

@@ -144,11 +144,11 @@ class Resources(Entry):
 
     def of_model(self, kind: str) -> ModelResources:
         """Needs of a kind that runs the model: its own, over those of `evaluate`."""
-        own = getattr(self, kind, None)
-        if not isinstance(own, ModelResources) or own is self.evaluate:
+        needs = getattr(self, kind, None)
+        if not isinstance(needs, ModelResources) or needs is self.evaluate:
             return self.evaluate
-        given = {name: getattr(own, name) for name in own.model_fields_set}
-        return self.evaluate.model_copy(update=given)
+        changes = {name: getattr(needs, name) for name in needs.model_fields_set}
+        return self.evaluate.model_copy(update=changes)
 
 
 class Cache(Entry):

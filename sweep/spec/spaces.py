@@ -110,9 +110,9 @@ def _span(low: float, high: float, log: bool = False) -> Span:
 
 def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
     """Why `key` cannot be searched so; empty if it can. `parameters` are the methods' own."""
-    known = (*SHARES, *NAMES, *dict.fromkeys(parameters))
-    if key not in known:
-        return f"unknown parameter to search{nearest(key, known)}"
+    searchable = (*SHARES, *NAMES, *dict.fromkeys(parameters))
+    if key not in searchable:
+        return f"unknown parameter to search{nearest(key, searchable)}"
     try:
         space = read(value)
     except PydanticCustomError as error:
@@ -165,10 +165,10 @@ def bounds(space: Space) -> tuple[float, float]:
 
 def combinations(space: Mapping[str, Choices]) -> list[dict[str, Any]]:
     """Every combination of choices, the last name changing first: the trials of `grid`."""
-    found: list[dict[str, Any]] = [{}]
+    rows: list[dict[str, Any]] = [{}]
     for key, choices in space.items():
-        found = [{**given, key: value} for given in found for value in choices.values]
-    return found
+        rows = [{**chosen, key: value} for chosen in rows for value in choices.values]
+    return rows
 
 
 def _is_number(value: Any) -> bool:

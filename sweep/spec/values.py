@@ -53,14 +53,14 @@ def spread(value: Any, ranges: bool = True) -> tuple[Any, ...]:
     return (value,)
 
 
-def _range(given: Mapping[str, Any]) -> tuple[float, ...]:
-    for key in given:
+def _range(written: Mapping[str, Any]) -> tuple[float, ...]:
+    for key in written:
         if key not in _RANGE:
             raise wrong(f"unknown key {key!r} of a range{nearest(str(key), _RANGE)}")
-    missing = [key for key in _RANGE if key not in given]
+    missing = [key for key in _RANGE if key not in written]
     if missing:
         raise wrong(f"a range {{from, to, step}} lacks {' and '.join(missing)}")
-    low, high, step = (Number().check(given[key]) for key in _RANGE)
+    low, high, step = (Number().check(written[key]) for key in _RANGE)
     if step <= 0:
         raise wrong(f"step {step:g} of a range; a number above 0 is expected")
     if high < low:
@@ -69,7 +69,7 @@ def _range(given: Mapping[str, Any]) -> tuple[float, ...]:
     if count > MAX_AXIS:
         raise wrong(f"a range of {count:,} values; at most {MAX_AXIS:,} are allowed")
     values = [round(low + i * step, _DIGITS) for i in range(count)]
-    whole = all(isinstance(given[key], int) for key in _RANGE)
+    whole = all(isinstance(written[key], int) for key in _RANGE)
     return tuple(int(v) for v in values) if whole else tuple(values)
 
 

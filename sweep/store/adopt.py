@@ -46,8 +46,8 @@ def adopt(store: Store) -> Adopted:
     finished = [key for key, record in store.records.items() if record.status == "done"]
     adopted = [key for key in finished if adoption.adopt(key)]
     current = {record.key for record in map(store.records.__getitem__, finished)}
-    known = {before for _, _, before in adoption.codes} | set(adoption.codes.values())
-    left = [key for key in current if store.records[key].payload.get("code") not in known]
+    digits = {before for _, _, before in adoption.codes} | set(adoption.codes.values())
+    left = [key for key in current if store.records[key].payload.get("code") not in digits]
     return Adopted(len(adopted), len(left))
 
 
@@ -137,13 +137,13 @@ class Release:
                     yield from ((kind, (name,), (), plugin.source) for name in plugin.methods)
                 continue
             modules = [()] if kind == "simulate" else [(module,) for module in methods.values()]
-            yield from ((kind, (), own, "") for own in modules)
+            yield from ((kind, (), one_module, "") for one_module in modules)
             yield from ((kind, (), (), plugin.source) for plugin in plugins.loaded())
 
     def _modules(self, table: Mapping[str, str]) -> dict[str, str]:
         """Names of methods or quantisers that the release had, with their modules in it."""
         before = {new: old for old, (new, _) in self.today.items()}
-        modules = {name: before.get(place.partition(":")[0], "") for name, place in table.items()}
+        modules = {name: before.get(path.partition(":")[0], "") for name, path in table.items()}
         return {name: module for name, module in modules.items() if module}
 
     def _is_same(self, module: str) -> bool:
@@ -159,7 +159,7 @@ class Release:
     def fingerprint(self, modules: Iterable[str], plugin: str = "") -> str:
         """As that release computed it: over names and hashes of all modules that are imported."""
         tree = ast.parse(plugin)
-        own = [("plug-in", _hash(tree))] if plugin else []
+        hashes = [("plug-in", _hash(tree))] if plugin else []
         seen: set[str] = set()
         waiting = [*modules, *(self._imported(tree) if plugin else ())]
         while waiting:
@@ -167,7 +167,7 @@ class Release:
             if module not in seen:
                 seen.add(module)
                 waiting += self.modules[module][1]
-        return digest(own + [(name, self.modules[name][0]) for name in sorted(seen)])
+        return digest(hashes + [(name, self.modules[name][0]) for name in sorted(seen)])
 
     def _imported(self, tree: ast.Module) -> set[str]:
         names: set[str] = set()

@@ -54,9 +54,9 @@ def _read_trace(path: Path, key: str) -> Trace:
 
 
 def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> None:
-    own = {_NAMES: np.array(sorted(arrays), dtype=np.str_), _KEY: np.array(key)}
+    labels = {_NAMES: np.array(sorted(arrays), dtype=np.str_), _KEY: np.array(key)}
     with path.open("wb") as file:
-        np.savez(file, **arrays, **own)  # type: ignore[arg-type]
+        np.savez(file, **arrays, **labels)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())
 

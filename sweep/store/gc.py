@@ -28,16 +28,16 @@ def gc(
     With `keep`, records of other keys go too; with `traces`, all traces. The store must be open
     for writing.
     """
-    kept = set(store.records) if keep is None else set(keep) & set(store.records)
-    files = list(_useless_files(store.folder, kept))
+    keys = set(store.records) if keep is None else set(keep) & set(store.records)
+    files = list(_useless_files(store.folder, keys))
     files += [path for path in trace_files(store.folder) if traces and path not in files]
     freed = sum(path.lstat().st_size for path in files)
     lines = store.lines()
     if not dry_run:
         for path in files:
             _remove(path)
-        store.rewrite(kept)
-    return Tidied(lines - len(kept), len(files), freed)
+        store.rewrite(keys)
+    return Tidied(lines - len(keys), len(files), freed)
 
 
 def _remove(path: Path) -> None:
@@ -48,11 +48,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _useless_files(folder: Path, kept: set[str]) -> Iterable[Path]:
+def _useless_files(folder: Path, keys: set[str]) -> Iterable[Path]:
     artefacts = folder / "artefacts"
     if artefacts.is_dir():
         for path in sorted(artefacts.iterdir()):
-            if path.name.startswith(".") or path.stem not in kept or path.suffix == ".damaged":
+            if path.name.startswith(".") or path.stem not in keys or path.suffix == ".damaged":
                 yield path
     yield from sorted(folder.glob("*.damaged"))
     yield from sorted(folder.glob(".*.tmp"))

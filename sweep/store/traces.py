@@ -14,8 +14,8 @@ from sweep.store.store import Store
 
 def trace_files(folder: Path) -> list[Path]:
     """The traces that a store keeps, the oldest first."""
-    kept = [(path.stat().st_mtime, path) for path in (folder / "artefacts").glob(f"*{TRACE}")]
-    return [path for _, path in sorted(kept)]
+    dated = [(path.stat().st_mtime, path) for path in (folder / "artefacts").glob(f"*{TRACE}")]
+    return [path for _, path in sorted(dated)]
 
 
 def trace_bytes(folder: Path) -> int:

@@ -7,8 +7,10 @@ model that turns out to be another would get the speed of something else.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from methods.attention import attentions
 from methods.mlp import UnsupportedModelError, gated_mlps
 from sweep.errors import InputError
 
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Sizes = dict[str, int | bool]
+_NOUNS = {
+    "hidden": "inputs of an MLP",
+    "intermediate": "units of an MLP",
+    "attention_width": "inputs of W_o",
+    "attention_weights": "weights of an attention",
+}
 
 
 def check(model: nn.Module, planned: str) -> None:
@@ -44,6 +52,10 @@ def _sizes(model: nn.Module) -> Sizes:
         for name in ("hidden", "intermediate"):
             values = {getattr(view, name) for view in views}
             sizes[name] = values.pop() if len(values) == 1 else -1
+    with suppress(UnsupportedModelError):
+        attention = attentions(model)[0]
+        sizes["attention_width"] = attention.width
+        sizes["attention_weights"] = sum(attention.weights.values())
     tied = _is_tied(model)
     return sizes if tied is None else sizes | {"tied_embeddings": tied}
 
@@ -64,7 +76,7 @@ def _words(sizes: Sizes, names: list[str]) -> str:
         if name == "tied_embeddings":
             parts.append("one embedding for both ends" if sizes[name] else "a head of its own")
         else:
-            noun = {"hidden": "inputs of an MLP", "intermediate": "units of an MLP"}.get(name, name)
+            noun = _NOUNS.get(name, name)
             size = "differing numbers of" if sizes[name] == -1 else f"{sizes[name]}"
             parts.append(f"{size} {noun}")
     return ", ".join(parts)

@@ -105,11 +105,25 @@ class MethodRun(ModelRun):
     """How masks are chosen."""
 
 
+class Distances(TypedDict):
+    """What an evaluation is held against (`sweep.measures.distances`)."""
+
+    dense: str
+    """Hash of the payload of the dense run, without its windows."""
+    weights: str
+    """Key of the task that hands over its weights, one of the inputs; empty for the model's own."""
+
+
 class Evaluate(TextRun, MethodRun):
     """Perplexity of a shard of windows."""
 
     windows: list[int]
     """Windows of the text."""
+    dense_tokens: NotRequired[int]
+    """Tokens at the start of each window that the method leaves alone; left out for none."""
+    distances: NotRequired[Distances]
+    """Of what the model expects to what the dense one does; left out where they are not asked
+    for."""
 
 
 class Score(MethodRun):

@@ -22,12 +22,12 @@ from simulator import contract as policy_contract
 from simulator import policies
 from simulator.policies import POLICIES
 from sweep import plugins
-from sweep.cli.trial import tried
+from sweep.cli.method_trial import tried
 from sweep.errors import InputError
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
 from sweep.plan.planner import plan_points
-from sweep.search.series import is_bound
+from sweep.search.density_series import is_bound
 from sweep.selectors import CacheAwareSelector
 from sweep.spec import file as spec
 from sweep.tasks import run as tasks

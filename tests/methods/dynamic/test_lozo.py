@@ -214,3 +214,13 @@ def test_a_sweep_tunes_by_key(tiny_llama: Path, tmp_path: Path, tiny_text: str) 
     assert math.isfinite(table["ppl"][1])
     done, _ = run(sweep, tmp_path / "out")
     assert done.ran == 0
+
+
+@pytest.mark.parametrize(("tunes", "rate"), [("norms", 1e-2), ("adapters", 3e-3)])
+def test_the_loss_of_the_calibration_falls(
+    model: nn.Module, windows: Any, tunes: str, rate: float
+) -> None:
+    more = {"tunes": tunes, "learning_rate": rate, "epsilon": 1e-2}
+    result, _ = methods.create("dip+lozo", 0.5, steps=100, **more).train(model, lesson(windows[:2]))
+    losses = [loss for _, loss in result["calibration_loss"]]
+    assert losses[-1] < 0.9 * losses[0]

@@ -18,8 +18,8 @@ from sweep.execution.schedule import DENSE, FIRST, REST, Rank, effort, ranks, st
 from sweep.inputs import model_ref as weights
 from sweep.inputs import models
 from sweep.keys import digest
-from sweep.plan.patterns import selected
 from sweep.plan.plan import Plan, PlannedPoint
+from sweep.plan.task_patterns import selected
 from sweep.spec import file as spec
 from sweep.store.store import Store
 from sweep.tasks.task import KINDS, Record, Task

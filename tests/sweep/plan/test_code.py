@@ -326,7 +326,7 @@ RUNS_A_MODEL = {"evaluate", "calibrate", "train", "transform", "score"}
         ("simulator.policies", "farthest next use", "next use that is farthest", set()),
         ("sweep.selectors", "one sequence at a time", "a single sequence", set()),
         ("sweep.selectors", "rows.sum(axis=-1", "rows.sum(axis=1", {"evaluate", "score"}),
-        ("sweep.tasks.losses", "ROWS = 256", "ROWS = 128", {"evaluate"}),
+        ("sweep.measures.losses", "ROWS = 256", "ROWS = 128", {"evaluate"}),
         ("sweep.inputs.models", "use_cache = False", "use_cache = True", RUNS_A_MODEL),
         ("methods.dynamic.dip", "mlp.down(", "-mlp.down(", RUNS_A_MODEL),
         ("methods.dynamic.up", "mlp.down(", "-mlp.down(", set()),

@@ -15,7 +15,7 @@ import torch
 
 from simulator import Trace
 from sweep.inputs import models
-from sweep.tasks import losses
+from sweep.measures import losses
 from sweep.tasks.calibrate import calibrate
 from sweep.tasks.evaluate import evaluate
 from tests.methods.reference import PlainMLP, dip_densities, dip_with, kept, largest, replaced

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:
     """A rule as text and as a test of a point."""
-    given = {key: frozenset(getattr(rule, key)) for key in rule.model_fields_set & set(_READ)}
-    own = {key: frozenset(values) for key, values in rule.parameters.items()}
+    allowed = {key: frozenset(getattr(rule, key)) for key in rule.model_fields_set & set(_READ)}
+    of_method = {key: frozenset(values) for key, values in rule.parameters.items()}
 
     def matches(point: Point) -> bool:
-        parameters: Mapping[str, object] = dict(point.parameters) if own else {}
+        parameters: Mapping[str, object] = dict(point.parameters) if of_method else {}
         return (
-            all(_READ[key](point) in values for key, values in given.items())
+            all(_READ[key](point) in values for key, values in allowed.items())
             and (not rule.method or any(is_method(point, name) for name in rule.method))
-            and all(parameters.get(key) in values for key, values in own.items())
+            and all(parameters.get(key) in values for key, values in of_method.items())
         )
 
-    asked = [(key, getattr(rule, key)) for key in ExcludeRule.model_fields]
-    asked += rule.parameters.items()
-    text = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in asked if values)
+    conditions = [(key, getattr(rule, key)) for key in ExcludeRule.model_fields]
+    conditions += rule.parameters.items()
+    text = ", ".join(f"{key} {'/'.join(map(str, values))}" for key, values in conditions if values)
     return f"exclude[{index}]: {text}", matches
 
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from sweep.errors import InputError
 from sweep.messages import nearest, show
-from sweep.plan.exclude import aliases_of
+from sweep.plan.excluded_points import aliases_of
 from sweep.plan.plan import Plan, PlannedPoint
 from sweep.tasks.task import KINDS
 
@@ -28,22 +28,22 @@ def selected(plan: Plan, todo: Mapping[str, str], patterns: Sequence[str]) -> di
     any of method, model and kind. Patterns of one field widen the choice, those of different fields
     narrow it. Raises InputError for a field that does not exist and for patterns that name nothing.
     """
-    asked: dict[str, list[str]] = {}
+    by_field: dict[str, list[str]] = {}
     for pattern in patterns:
         field, equals, value = pattern.partition("=")
         if not equals:
             field, value = _field_of(plan, pattern), pattern
         if field != _KIND and field not in _FIELDS:
-            known = (*_FIELDS, _KIND)
-            raise InputError(f"--only {pattern}: unknown field{nearest(field, known)}")
-        asked.setdefault(field, []).append(value)
-    kinds = asked.pop(_KIND, ["*"])
-    keys = {key for point in plan.points if _matches(point, asked) for key in point.keys}
+            fields = (*_FIELDS, _KIND)
+            raise InputError(f"--only {pattern}: unknown field{nearest(field, fields)}")
+        by_field.setdefault(field, []).append(value)
+    kinds = by_field.pop(_KIND, ["*"])
+    keys = {key for point in plan.points if _matches(point, by_field) for key in point.keys}
     keys = {key for key in keys if _any(kinds, [plan.tasks[key].kind])}
     if not keys:
         raise InputError(f"--only {', '.join(map(show, patterns))} names no task of this sweep")
-    wanted = _with_needs(plan, keys, todo)
-    return {key: reason for key, reason in todo.items() if key in wanted}
+    with_needs = _with_needs(plan, keys, todo)
+    return {key: reason for key, reason in todo.items() if key in with_needs}
 
 
 def _field_of(plan: Plan, pattern: str) -> str:
@@ -61,8 +61,8 @@ def _field_of(plan: Plan, pattern: str) -> str:
     )
 
 
-def _matches(planned: PlannedPoint, asked: Mapping[str, Sequence[str]]) -> bool:
-    return all(_any(patterns, _FIELDS[field](planned)) for field, patterns in asked.items())
+def _matches(planned: PlannedPoint, by_field: Mapping[str, Sequence[str]]) -> bool:
+    return all(_any(patterns, _FIELDS[field](planned)) for field, patterns in by_field.items())
 
 
 def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
@@ -71,11 +71,11 @@ def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 def _with_needs(plan: Plan, keys: set[str], todo: Mapping[str, str]) -> set[str]:
     """These tasks, and what they need of what is missing."""
-    found: set[str] = set()
+    reached: set[str] = set()
     left = [key for key in keys if key in todo]
     while left:
         key = left.pop()
-        if key not in found:
-            found.add(key)
+        if key not in reached:
+            reached.add(key)
             left += [needed for needed in plan.tasks[key].needs if needed in todo]
-    return found
+    return reached

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from sweep.tasks import losses as own
+from sweep.measures import losses as own
 
 SIZES: dict[str, Any] = {
     "vocab_size": 1024,

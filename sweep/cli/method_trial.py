@@ -40,11 +40,14 @@ def tried(sweep: Sweep) -> Grid:
     lets it do. Raises InputError that names the first of each that cannot."""
     grid = expand(sweep)
     uses = dict.fromkeys(_use(point) for point in grid.points if point.traits.groups)
-    own = dict.fromkeys(p.policy for p in grid.points if plugins.origin(p.policy, "policies"))
-    faults = [*filter(None, map(_fault_of_use, uses)), *filter(None, map(_fault_of_policy, own))]
+    policies = dict.fromkeys(p.policy for p in grid.points if plugins.origin(p.policy, "policies"))
+    faults = [
+        *filter(None, map(_fault_of_use, uses)),
+        *filter(None, map(_fault_of_policy, policies)),
+    ]
     if faults:
-        place = f"{sweep.source}: sweeps.{sweep.name}: "
-        raise InputError("\n".join(f"{place}{fault}" for fault in dict.fromkeys(faults)))
+        where = f"{sweep.source}: sweeps.{sweep.name}: "
+        raise InputError("\n".join(f"{where}{fault}" for fault in dict.fromkeys(faults)))
     return grid
 
 
@@ -62,8 +65,8 @@ def _fault_of_use(use: _Use) -> str:
     shown = "".join(f", {name} {value}" for name, value in use.parameters)
     doing = (use.calibrated, _calibration, "it cannot be calibrated, which makes it at density 1")
     masking = (plugins.origin(use.method) is not None, _masks, "it cannot be run")
-    for wanted, do, what in (doing, masking):
-        if wanted and (reason := _raised(do, use)):
+    for applies, do, what in (doing, masking):
+        if applies and (reason := _raised(do, use)):
             return f"method {use.method} at density {use.density:g}{shown}: {what}: {reason}"
     return ""
 

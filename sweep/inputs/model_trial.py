@@ -37,26 +37,26 @@ class Verdict:
 def check(ref: str, pruned: bool) -> None:
     """Raise InputError, in one sentence, for a model whose modules lack weights of its files, and
     for one that is to be `pruned` and that no method but `dense` can run on."""
-    found = verdict(ref)
-    if found.lost:
+    tried = verdict(ref)
+    if tried.lost:
         raise InputError(
-            f"model {ref}: {len(found.lost)} weights of its files have no place in the modules of "
-            f"its config.json: {', '.join(found.lost[:3])}{' …' if found.lost[3:] else ''}; is it "
+            f"model {ref}: {len(tried.lost)} weights of its files have no place in the modules of "
+            f"its config.json: {', '.join(tried.lost[:3])}{' …' if tried.lost[3:] else ''}; is it "
             "that of another family?"
         )
-    if pruned and found.methods:
-        raise InputError(f"model {ref}: {found.methods}")
+    if pruned and tried.methods:
+        raise InputError(f"model {ref}: {tried.methods}")
 
 
 def verdict(ref: str) -> Verdict:
     """The verdict on a model that is on this machine, found now or kept from before."""
-    place = _place(models.prepare(ref))
-    kept = _read(place)
-    if kept is None:
-        kept = _found(ref)
-        with suppress(OSError), staged(place) as target:
-            target.write_text(json.dumps(asdict(kept)), encoding="utf-8")
-    return kept
+    path = _place(models.prepare(ref))
+    tried = _read(path)
+    if tried is None:
+        tried = _found(ref)
+        with suppress(OSError), staged(path) as target:
+            target.write_text(json.dumps(asdict(tried)), encoding="utf-8")
+    return tried
 
 
 def kept_verdict(ref: str) -> Verdict | None:
@@ -85,10 +85,10 @@ def check_positions(ref: str, window_tokens: int) -> None:
 
 def note(ref: str) -> str:
     """What a reader of results should know of how the model was run; empty: nothing."""
-    known = kept_verdict(ref)
-    if known is None or known.attention in ("", "sdpa"):
+    tried = kept_verdict(ref)
+    if tried is None or tried.attention in ("", "sdpa"):
         return ""
-    return f"{ref}: attention is {known.attention}; transformers has no SDPA for this family."
+    return f"{ref}: attention is {tried.attention}; transformers has no SDPA for this family."
 
 
 def _place(folder: Path) -> Path:
@@ -111,10 +111,10 @@ def _names(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _read(place: Path) -> Verdict | None:
+def _read(path: Path) -> Verdict | None:
     try:
-        kept = json.loads(place.read_text(encoding="utf-8"))
-        return Verdict(**{**kept, "lost": tuple(kept["lost"])})
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Verdict(**{**document, "lost": tuple(document["lost"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

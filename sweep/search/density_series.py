@@ -102,13 +102,13 @@ def evaluated_tokens(payload: dict[str, Any]) -> int:
 
 def series_of(points: list[PlannedPoint]) -> Iterator[Series]:
     """The series that a device can run; the first of each family, and of each γ, lead."""
-    found: dict[Point, list[PlannedPoint]] = {}
+    members_of: dict[Point, list[PlannedPoint]] = {}
     for planned in points:
         if planned.point.method != "dense" and not is_bound(planned.point):
-            found.setdefault(replace(planned.point, density=1.0), []).append(planned)
+            members_of.setdefault(replace(planned.point, density=1.0), []).append(planned)
     families: set[Place] = set()
     gammas: set[Place] = set()
-    ordered = sorted(found.values(), key=lambda members: -members[0].point.gamma)
+    ordered = sorted(members_of.values(), key=lambda members: -members[0].point.gamma)
     for members in ordered:
         members.sort(key=lambda planned: planned.point.density)
         series = Series(members)

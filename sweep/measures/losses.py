@@ -4,7 +4,7 @@ The logits of a window of 2048 tokens over 262,144 words take 2 GB, and as much 
 softmax. The model's body runs once; then its own code after it, the output head and whatever the
 family does to logits (a cap, a scale), is called with what the body returned, for some positions at
 a time. On one thread the rows of a product are the same bits in slices of `LEAST_ROWS` and more
-(tests/sweep/tasks/test_losses.py), and so are the losses.
+(tests/sweep/measures/test_losses.py), and so are the losses.
 """
 
 from __future__ import annotations
@@ -29,17 +29,23 @@ _sliceable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """Of each model that was tried, whether slices of its logits are those of the whole."""
 
 
-def losses(model: nn.Module, tokens: Tensor) -> Tensor:
+Watch = Callable[[int, Tensor], None]
+"""watch(first position, log-probabilities [positions, vocabulary] in float32)."""
+
+
+def losses(model: nn.Module, tokens: Tensor, watch: Watch | None = None) -> Tensor:
     """Negative log-likelihoods [slices] in float32, each summed over up to `ROWS` of the tokens
-    [1, tokens] but the first."""
+    [1, tokens] but the first. `watch` sees the log-probabilities of each slice."""
     targets = tokens[0, 1:]
-    found = []
+    sums = []
     with _logits(model, tokens) as logits:
         for begin in range(0, len(targets), ROWS):
             rows = targets[begin : begin + ROWS]
-            part = logits(begin, begin + len(rows)).float()
-            found.append(nn.functional.cross_entropy(part, rows, reduction="sum"))
-    return torch.stack(found)
+            logs = logits(begin, begin + len(rows)).float().log_softmax(dim=-1)
+            sums.append(nn.functional.nll_loss(logs, rows, reduction="sum"))
+            if watch is not None:
+                watch(begin, logs)
+    return torch.stack(sums)
 
 
 def prove(model: nn.Module) -> None:

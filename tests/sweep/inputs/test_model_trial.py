@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sweep.errors import InputError
-from sweep.inputs import model_files, models, ready, trial
+from sweep.inputs import model_files, model_trial, models, ready
 
 MAMBA = {
     "mamba_d_ssm": 96,
@@ -50,21 +50,21 @@ def test_a_family_that_methods_cannot_run_on_is_said_before(
     with pytest.raises(InputError, match="not a gated MLP"):
         ready.ensure(str(tiny_ungated), pruned=True)
     ready.ensure(str(tiny_llama), pruned=True)
-    assert trial.kept_verdict(str(tiny_llama)) == trial.Verdict("sdpa", "")
-    assert trial.note(str(tiny_llama)) == ""
+    assert model_trial.kept_verdict(str(tiny_llama)) == model_trial.Verdict("sdpa", "")
+    assert model_trial.note(str(tiny_llama)) == ""
 
 
 def test_a_verdict_is_kept_by_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = trial.verdict(str(folder))
+    first = model_trial.verdict(str(folder))
     monkeypatch.setattr(models, "skeleton", lambda ref: pytest.fail("made again"))
-    assert trial.verdict(str(folder)) == first
-    assert trial.kept_verdict(str(change(folder, rms_norm_eps=0.5))) is None
+    assert model_trial.verdict(str(folder)) == first
+    assert model_trial.kept_verdict(str(change(folder, rms_norm_eps=0.5))) is None
 
 
 def test_windows_longer_than_the_positions_are_refused(folder: Path) -> None:
-    trial.check_positions(str(folder), 512)
+    model_trial.check_positions(str(folder), 512)
     with pytest.raises(InputError, match=r"has 512 positions .* window_tokens to at most 512"):
-        trial.check_positions(str(folder), 513)
+        model_trial.check_positions(str(folder), 513)
 
 
 # -- files that cannot be read ---------------------------------------------------------------
@@ -132,5 +132,5 @@ def test_attention_is_eager_where_there_is_no_sdpa(
     monkeypatch.setattr(transformers.LlamaModel, "_supports_sdpa", False, raising=False)
     model = models.load(str(folder))
     assert model.config._attn_implementation == "eager"
-    assert trial.verdict(str(change(folder, rms_norm_eps=0.25))).attention == "eager"
-    assert "attention is eager" in trial.note(str(folder))
+    assert model_trial.verdict(str(change(folder, rms_norm_eps=0.25))).attention == "eager"
+    assert "attention is eager" in model_trial.note(str(folder))
