@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 _SEPARATE = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))  # Llama; LFM2
-_ACTIVATIONS = ("act_fn", "activation_fn", "act", "activation")
+ACTIVATIONS = ("act_fn", "activation_fn", "act", "activation")
 _MLP_NAMES = ("mlp", "feed_forward", "ffn")
 
 
@@ -97,7 +97,8 @@ def _view(layer: int, path: str, module: nn.Module) -> GatedMLP:
             return _checked(layer, path, module, both, down, up, 1)
     fused, down = child(module, "gate_up_proj"), child(module, "down_proj")
     if fused is not None and down is not None:
-        return _checked(layer, path, module, _fused(fused), down, fused, 2)
+        halves = _fused(fused, getattr(module, "up_act", None))
+        return _checked(layer, path, module, halves, down, fused, 2)
     raise UnsupportedModelError(f"{path} ({type(module).__name__}) is {_kind(module)}")
 
 
@@ -123,10 +124,12 @@ def _separate(
     return lambda x: (gate(x), up(x))
 
 
-def _fused(gate_up: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _fused(
+    gate_up: nn.Module, up_act: Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     def halves(x: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = gate_up(x).chunk(2, dim=-1)  # Phi-3 and GLM: the gate half comes first
-        return gate, up
+        return gate, up if up_act is None else up_act(up)
 
     return halves
 
@@ -145,7 +148,7 @@ def _checked(
         raise UnsupportedModelError(
             f"{path} ({type(module).__name__}) has an inner norm {inner_norm!r}"
         )
-    candidates = (getattr(module, n, None) for n in _ACTIVATIONS)
+    candidates = (getattr(module, n, None) for n in ACTIVATIONS)
     act: Any = next((a for a in candidates if callable(a)), None)
     if act is None and hasattr(module, "w1"):
         act = nn.functional.silu  # LFM2 writes it into its forward

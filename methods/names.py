@@ -1,6 +1,9 @@
-"""The built-in methods and quantisers by name: where each class is. Strings and nothing else."""
+"""The built-in methods, quantisers and activations by name: where each class is, and what a reader
+calls it. Nothing is imported for them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 BUILT_IN: dict[str, str] = {
     "dense": "methods.dynamic.dense:Dense",
@@ -32,6 +35,7 @@ BUILT_IN: dict[str, str] = {
     "losa": "methods.static.losa:LoSA",
     "packed": "methods.static.packed:Packed",
     "dfloat11": "methods.static.dfloat11:DFloat11",
+    "dip+lozo": "methods.dynamic.lozo:DIPLozo",
 }
 
 QUANTISERS: dict[str, str] = {
@@ -39,3 +43,23 @@ QUANTISERS: dict[str, str] = {
     "gptq": "methods.static.gptq:GPTQ",
     "gptvq": "methods.static.gptvq:GPTVQ",
 }
+
+ACTIVATIONS: dict[str, str] = {"relu": "ReLU", "drelu": "dReLU", "relu2": "ReLU²"}
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Another activation in a model's MLPs (`methods.activations`), and the tokens on which these
+    learn it (`methods.activation_training`); 0 trains nothing."""
+
+    activation: str
+    tokens: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.activation} {self.tokens}" if self.tokens else self.activation
+
+    @property
+    def title(self) -> str:
+        """Of a model with it, after the model's name in reports."""
+        learnt = f", {self.tokens:,} tokens" if self.tokens else ""
+        return f"({ACTIVATIONS[self.activation]}{learnt})"

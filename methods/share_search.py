@@ -31,6 +31,7 @@ from methods.select import topk
 from methods.training import Arrays, Lesson
 
 if TYPE_CHECKING:
+    from methods.apply import LayerSelect
     from methods.base import Method
     from methods.shared import Shared
 
@@ -213,11 +214,11 @@ def add_losses(
     """How much the loss grows with one layer alone pruned to each share of `LADDER`, as `name`
     among `kept` [layers, rungs]."""
     windows = lesson.windows[: count(lesson.windows, LOSS_TOKENS)]
-    dense = _loss(model, Dense(), windows)
+    dense = mean_loss(model, Dense(), windows)
 
     def losses(layer: int) -> NDArray[Any]:
         alone = (_Alone(layer=layer, method=with_share(share)) for share in LADDER)
-        grown = np.array([_loss(model, one, windows) for one in alone]) - dense
+        grown = np.array([mean_loss(model, one, windows) for one in alone]) - dense
         more = ", ".join(f"{loss:+.4f}" for loss in grown)
         lesson.log(f"layer {layer} alone, shares {LADDER}: loss {more}")
         return grown
@@ -229,9 +230,11 @@ def _with_all(method: Shared, share: float) -> Shared:
     return method.with_shares((share,) * len(method.mlp_groups))
 
 
-def _loss(model: nn.Module, method: Any, windows: NDArray[np.int64]) -> float:
+def mean_loss(
+    model: nn.Module, method: Any, windows: NDArray[np.int64], select: LayerSelect = topk
+) -> float:
     """Mean negative log-likelihood of the tokens of windows."""
-    with torch.no_grad(), applied(model, method, topk):
+    with torch.no_grad(), applied(model, method, select):
         losses = [_window_loss(run(model, window), window) for window in windows]
     return float(np.mean(losses))
 

@@ -35,6 +35,8 @@ class Shared(Method):
     """Of the class, whether it can be; of a method, whether it has anything to learn."""
     own_shares: ClassVar[tuple[str, ...]] = ()
     """Names of shares that the method alone knows; what `learn` makes says what they are."""
+    not_scoring: ClassVar[tuple[str, ...]] = ()
+    """Parameters of the method that decide how much is kept, and change no score."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,8 +132,8 @@ class Shared(Method):
 def scoring_parameters(cls: type[Method]) -> frozenset[str]:
     """Parameters of a method that can change its scores with nothing pruned, and so its
     calibration: none that only splits the density over layers and groups."""
-    split = {"layers", "shares"} if issubclass(cls, Shared) else {"layers"}
-    return frozenset(cls.parameter_names()) - split
+    split = {"shares", *cls.not_scoring} if issubclass(cls, Shared) else set[str]()
+    return frozenset(cls.parameter_names()) - split - {"layers"}
 
 
 def training_parameters(method: Method) -> dict[str, Any]:

@@ -113,6 +113,9 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("task_keys", "text", "", "JSON list of the tasks behind the point"),
     Column("parameters", "text", "", "JSON of the method's own parameters, defaults included"),
     Column("ppl_full", "number", "", "perplexity of the dense model before quantisation"),
+    Column("activation", "text", "", "what took the place of the MLPs' activation; empty: nothing"),
+    Column("distil_tokens", "count", "", "tokens that the MLPs have learnt this activation on"),
+    Column("zeros", "number", "", "share of exact zeros it makes in the dense model, of its GLU"),
     Column("asked_per_slot", "number", "", "units that a token uses over slots of the cache, mean"),
     Column("asked_above_slots", "number", "", "share of tokens and caches where that is above 1"),
     # What the names of method, selector and policy stand for.

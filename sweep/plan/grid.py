@@ -12,6 +12,7 @@ from typing import Any
 
 import methods
 from methods.base import GIVEN
+from methods.names import Swap
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
@@ -107,7 +108,7 @@ def _points(
     left_out: Counter[str],
 ) -> Iterator[Point]:
     accuracy = _accuracy(sweep)
-    for model, quants, quant in _weights(sweep, entries):
+    for model, swap, quants, quant in _weights(sweep, entries):
         geometry = model.load_geometry()
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
@@ -146,20 +147,28 @@ def _points(
                         kv_bits=_plain(sweep.kv.bits),
                         kv_tokens=context,
                         geometry=geometry,
+                        swap=swap,
                     )
 
 
 def _weights(
     sweep: Sweep, entries: tuple[MethodEntry, ...]
-) -> Iterator[tuple[ModelEntry, dict[int, list[Quant]], Quant]]:
-    """Models with each quantisation that an entry asks for, and those of each entry."""
+) -> Iterator[tuple[ModelEntry, Swap | None, dict[int, list[Quant]], Quant]]:
+    """Models with each activation, and each quantisation that an entry asks for; and those of each
+    entry. Raises InputError for weights that cannot learn and keep the bits of their file."""
     for model in sweep.models:
         from_file = model_sizes.comes_quantised(model.model)
         quants = {
             i: _quants(entry.quant or sweep.quant, from_file) for i, entry in enumerate(entries)
         }
-        for quant in dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry):
-            yield model, quants, quant
+        every = dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry)
+        for swap, quant in product(model.swaps, every):
+            if swap and swap.tokens and quant.of_file:
+                raise InputError(
+                    f"{sweep.source}: sweeps.{sweep.name}.models: {model.model} would learn {swap} "
+                    "and have weights that its file's bits cannot hold; give quant other bits"
+                )
+            yield model, swap, quants, quant
 
 
 def _choices(
@@ -175,7 +184,7 @@ def _choices(
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
         named = traits[name]
         written = tuple(zip(names, values, strict=True))
-        for density in (1.0,) if named.dense else entry.density:
+        for density in _densities(name, entry, dict(written)):
             parameters = _all_parameters(name, density, written)
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
@@ -186,6 +195,13 @@ def _choices(
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
                 choices.append((method, density, parameters, gamma, way))
     return list(dict.fromkeys(choices))
+
+
+def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> tuple[float, ...]:
+    """Those of the entry; where it may leave them out, the one that the method has."""
+    if name == "dense":
+        return (1.0,)
+    return entry.density or methods.reachable(name, **parameters)[:1]
 
 
 def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
@@ -316,7 +332,7 @@ def _upper_bound(sweep: Sweep) -> int:
         policies = len(entry.policies or sweep.policies)
         quants = sum(_quant_size(quant) for quant in entry.quant or sweep.quant)
         total += _size(entry) * quants * devices * policies * caches
-    return total * len(sweep.models)
+    return total * sum(len(model.swaps) for model in sweep.models)
 
 
 def _quant_size(entry: QuantEntry) -> int:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
 
+from methods.names import Swap
 from methods.registry import create
 from simulator import Geometry, Storage, weight_bytes
 from sweep.downstream.cards import asked, card, ensure
@@ -80,7 +81,7 @@ class Materials:
         """
         size, bos = self.sweep.window_tokens, self.sweep.bos
         every = list(points)
-        pruned = {point.model for point in every if point.traits.groups}
+        pruned = {point.model for point in every if point.traits.groups or point.swap}
         models = dict.fromkeys(point.model for point in every)
 
         def make_ready(model: str) -> None:
@@ -185,9 +186,10 @@ class Materials:
             "text_name": text_files.locate(getattr(point.accuracy, role)),
         }
 
-    def title(self, model: str) -> str:
+    def title(self, model: str, swap: Swap | None = None) -> str:
         """The model's name in reports."""
-        return self._once(("title", model), self._title, model)
+        plain = self._once(("title", model), self._title, model)
+        return f"{plain} {swap.title}" if swap else plain
 
     def _title(self, model: str) -> str:
         title = next((m.title for m in self.sweep.models if m.model == model), "")

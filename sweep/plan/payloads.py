@@ -37,6 +37,7 @@ class _Run(TypedDict):
     dtype: str
     threads: int
     bos: NotRequired[str]
+    activation: NotRequired[str]
 
 
 def _run(point: Point, materials: Materials) -> _Run:
@@ -50,6 +51,8 @@ def _run(point: Point, materials: Materials) -> _Run:
     }
     if bos := materials.bos(point):
         run["bos"] = bos
+    if point.swap:
+        run["activation"] = point.swap.activation
     return run
 
 
@@ -114,6 +117,8 @@ def score(evaluation: Evaluate, shard: Mapping[str, Any], generation: str) -> Sc
         "max_length": shard["max_length"],
         "lm_eval": shard["lm_eval"],
     }
+    if "activation" in evaluation:
+        payload["activation"] = evaluation["activation"]
     if generation and shard["output"] == "generate_until":
         payload["generation"] = generation
     return payload
@@ -131,6 +136,10 @@ def transform(point: Point, materials: Materials, step: Step, inputs: Inputs) ->
         "inputs": inputs,
         "code": code_of_transform(point.method, step.modules),
     }
+    if point.swap and not step.learns:
+        payload["activation"] = point.swap.activation
+    if step.learns:
+        payload["dtype"] = "float32"  # steps of Adam are smaller than what bfloat16 tells apart
     if step.random:
         payload["seed"] = accuracy.seed
     if step.windows:

@@ -85,7 +85,7 @@ class _Builder:
     def _added(self, point: Point) -> PlannedPoint:
         self.materials.geometry(point)  # refuses a model whose sizes are not those of the formulas
         self.materials.storage(point)  # and weights that are not those of a code
-        full = self._evaluate(replace(point, quant=_AS_IT_IS), dense=True)
+        full = self._evaluate(replace(point, quant=_AS_IT_IS, swap=None), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.traits.dense)
         needs_trace = point.traits.groups and point.selector != "cache-aware"
@@ -205,7 +205,7 @@ class _Builder:
 
     def _transform(self, point: Point, step: Step, before: dict[str, str]) -> str:
         payload = payloads.transform(point, self.materials, step, before)
-        model = self.materials.title(point.model)
+        model = self.materials.title(point.model, point.swap)
         after = f" after {self.tasks[before['weights']].label}" if before else f" {model}"
         where = self._where(point, "calibration")
         return self._task("transform", payload, f"{step.label}{after}", where)
@@ -213,7 +213,7 @@ class _Builder:
     def _weights_label(self, point: Point, inputs: Mapping[str, str]) -> str:
         """The model, and what was done to its weights."""
         key = inputs.get("weights")
-        return self.tasks[key].label if key else self.materials.title(point.model)
+        return self.tasks[key].label if key else self.materials.title(point.model, point.swap)
 
     # -- calibration -------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ class _Builder:
 def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:
     quant = point.quant
     changed = (quant.method, quant.bits, quant.group_size, quant.parameters)
-    shared = (point.model, None if quant.method == "none" else changed, point.accuracy)
+    shared = (point.variant, None if quant.method == "none" else changed, point.accuracy)
     if dense:
         return shared
     masked = (*shared, point.method, point.density, point.parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from methods.names import Swap
 from methods.registry import method_class
 from methods.shared import scoring_parameters
 from methods.static.coded import Coded
@@ -162,6 +163,14 @@ class Point:
     kv_tokens: int = 2048
     geometry: Geometry | None = None
     """Sizes given in the sweep file; None leaves them to the model."""
+    swap: Swap | None = None
+    """Another activation in the place of the model's own."""
+
+    @property
+    def variant(self) -> str:
+        """The model with what is done to it before all else: what differs in it is compared as
+        another model."""
+        return f"{self.model} {self.swap}" if self.swap else self.model
 
     @property
     def key(self) -> str:
@@ -170,7 +179,7 @@ class Point:
         speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
         return digest(
             {
-                "model": self.model,
+                "model": self.variant,
                 "geometry": self.geometry and self.geometry.to_mapping(),
                 "quant": [getattr(quant, name) for name in quant.__slots__],
                 "method": [self.method, self.density, self.parameters],

@@ -13,7 +13,7 @@ from sweep.tasks.task import KINDS
 
 _FIELDS: Mapping[str, Callable[[PlannedPoint], Sequence[str]]] = {
     "method": lambda planned: aliases_of(planned.point),
-    "model": lambda planned: [planned.point.model],
+    "model": lambda planned: [planned.point.model, planned.point.variant],
     "device": lambda planned: [planned.point.device.name],
     "policy": lambda planned: [planned.point.policy],
     "quant": lambda planned: [planned.point.quant.method],

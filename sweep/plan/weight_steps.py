@@ -1,5 +1,7 @@
 """What must be done to a model's weights before a point can be evaluated; planning, without torch.
 
+Another activation is learnt first; then
+
 quant         static method   steps
 none          –               none
 q             –               q
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from methods.names import Swap
 from methods.registry import create, method_class
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
@@ -40,6 +43,14 @@ class Step:
     modules: tuple[str, ...]
     """Modules of the methods that it runs."""
     label: str
+    learns: bool = False
+    """Whether it trains the weights for another activation."""
+
+
+LEARNING = "methods.activation_training"
+"""The module that `sweep.tasks.transform` runs for it."""
+HELD_WINDOWS = 8
+"""Windows of which nothing is learnt, and the divergence is told."""
 
 
 def quantiser(quant: Quant) -> Quantiser | None:
@@ -70,6 +81,19 @@ def refusal(quant: Quant, method: MethodTraits) -> str:
 def steps(point: Point, pruned: bool) -> tuple[Step, ...]:
     """From the model's own weights to those that the point runs on; `pruned` by its own method,
     unless a training does that."""
+    learnt = _learning(point.swap, point.accuracy.window_tokens) if point.swap else ()
+    return (*learnt, *_changes(point, pruned))
+
+
+def _learning(swap: Swap, window_tokens: int) -> tuple[Step, ...]:
+    if not swap.tokens:
+        return ()
+    windows = max(1, round(swap.tokens / window_tokens)) + HELD_WINDOWS
+    recipe = {"activation": swap.activation, "tokens": swap.tokens, "held": HELD_WINDOWS}
+    return (Step(recipe, windows, True, (LEARNING,), f"learn {swap}", learns=True),)
+
+
+def _changes(point: Point, pruned: bool) -> tuple[Step, ...]:
     by = quantiser(point.quant)
     method = create(point.method, point.density, **dict(point.parameters)) if pruned else None
     if not isinstance(method, StaticPruning) or method.trained:

@@ -21,6 +21,14 @@ def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def mean_zeros(shards: list[dict[str, Any]]) -> float | None:
+    """Share of exact zeros over all shards; None of an activation of which they are not counted."""
+    if not all("zeros" in shard for shard in shards):
+        return None
+    tokens = [shard["tokens"] for shard in shards]
+    return float(np.average([shard["zeros"] for shard in shards], weights=tokens))
+
+
 def merged_spread(shards: list[dict[str, list[int]]]) -> dict[str, list[int]]:
     """How far the used units of one group spread, over all shards."""
     merge: dict[str, Callable[..., Any]] = {"least": np.min, "most": np.max, "squares": np.sum}

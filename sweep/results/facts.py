@@ -64,7 +64,9 @@ def identity(planned: PlannedPoint) -> dict[str, Any]:
     return {
         "sweep": point.sweep,
         "point_key": point.key,
-        "model": point.model,
+        "model": point.variant,
+        "activation": point.swap.activation if point.swap else "",
+        "distil_tokens": point.swap.tokens if point.swap else None,
         "quant": _quant(point),
         "method": point.method,
         "selector": point.selector,

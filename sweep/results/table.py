@@ -28,6 +28,7 @@ from sweep.results import demand, distances, facts
 from sweep.results.counts import (
     announced_figures,
     linear_density,
+    mean_zeros,
     merged_counts,
     merged_spread,
     weight_columns,
@@ -118,7 +119,7 @@ class _Rows:
 
     def _titles(self, point: Point) -> Row:
         """How reports name the model and the text."""
-        title = self.materials.title(point.model)
+        title = self.materials.title(point.model, point.swap)
         return {"model_title": title, "text_title": self.materials.text_title}
 
     def _begun(self, planned: PlannedPoint) -> PlannedPoint | None:
@@ -204,6 +205,7 @@ class _Rows:
             "mlp_density": self._kept(planned) or float(np.average(densities, weights=tokens)),
             "tokens": sum(tokens),
             "windows": len(sparse.nll),
+            "zeros": mean_zeros([self._result(key) for key in planned.dense_keys]),
             **self._distances(planned),
         }
 

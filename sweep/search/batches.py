@@ -242,6 +242,6 @@ def label(planned: PlannedPoint) -> str:
     context = "" if point.kv_tokens == 2048 else f", {point.kv_tokens:,} tokens of context"
     bits = "bits of the file" if quant.of_file else f"{quant.bits:g} bit"
     return (
-        f"{point.model} {done}{bits}, {device.name} {device.dram_gb:g} GB,"
+        f"{point.variant} {done}{bits}, {device.name} {device.dram_gb:g} GB,"
         f" Flash {device.flash_gbps:g} GB/s, DRAM {device.dram_gbps:g} GB/s{timing}{context}"
     )

@@ -44,13 +44,13 @@ class Series:
     def setting(self) -> Place:
         """What must be equal for two points to be compared."""
         p = self.point
-        return p.model, p.quant, p.device, p.kv_tokens, p.cache_start, p.cache_scope
+        return p.variant, p.quant, p.device, p.kv_tokens, p.cache_start, p.cache_scope
 
     @property
     def family(self) -> Place:
         """Series like this one: of the same method, with another γ, cache or device."""
         p = self.point
-        return p.model, p.quant, p.method, p.parameters
+        return p.variant, p.quant, p.method, p.parameters
 
     @property
     def densities(self) -> list[float]:

@@ -251,7 +251,7 @@ def _check_policies(study: Study) -> None:
 
 
 def _setting(point: Point) -> tuple[Any, ...]:
-    return point.model, point.quant, point.device, point.kv_tokens
+    return point.variant, point.quant, point.device, point.kv_tokens
 
 
 def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:

@@ -174,10 +174,9 @@ class _Sweep:
         check_quants(self.document, (*route, "quant"), entry.get("quant"))
         names_known = _known_methods(entry.get("method"))
         names = self._parameters(route, entry, names_known)
-        sparse = [name for name in names_known if methods.reachable(name)[0] < 1]
-        if sparse and "density" not in entry:
-            name = sparse[0]
-            self.document.fault(route, f"'density' is missing{_reach(name, {})}")
+        free = [name for name in names_known if not _has_one_density(name, entry, names)]
+        if free and "density" not in entry:
+            self.document.fault(route, f"'density' is missing{_reach(free[0], {})}")
         for name in names_known:
             for parameters in _combinations(entry, names):
                 self._reachable(route, entry, name, parameters)
@@ -253,6 +252,18 @@ def _combinations(entry: Mapping[str, Any], names: list[str]) -> Iterator[dict[s
     """Every choice of the entry's parameters, up to a number that no user writes."""
     choices = islice(product(*(parameter_values(entry[name]) for name in names)), _MAX_COMBINATIONS)
     return (dict(zip(names, choice, strict=True)) for choice in choices)
+
+
+def _has_one_density(name: str, entry: Mapping[str, Any], names: list[str]) -> bool:
+    """Whether the method reaches one density alone, whatever is chosen of its parameters; then
+    none need be written."""
+    if name == "dense":
+        return True
+    try:
+        reached = [methods.reachable(name, **choice) for choice in _combinations(entry, names)]
+    except (methods.MethodError, TypeError):
+        return False
+    return bool(reached) and all(low == high for low, high in reached)
 
 
 def _density_fault(name: str, density: Any, parameters: Mapping[str, Any]) -> str:

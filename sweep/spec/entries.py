@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 import methods
 from methods.static import quantiser
 from simulator.device import Device
-from simulator.geometry import Geometry
 from sweep.spec import describe
 from sweep.spec import values as fields
 from sweep.spec.entry import Entry
@@ -22,7 +21,6 @@ from sweep.spec.names import (
     Bits,
     Budget,
     DtypeName,
-    ModelName,
     ModelNames,
     Policies,
     QuantName,
@@ -30,7 +28,7 @@ from sweep.spec.names import (
     TextName,
     Timings,
 )
-from sweep.spec.resources import KV, Cache, Resources
+from sweep.spec.resources import KV, Cache, ModelEntry, Resources
 from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
@@ -51,58 +49,6 @@ def _device_reason(text: str) -> str:
 
 
 MethodName = Annotated[str, Name("method", method_names)]
-
-
-class GeometryEntry(Entry):
-    """Sizes of a model that is neither built in nor described by a config.json; or a name."""
-
-    layers: Whole
-    """Decoder layers."""
-    hidden: Whole
-    """Inputs of an MLP, and of a layer."""
-    intermediate: Whole
-    """Units of an MLP."""
-    heads: Whole
-    """Heads of the attention."""
-    kv_heads: Whole
-    """Heads of keys and values: fewer than `heads` where queries share them."""
-    head_dim: Whole
-    """Width of a head."""
-    vocabulary: Whole
-    """Tokens that the model knows."""
-    tied_embeddings: bool = False
-    """Whether input and output share one embedding."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        sizes = Geometry.load(Name("geometry", Geometry.names).check(value)).to_mapping()
-        return {key: size for key, size in sizes.items() if key != "name"}
-
-    @classmethod
-    def _text_schema(cls, properties: dict[str, Any]) -> dict[str, Any]:
-        return {"enum": list(Geometry.names())}
-
-
-class ModelEntry(Entry):
-    """A model: built-in name, hub id, or local path; `geometry` replaces what its config says."""
-
-    shorthand = "model"
-    model: ModelName
-    """A built-in name (`sweep list models`), a hub id (org/name or org/name@revision), or a folder
-    or file on this machine."""
-    geometry: GeometryEntry | None = None
-    """Its sizes, in place of what its config.json says: a mapping, or a built-in model's name."""
-    title: Words = ""
-    """Its name in reports; left out: a GGUF file's own, else the last part of a path."""
-
-    def load_geometry(self) -> Geometry | None:
-        """The geometry that the file gives, None if it leaves that to the model."""
-        if self.geometry is None:
-            return None
-        return Geometry.load({"name": self.model, **self.geometry.model_dump()})
 
 
 class QuantEntry(Entry):

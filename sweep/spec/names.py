@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic_core import core_schema
 
 import simulator
+from methods.names import ACTIVATIONS
 from methods.static import quantiser
 from simulator.device import TIMINGS
 from simulator.geometry import Geometry
@@ -108,4 +109,5 @@ FILE_BITS = 0.0
 """Stands for the bits that the model's files have."""
 Bits = Annotated[float, Number(above=0, at_most=32, words={"file": FILE_BITS})]
 QuantName = Annotated[str, Name("quantisation", _quant_names)]
+ActivationName = Annotated[str, Name("activation", lambda: ("none", *ACTIVATIONS))]
 DtypeName = Annotated[str, Name("dtype", _dtypes)]

@@ -1,17 +1,92 @@
-"""What a sweep gives its tasks and its devices: `resources`, `cache` and `kv` of the sweep file."""
+"""What a sweep works with: `models`, `resources`, `cache` and `kv` of the sweep file."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import product
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from methods.names import Swap
+from simulator.geometry import Geometry
 from sweep.spec import values as fields
 from sweep.spec.entry import Entry
-from sweep.spec.values import Axis, Name, Natural, Number, Words
+from sweep.spec.names import ActivationName, ModelName
+from sweep.spec.values import Axis, Name, Natural, Number, Whole, Words
 
 Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
 Amounts = dict[str, Annotated[float, Number(above=0, at_most=1e9)]]
+
+
+class GeometryEntry(Entry):
+    """Sizes of a model that is neither built in nor described by a config.json; or a name."""
+
+    layers: Whole
+    """Decoder layers."""
+    hidden: Whole
+    """Inputs of an MLP, and of a layer."""
+    intermediate: Whole
+    """Units of an MLP."""
+    heads: Whole
+    """Heads of the attention."""
+    kv_heads: Whole
+    """Heads of keys and values: fewer than `heads` where queries share them."""
+    head_dim: Whole
+    """Width of a head."""
+    vocabulary: Whole
+    """Tokens that the model knows."""
+    tied_embeddings: bool = False
+    """Whether input and output share one embedding."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        sizes = Geometry.load(Name("geometry", Geometry.names).check(value)).to_mapping()
+        return {key: size for key, size in sizes.items() if key != "name"}
+
+    @classmethod
+    def _text_schema(cls, properties: dict[str, Any]) -> dict[str, Any]:
+        return {"enum": list(Geometry.names())}
+
+
+class ModelEntry(Entry):
+    """A model: built-in name, hub id, or local path; `geometry` replaces what its config says."""
+
+    shorthand = "model"
+    model: ModelName
+    """A built-in name (`sweep list models`), a hub id (org/name or org/name@revision), or a folder
+    or file on this machine."""
+    geometry: GeometryEntry | None = None
+    """Its sizes, in place of what its config.json says: a mapping, or a built-in model's name."""
+    title: Words = ""
+    """Its name in reports; left out: a GGUF file's own, else the last part of a path."""
+    activation: Annotated[tuple[ActivationName, ...], Axis()] = ("none",)
+    """What takes the place of the activation of its MLPs, before anything else is done to it: relu,
+    drelu (on W_up x too) or relu2 (its square); none leaves its own."""
+    distil_tokens: Annotated[tuple[Natural, ...], Axis()] = (0,)
+    """Tokens of the calibration text on which the MLPs learn the new activation from the model as
+    it was; more than there are read it again, 0 trains nothing."""
+
+    def load_geometry(self) -> Geometry | None:
+        """The geometry that the file gives, None if it leaves that to the model."""
+        if self.geometry is None:
+            return None
+        return Geometry.load({"name": self.model, **self.geometry.model_dump()})
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if any(self.distil_tokens) and set(self.activation) == {"none"}:
+            raise fields.wrong("distil_tokens are for another activation; name one: relu, say")
+        return self
+
+    @property
+    def swaps(self) -> tuple[Swap | None, ...]:
+        """Activations with the tokens that each is learnt on; None is the model's own."""
+        both = product(self.activation, self.distil_tokens)
+        made = (None if name == "none" else Swap(name, tokens) for name, tokens in both)
+        return tuple(dict.fromkeys(made))
 
 
 class ModelResources(Entry):

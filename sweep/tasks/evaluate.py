@@ -7,6 +7,7 @@ so the last digit, depends neither on the batch nor on the number of workers.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from methods.activations import counted_zeros
 from methods.registry import create
 from sweep.inputs import models
 from sweep.measures.announcements import announced
@@ -43,7 +45,11 @@ def evaluate(
     expected = _expected(payload, where, inputs, device, windows)
     distances = [Distance() for _ in expected]
     watches = [known.watch(distance) for known, distance in zip(expected, distances, strict=True)]
-    with sparse_model(payload, where, inputs, device, method, selector) as model:
+    counts_zeros = "activation" in payload and not selector
+    with (
+        sparse_model(payload, where, inputs, device, method, selector) as model,
+        counted_zeros(model) if counts_zeros else nullcontext() as zeros,
+    ):
         dense_tokens = payload.get("dense_tokens", 0)
         nll = [
             _window_nll(model, window, selector, dense_tokens, watch)
@@ -57,6 +63,8 @@ def evaluate(
         "groups": selector.groups() if selector else {},
         "device": device,
     }
+    if zeros:
+        result["zeros"] = zeros.share
     if distances:
         result["kl"] = [distance.kl for distance in distances]
         result["flips"] = [distance.flips for distance in distances]

@@ -76,6 +76,8 @@ class ModelRun(TypedDict):
     """Keys of the tasks whose hand-over it takes, by role."""
     code: str
     """Fingerprint of the code that it runs."""
+    activation: NotRequired[str]
+    """What takes the place of the activation of its MLPs; left out for its own."""
 
 
 class TextRun(ModelRun):
@@ -178,7 +180,8 @@ class Transform(ModelRun):
     """Weights that are quantised or pruned once."""
 
     recipe: dict[str, Any]
-    """Under `prune` and `quant`, the methods with their parameters."""
+    """Under `prune` and `quant`, the methods with their parameters; or an `activation` to learn, on
+    so many `tokens`."""
     windows: list[int]
     """Windows of the calibration text; none where the recipe needs no data."""
     seed: NotRequired[int]

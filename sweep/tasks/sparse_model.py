@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from methods.activations import swapped
 from methods.apply import applied, weights_replaced
 from methods.base import Method
 from methods.training import fitted
@@ -24,12 +25,17 @@ if TYPE_CHECKING:
 def changed_model(
     payload: ModelRun, where: ModelWhere, inputs: Mapping[str, Any], device: str
 ) -> Iterator[nn.Module]:
-    """The model of a task; the input `weights`, if there is one, takes the place of its own."""
+    """The model of a task; the input `weights`, if there is one, takes the place of its own, and so
+    does the `activation` of the payload."""
     torch.set_num_threads(payload["threads"])
     model = models.loaded(where["model"], payload["dtype"], device)
     if "sizes" in where:
         as_planned.check(model, where["sizes"])
-    with weights_replaced(model, inputs.get("weights", {})):
+    activation = payload.get("activation", "")
+    with (
+        weights_replaced(model, inputs.get("weights", {})),
+        swapped(model, activation) if activation else nullcontext(),
+    ):
         yield model
 
 

@@ -1,7 +1,9 @@
-"""Transform tasks: weights that are quantised or pruned once, before anything is evaluated."""
+"""Transform tasks: weights that learn another activation, or are quantised or pruned once, before
+anything is evaluated."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[np.generic]]
 
+LEARNING = "methods.activation_training"
+
 
 def transform(
     payload: Transform, where: Where, inputs: dict[str, Any], device: str
@@ -29,8 +33,10 @@ def transform(
     handed over too: one hand-over is all that has been done to a model. `payload["windows"]` are
     those of the calibration text; there are none where the recipe needs no data.
     """
-    recipe = Recipe.load(payload["recipe"], payload.get("seed", 0))
     windows = _windows(payload, where, device)
+    if "activation" in payload["recipe"]:
+        return _learnt(payload, where, windows, device)
+    recipe = Recipe.load(payload["recipe"], payload.get("seed", 0))
     before: Arrays = inputs.get("weights", {})
     with changed_model(payload, where, inputs, device) as model:
         new = {name: weight_array(w) for name, w in changed_weights(model, windows, recipe)}
@@ -40,6 +46,19 @@ def transform(
         "mlp_density": recipe.mlp_density(model),
     }
     return result, before | new
+
+
+def _learnt(
+    payload: Transform, where: Where, windows: list[Tensor], device: str
+) -> tuple[dict[str, Any], Arrays]:
+    """The weights of the MLPs, float32, that have learnt the activation of the recipe."""
+    training = import_module(LEARNING)  # by name: its code counts where a recipe asks for it
+    asked = payload["recipe"]
+    learn, held = training.split(windows, asked["held"])
+    with changed_model(payload, where, {}, device) as model:
+        return training.learnt(
+            model, asked["activation"], learn, asked["tokens"], payload.get("seed", 0), held
+        )
 
 
 def _windows(payload: Transform, where: Where, device: str) -> list[Tensor]:

@@ -441,7 +441,8 @@ def test_no_code_that_runs_is_left_out(tiny_llama: Path, tiny_text: str, tmp_pat
     """
     folder = tinytasks.write(tmp_path / "asked", documents=2)
     parameters = {"dejavu": tinysweep.SMALL_DEJAVU}
-    parameters |= dict.fromkeys(("dip+lora", "cats+lora"), tinysweep.SMALL_LORA)
+    adapted = ("dip+lora", "cats+lora", "dip+lozo")
+    parameters |= dict.fromkeys(adapted, tinysweep.SMALL_LORA)
     parameters["shadow-llm"] = {"width": 8, "tokens": 128, "epochs": 1}
     parameters["active-flow"], parameters["ffn-skip"] = {"ahead": 1}, {"cold": 0, "skips": 1}
     methods: list[Any] = ["dense", {"method": "dip", "density": 0.5, "gamma": 0.5}]

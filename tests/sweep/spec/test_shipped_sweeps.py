@@ -205,7 +205,9 @@ def test_every_parameter_of_a_method_has_a_sentence_and_its_own_default():
     for each in (*parameters.values(), *describe.quantiser_parameters().values()):
         assert not each["description"].endswith(": a parameter.")
     assert parameters["width"]["default"] == DejaVu.width
-    assert parameters["allocation"]["description"].startswith("Of dip, dip+lora: how the density")
+    assert parameters["allocation"]["description"].startswith(
+        "Of dip, dip+lora, dip+lozo: how the density"
+    )
 
 
 def test_descriptions_are_inherited_and_need_a_source():
