@@ -189,7 +189,7 @@ def _choices(
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
-            if method.selector == GIVEN and selectors:
+            if selectors and method.selector == GIVEN:
                 raise InputError(f"{name} decides its masks itself: leave out its selector")
             for gamma, selector in product(gammas, selectors or (method.selector,)):
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
@@ -199,9 +199,7 @@ def _choices(
 
 def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> tuple[float, ...]:
     """Those of the entry; where it may leave them out, the one that the method has."""
-    if name == "dense":
-        return (1.0,)
-    return entry.density or methods.reachable(name, **parameters)[:1]
+    return (name != "dense" and entry.density) or methods.reachable(name, **parameters)[:1]
 
 
 def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
@@ -310,8 +308,8 @@ def _accuracy(sweep: Sweep) -> Accuracy:
 def _dense_tokens(sweep: Sweep) -> int:
     """Tokens at the start of a window that no method prunes. Raises InputError for all of them."""
     asked, tokens = sweep.dense_tokens, sweep.window_tokens
-    count = math.floor(asked * tokens) if asked < 1 else int(asked)
-    if count != asked and asked >= 1:
+    count = math.floor(asked * tokens if asked < 1 else asked)
+    if count != asked >= 1:
         raise InputError(f"dense_tokens {asked:g}: a whole number, or a part below 1 is expected")
     if count >= tokens:
         raise InputError(f"dense_tokens {asked:g} leaves nothing of windows of {tokens} tokens")
