@@ -74,9 +74,13 @@ class Attending(Shared):
     # -- scores ------------------------------------------------------------------------------
 
     def attention_input(self, attention: Attention, x: Tensor, select: Select) -> Tensor:
+        if self.attention == NONE:
+            return x
         return self.pruned_attention(attention, "attn-input", x, select)
 
     def attention_output(self, attention: Attention, x: Tensor, select: Select) -> Tensor:
+        if self.attention == NONE:
+            return x
         return self.pruned_attention(attention, "attn-output", x, select)
 
     @abstractmethod

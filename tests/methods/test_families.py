@@ -163,6 +163,16 @@ def test_each_method_changes_the_output_and_leaves_the_model(model: nn.Module, n
     assert torch.equal(logits(model), before)
 
 
+def test_attention_of_each_family_is_pruned(model: nn.Module) -> None:
+    """With all kept it is dense, with a half it is not, and the model is as before."""
+    before = logits(model)
+    with applied(model, methods.create("active-flow", 1.0)):
+        assert torch.allclose(logits(model), before, atol=1e-5)
+    with applied(model, methods.create("teal", 1.0, attention=0.5)):
+        assert not torch.equal(logits(model), before)
+    assert torch.equal(logits(model), before)
+
+
 # -- changed weights -------------------------------------------------------------------------
 
 
@@ -304,6 +314,8 @@ def test_unsupported_kinds_are_refused_by_name(kind: str) -> None:
 
 def test_every_method_of_the_registry_is_known_here() -> None:
     trained = {"dejavu", "cats", "cats+lora", "dip+lora", "dip+lozo", "cett", "scap", "r-sparse"}
+    trained |= {"hire", "la-rosa", "shadow-llm", "ffn-skip"}
+    attending = {"active-flow"}  # it needs attention with a view
     static = {n for n in methods.names() if isinstance(methods.create(n, 1.0), StaticPruning)}
     assert static == {*STATIC, *LEARNT}
-    assert set(methods.names()) - static - trained - DENSE == set(DYNAMIC)
+    assert set(methods.names()) - static - trained - attending - DENSE == set(DYNAMIC)
