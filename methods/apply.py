@@ -80,23 +80,19 @@ def _forward(method: Method, view: GatedMLP, select: Callable[..., Tensor], x: T
 
 @contextmanager
 def _watched_blocks(model: nn.Module, passing: Passing) -> Iterator[None]:
-    """Keeps in `passing` what decoder layers get and give."""
+    """Keeps in `passing` what decoder layers get."""
 
     def before(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         passing.block_input = args[0] if args else kwargs["hidden_states"]
 
-    def after(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        passing.block_output = output if isinstance(output, Tensor) else output[0]
-
     _, layers = decoder_layers(model)
     hooks = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
-    hooks += [layer.register_forward_hook(after) for layer in layers]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        passing.block_input = passing.block_output = None
+        passing.block_input = None
 
 
 def _restore(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:

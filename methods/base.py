@@ -66,7 +66,7 @@ class Method(ABC):
     rotates: ClassVar[bool] = False
     """Whether the weights that it is given by `weights` expect an input that it rotates."""
     reads_blocks: ClassVar[bool] = False
-    """Whether it reads hidden states before and after decoder layers (`GatedMLP.passing`)."""
+    """Whether it reads hidden states between decoder layers (`GatedMLP.passing`)."""
     calibrated_as: ClassVar[str] = ""
     """The method whose calibration this one shares; empty if it has its own."""
 

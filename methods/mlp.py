@@ -23,12 +23,11 @@ class Passing:
     """What a forward pass has made so far, for methods that look at more than an MLP's input.
 
     All layers of a model share one. `block_input` [..., hidden] is what the layer got whose MLP
-    runs; `block_output` what the layer before it gave; both are there for methods that say
-    `reads_blocks`. `notes` are a method's own, from layer to layer; a pass begins without any.
+    runs, and so what the layer before it gave; it is there for methods that say `reads_blocks`.
+    `notes` are a method's own, from layer to layer; a pass begins without any.
     """
 
     block_input: Tensor | None = None
-    block_output: Tensor | None = None
     notes: dict[str, Tensor] = field(default_factory=dict)
 
 
