@@ -74,7 +74,7 @@ def _add_paths(
     model: nn.Module, views: Sequence[Attention], method: Attending, lesson: Lesson, kept: Arrays
 ) -> None:
     calls = dense_calls(model, views, lesson.windows)
-    parts = dict(zip(ATTENTION, kept[_PARTS].tolist(), strict=True))
+    parts: dict[str, float] = dict(zip(ATTENTION, kept[_PARTS].tolist(), strict=True))
 
     def path(layer: int) -> NDArray[Any]:
         error = error_of(method.at(layer), views[layer], calls[layer])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,10 @@ def second_moments(
         rows = x.reshape(-1, x.shape[-1]).double()
         moments[layer] = moments.get(layer, torch.zeros((), dtype=rows.dtype)) + rows.T @ rows
 
-    hooks = [
-        view.module.register_forward_pre_hook(lambda _m, args, at=view.layer: add(at, args[0]))
-        for view in views
-    ]
+    def adding(layer: int) -> Callable[..., None]:
+        return lambda _module, args: add(layer, args[0])
+
+    hooks = [view.module.register_forward_pre_hook(adding(view.layer)) for view in views]
     try:
         device = next(model.parameters()).device
         for window in windows:

@@ -39,10 +39,8 @@ class Scorer:
         nothing = torch.zeros_like(x[..., :1, :])
         gate = self.near["gate"](x) + gate_of(mlp, nothing)
         up = self.near["up"](x)
-        if getattr(mlp.module, "up_act", None) is None:
-            up = up + up_of(mlp, nothing)
-        else:
-            up = mlp.module.up_act(up)  # dReLU has no biases
+        activation = getattr(mlp.module, "up_act", None)
+        up = up + up_of(mlp, nothing) if activation is None else activation(up)  # dReLU: no biases
         return mlp.act(gate) * up
 
 

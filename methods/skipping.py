@@ -76,7 +76,8 @@ def _computed(model: nn.Module, method: FFNSkip, windows: NDArray[np.int64]) -> 
     counter = _Counter()
     with torch.no_grad(), applied(model, method, counter):
         _run(model, windows)
-    return np.array([np.mean(counter.used[layer]) for layer in sorted(counter.used)])
+    means = [np.mean(counter.used[layer]) for layer in sorted(counter.used)]
+    return np.array(means, dtype=np.float64)
 
 
 def _cosines(model: nn.Module, windows: NDArray[np.int64]) -> dict[str, list[float]]:

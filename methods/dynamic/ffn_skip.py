@@ -63,7 +63,7 @@ class FFNSkip(Method):
 
     def forward(self, mlp: GatedMLP, x: Tensor, select: Select) -> Tensor:
         notes, hidden = mlp.passing.notes, mlp.passing.block_input
-        skipped = x.new_zeros(x.shape[:-1], dtype=bool)  # [..., tokens]
+        skipped = x[..., 0] != x[..., 0]  # [..., tokens], nowhere
         if hidden is not None:
             left = self._left(mlp, hidden)
             skipped = (left > 0) & (self.cold <= mlp.layer < self._layers - self.cold)
@@ -78,7 +78,9 @@ class FFNSkip(Method):
         from methods.skipping import cosine
 
         notes = mlp.passing.notes
-        left = notes.get("left", hidden.new_zeros(hidden.shape[:-1], dtype=int))
+        left = notes.get("left")
+        if left is None:
+            left = (hidden[..., 0] * 0).long()
         if mlp.layer - 1 < self.cold or "before" not in notes:
             return left
         if self._threshold is None:

@@ -68,5 +68,5 @@ class Weighed(Attending):
         numbers = sum(sizes[matrix] for matrix in self.weighed_matrices())
         if self.attention == NONE:
             return numbers
-        units = dict(zip(ATTENTION, (hidden, attention_width), strict=True))
+        units: dict[str, int] = dict(zip(ATTENTION, (hidden, attention_width), strict=True))
         return numbers + sum(units[group] for group in self.weighed_groups())

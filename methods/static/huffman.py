@@ -52,7 +52,9 @@ def code_lengths(counts: Sequence[int]) -> NDArray[np.uint8]:
 
 def _lengths(counts: Sequence[int]) -> list[int]:
     lengths = [0] * SYMBOLS
-    heap = [(count, symbol, (symbol,)) for symbol, count in enumerate(counts) if count]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [
+        (count, symbol, (symbol,)) for symbol, count in enumerate(counts) if count
+    ]
     if len(heap) == 1:
         lengths[heap[0][1]] = 1
     heapq.heapify(heap)
@@ -124,7 +126,7 @@ def decoded(coded: CodedMatrix) -> NDArray[np.uint16]:
     in_order = np.argsort(np.concatenate(of_chunk), kind="stable")
     symbols = np.concatenate(found)[in_order][: coded.weights].astype(np.uint16)
     rest = coded.rest.astype(np.uint16)
-    return (rest & 0x80) << 8 | symbols << 7 | rest & 0x7F
+    return ((rest & 0x80) << 8 | symbols << 7 | rest & 0x7F).astype(np.uint16)
 
 
 def _codes(lengths: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -161,9 +161,9 @@ class Warm(CacheAwareSelector):
     def __init__(self) -> None:
         super().__init__(SLOTS, 0.2, "lfu", "window")
 
-    def begin_window(self, tokens: int) -> None:
+    def begin_window(self, tokens: int, dense_tokens: int = 0) -> None:
         self.scope = "carry"
-        super().begin_window(tokens)
+        super().begin_window(tokens, dense_tokens)
         self.scope = "window"
 
 

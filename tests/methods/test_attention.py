@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import methods
 from methods import MethodError, attention_search
 from methods.apply import applied
-from methods.attention import attentions
+from methods.attention import attentions, weight_of
 from methods.density import kept_units
 from methods.mlp import UnsupportedModelError
 from methods.select import topk
@@ -74,7 +74,7 @@ def test_masks_are_those_of_the_equation(name: str, kind: str, model: nn.Module)
         model(ids)
     for group, modules in (("attn-input", view.inputs), ("attn-output", (view.output,))):
         x = given[group]
-        weights = torch.cat([module.weight.double() for module in modules])
+        weights = torch.cat([weight_of(module).double() for module in modules])
         norms = {
             "teal": torch.ones(x.shape[-1]),
             "wina": weights.norm(dim=0),
@@ -162,8 +162,7 @@ def test_attention_without_a_view_is_refused_by_name() -> None:
 
 
 def test_layers_of_different_size_are_refused(model: nn.Module) -> None:
-    layers = model.get_submodule("model.layers")
-    layers[1].self_attn.o_proj = nn.Linear(8, 16)
+    model.get_submodule("model.layers.1.self_attn").o_proj = nn.Linear(8, 16)
     with pytest.raises(UnsupportedModelError, match="layers 1 has another size than that of"):
         attentions(model)
 

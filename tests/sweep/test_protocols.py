@@ -34,8 +34,12 @@ def measured(asked: Any, out: Path, *entries: Any, **settings: Any) -> pd.DataFr
 
 
 def only(table: pd.DataFrame, method: str) -> Any:
-    (row,) = table[table.method == method].to_dict("records")
+    (row,) = [row for row in _records(table) if row["method"] == method]
     return row
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(table.columns, values, strict=True)) for values in table.to_numpy()]
 
 
 def test_distances_are_those_of_both_models_run_by_hand(
@@ -101,15 +105,14 @@ def test_attention_is_counted_beside_the_mlp(asked: Any, tmp_path: Path) -> None
     table = measured(asked, out, "dense", entry, policies="lru")
     both = {
         json.loads(p)["attention"]: row
-        for p, row in zip(table.parameters, table.to_dict("records"), strict=True)
+        for p, row in zip(table["parameters"], _records(table), strict=True)
         if row["method"] == "teal"
     }
     pruned, plain = both[0.25], both["none"]
     assert pruned["mlp_density"] == plain["mlp_density"]
     model = models.load(asked("dense").models[0].model, "float32")
-    layer = model.get_submodule("model.layers.0")
-    attention = sum(p.numel() for p in layer.self_attn.parameters())
-    mlp = sum(p.numel() for p in layer.mlp.parameters())
+    attention = sum(p.numel() for p in model.get_submodule("model.layers.0.self_attn").parameters())
+    mlp = sum(p.numel() for p in model.get_submodule("model.layers.0.mlp").parameters())
     expected = (0.25 * attention + 0.5 * mlp) / (attention + mlp)
     assert pruned["linear_density"] == pytest.approx(expected, abs=0.01)
     assert plain["linear_density"] == pytest.approx(

@@ -16,6 +16,7 @@ import methods
 from methods import MethodError, rotations, scorers, shadow
 from methods.apply import applied
 from methods.density import kept_units
+from methods.dynamic.ffn_skip import FFNSkip
 from methods.mlp import gated_mlps
 from methods.select import Given, topk
 from methods.training import fitted
@@ -235,6 +236,14 @@ def test_shadow_llm_has_one_network_and_says_what_it_lacks() -> None:
             methods.create("shadow-llm", 0.5, **wrong)
 
 
+def _left(seen: dict[str, Tensor], _module: nn.Module, _args: Any, out: Any) -> None:
+    seen["mlp"] = out[0]
+
+
+def _enter(entered: Any, layer: int, _module: nn.Module, args: Any, kwargs: Any) -> None:
+    entered(layer, args, kwargs)
+
+
 # -- ffn-skip --------------------------------------------------------------------------------
 
 
@@ -244,24 +253,20 @@ def test_mlps_are_skipped_after_a_layer_that_changes_little(
     model: nn.Module, similarity: str
 ) -> None:
     layers = len(gated_mlps(model))
-    method = methods.create("ffn-skip", 0.9, skips=1, cold=0, similarity=similarity)
+    method = FFNSkip(0.9, skips=1, cold=0, similarity=similarity)
     watched: dict[int, dict[str, Tensor]] = {i: {} for i in range(layers)}
-    blocks = model.get_submodule("model.layers")
+    blocks = [model.get_submodule(f"model.layers.{i}") for i in range(layers)]
     ids = torch.arange(3, 33)[None]
 
-    def entered(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def entered(layer: int, args: Any, kwargs: Any) -> None:
         watched[layer]["before"] = (args[0] if args else kwargs["hidden_states"])[0]
 
     hooks = [
-        block.register_forward_pre_hook(
-            lambda _m, args, kwargs, i=i: entered(i, args, kwargs), with_kwargs=True
-        )
+        block.register_forward_pre_hook(partial(_enter, entered, i), with_kwargs=True)
         for i, block in enumerate(blocks)
     ]
     hooks += [
-        view.module.register_forward_hook(
-            lambda _m, _args, out, i=view.layer: watched[i].update(mlp=out[0])
-        )
+        view.module.register_forward_hook(partial(_left, watched[view.layer]))
         for view in gated_mlps(model)
     ]
     masks: dict[int, Tensor] = {}

@@ -97,7 +97,8 @@ def test_steps_are_their_equation(model: nn.Module, windows: Any, more: dict[str
             s: plain_loss(model, method, windows[0], summed(model, t)) for s, t in where.items()
         }
         slope = (losses[1] - losses[-1]) / 2e-2
-        before = dict(drawn.of(step - 1)) if step else {}
+        before: dict[str, Any] = dict(drawn.of(step - 1)) if step else {}
+        direction: Any
         for name, direction in drawn.of(step, updating=True):
             vector = direction.v is None
             change = slope * direction.u / (1 if vector else scale)
@@ -117,7 +118,7 @@ def test_steps_are_their_equation(model: nn.Module, windows: Any, more: dict[str
 def test_directions_are_low_rank_fresh_and_kept() -> None:
     shapes = {"a": (7, 5), "b": (4,)}
     drawn = Directions(shapes, 2, 3, False, 0)
-    steps = [dict(drawn.of(step)) for step in range(4)]
+    steps: list[dict[str, Any]] = [dict(drawn.of(step)) for step in range(4)]
     assert all(torch.linalg.matrix_rank(d["a"].dense()) == 2 for d in steps)
     assert torch.equal(steps[0]["a"].v, steps[2]["a"].v)
     assert not torch.equal(steps[2]["a"].v, steps[3]["a"].v)
@@ -131,6 +132,8 @@ def test_directions_are_low_rank_fresh_and_kept() -> None:
 def test_the_released_code_slips_where_it_draws_anew() -> None:
     drawn = Directions({"a": (7, 5)}, 2, 3, True, 0)
     for step in range(6):
+        moved: Any
+        updated: Any
         moved, updated = (dict(drawn.of(step, updating=u))["a"] for u in (False, True))
         assert torch.equal(moved.v, updated.v)
         assert torch.equal(moved.u, updated.u) == (step % 3 != 0)
@@ -211,7 +214,7 @@ def test_a_sweep_tunes_by_key(tiny_llama: Path, tmp_path: Path, tiny_text: str) 
     assert sum(task.kind == "train" for task in planned(sweep).tasks.values()) == 1
     _, table = run(sweep, tmp_path / "out")
     assert list(table["status"]) == ["done"] * 2
-    assert math.isfinite(table["ppl"][1])
+    assert math.isfinite(table["ppl"].tolist()[1])
     done, _ = run(sweep, tmp_path / "out")
     assert done.ran == 0
 

@@ -29,7 +29,8 @@ def test_trained_pruning_has_the_bytes_of_static_pruning_and_its_own_density(
     kinds = [task.kind for task in planned(sweep).tasks.values()]
     assert (kinds.count("train"), kinds.count("transform")) == (2, 1)
     _, table = run(sweep, tmp_path / "out")
-    rows = {row.method: row for row in table.itertuples()}
+    every: list[Any] = list(table.itertuples())
+    rows = {row.method: row for row in every}
     assert {row.status for row in rows.values()} == {"done"}
     for name in ("dsnot", "losa"):
         row: Any = rows[name]
