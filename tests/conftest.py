@@ -34,6 +34,17 @@ TINY = {
 }
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, where equal bits are asked for; as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(
     request: pytest.FixtureRequest,

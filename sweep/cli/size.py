@@ -127,12 +127,13 @@ def _storage(model: str, bits: str, context: int) -> Any:
 
 
 def _needs(geometry: Any, storage: Any) -> Iterator[Need]:
-    """Of the methods that prune while the model runs; those that need the same stand together."""
+    """Of the methods that prune while this model runs; those that need the same stand together."""
     import methods
     from methods.registry import method_class
     from methods.static.coded import Coded
     from methods.static.pruning import StaticPruning
-    from simulator import footprint
+    from simulator import SimulatorError, footprint
+    from sweep.plan.sizes import method_bytes
 
     alike: dict[tuple[float, float], list[str]] = {}
     for name in methods.names():
@@ -140,9 +141,11 @@ def _needs(geometry: Any, storage: Any) -> Iterator[Need]:
         if issubclass(registered, (StaticPruning, Coded)):
             continue
         method = methods.create(name, 1.0)
-        weights = method.overhead_weights(geometry.hidden, geometry.intermediate) * geometry.layers
-        overhead = weights * storage.bytes_per_weight
-        memory = footprint(geometry, registered.groups, storage, overhead)
+        try:
+            overhead = method_bytes(method, geometry, storage)
+            memory = footprint(geometry, method.groups, storage, overhead)
+        except SimulatorError:  # it prunes attention, and this model has none of the usual kind
+            continue
         alike.setdefault((memory.static_bytes, memory.pruned_bytes), []).append(name)
     for (pinned, cached), names in alike.items():
         yield Need(tuple(names), pinned, cached)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import methods
+from methods.base import Method
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
 from simulator import Footprint, Geometry, SimulatorError, Storage, allocate, footprint
@@ -20,12 +21,17 @@ MOST_PLACES = 6
 
 
 def overhead_bytes(point: Point, geometry: Geometry, storage: Storage) -> float:
-    """Static bytes of the point's method in all layers.
+    """Static bytes of the point's method in all layers."""
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    return method_bytes(method, geometry, storage)
+
+
+def method_bytes(method: Method, geometry: Geometry, storage: Storage) -> float:
+    """Static bytes of a method in all layers.
 
     Weights of its own are stored with the bits of the model's, numbers as norms with 16; the mask
     of static pruning takes `mask_bits` for each MLP weight, kept or not.
     """
-    method = methods.create(point.method, point.density, **dict(point.parameters))
     sizes = (geometry.hidden, geometry.intermediate)
     weights = method.overhead_weights(*sizes) * geometry.layers
     weights += method.model_weights(*sizes, geometry.layers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from simulator import Geometry, footprint
+from simulator import Geometry, Storage, footprint
 from sweep.cli import size
 from sweep.cli.app import app
 from sweep.errors import InputError
@@ -35,6 +35,20 @@ def test_sizes_of_a_built_in_model_are_those_of_the_simulator() -> None:
     name = next(name for name in about["fits"][1]["cached_share"] if "dip" in name.split(", "))
     share = (3e9 - sizes.static_bytes) / sizes.pruned_bytes
     assert about["fits"][1]["cached_share"][name] == pytest.approx(share)
+
+
+def test_what_methods_add_is_pinned_as_in_a_row() -> None:
+    """Norms and cheap copies of 16 bits, a predictor for all layers, attention that is pruned."""
+    geometry, storage = Geometry.load("smollm2-135m"), Storage()
+    needs = size.described("smollm2-135m", [1.0], 2048)["methods"]
+    pinned = {name: one["pinned_bytes"] for one in needs for name in one["methods"]}
+    hidden, intermediate, layers = geometry.hidden, geometry.intermediate, geometry.layers
+    norms = 2 * (2 * hidden + intermediate) * layers
+    assert pinned["wina"] - pinned["teal"] == pytest.approx(norms)
+    network = 512 * (hidden + layers * intermediate) * storage.bytes_per_weight
+    assert pinned["shadow-llm"] - pinned["glu-oracle"] == pytest.approx(network)
+    attention = footprint(geometry, ("attn-input", "attn-output")).pruned_bytes
+    assert pinned["teal"] - pinned["active-flow"] == pytest.approx(attention)
 
 
 def test_the_command_prints_text_or_json(tiny_llama: Path, tmp_path: Path) -> None:

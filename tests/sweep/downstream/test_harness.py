@@ -27,12 +27,7 @@ from tests.sweep import tinysweep, tinytasks
 SLOTS = {"input": 20, "intermediate": 30}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def thresholds(scores: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sweep.errors import InputError
 from sweep.tasks.task import Task
@@ -16,9 +15,7 @@ from tests.sweep.tinysweep import planned, run, sweep_of
 EACH = ("gate-input", "up-input", "intermediate")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def of_kind(plan: Any, kind: str) -> list[Task]:

@@ -22,10 +22,7 @@ from sweep.tasks.calibrate import Statistics
 from sweep.tasks.task import Task
 from tests.sweep.tinysweep import planned, run, sweep_of
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def of_kind(plan: Any, kind: str) -> list[Task]:

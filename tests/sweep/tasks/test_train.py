@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import methods
@@ -22,10 +21,7 @@ from sweep.tasks.task import Task
 from sweep.tasks.train import FileCheckpoint
 from tests.sweep.tinysweep import SMALL_DEJAVU, SMALL_LORA, planned, run, sweep_of
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def of_kind(plan: Any, kind: str) -> list[Task]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from sweep.inputs import texts
 from sweep.store.store import Store
@@ -18,9 +17,7 @@ from tests.sweep.tinysweep import planned, run, sweep_of
 DIP = {"method": "dip", "density": [0.4, 0.6]}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def of_kind(plan: Any, kind: str) -> list[Task]:
