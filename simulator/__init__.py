@@ -29,8 +29,10 @@ OFFLINE: frozenset[str]
 
 if TYPE_CHECKING:
     from simulator.cache import lru_curve, simulate
+    from simulator.misses import miss_masks
     from simulator.packing import pack, unpack
     from simulator.policies import CACHE_AWARE, POLICIES, Policy, load_policies, register
+    from simulator.read_cost import ReadCost
     from simulator.selection import Selected, cache_aware, select, top_k
     from simulator.simulation import GroupCounts, simulate_trace, trace_curve
     from simulator.state import CacheState, new_state
@@ -61,6 +63,8 @@ _LAZY = {
     "simulate_trace": "simulation",
     "trace_curve": "simulation",
     "Trace": "trace",
+    "miss_masks": "misses",
+    "ReadCost": "read_cost",
 }
 
 __all__ = [
@@ -79,6 +83,7 @@ __all__ = [
     "KVLayers",
     "PhaseCounts",
     "Policy",
+    "ReadCost",
     "Selected",
     "SimulatorError",
     "Storage",
@@ -91,6 +96,7 @@ __all__ = [
     "footprint",
     "load_policies",
     "lru_curve",
+    "miss_masks",
     "new_state",
     "pack",
     "phase_counts",
