@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from simulator.packing import pack, unpack
     from simulator.policies import CACHE_AWARE, POLICIES, Policy, load_policies, register
     from simulator.read_cost import ReadCost
+    from simulator.read_plans import gap_counts, read_counts, reads
+    from simulator.read_sizes import ReadCounts
     from simulator.selection import Selected, cache_aware, select, top_k
     from simulator.simulation import GroupCounts, simulate_trace, trace_curve
     from simulator.state import CacheState, new_state
@@ -65,6 +67,10 @@ _LAZY = {
     "Trace": "trace",
     "miss_masks": "misses",
     "ReadCost": "read_cost",
+    "ReadCounts": "read_sizes",
+    "gap_counts": "read_plans",
+    "read_counts": "read_plans",
+    "reads": "read_plans",
 }
 
 __all__ = [
@@ -84,6 +90,7 @@ __all__ = [
     "PhaseCounts",
     "Policy",
     "ReadCost",
+    "ReadCounts",
     "Selected",
     "SimulatorError",
     "Storage",
@@ -94,13 +101,16 @@ __all__ = [
     "allocate",
     "cache_aware",
     "footprint",
+    "gap_counts",
     "load_policies",
     "lru_curve",
     "miss_masks",
     "new_state",
     "pack",
     "phase_counts",
+    "read_counts",
     "read_trace",
+    "reads",
     "register",
     "select",
     "simulate",
