@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from simulator.policies import CACHE_AWARE, POLICIES, Policy, load_policies, register
     from simulator.read_cost import ReadCost
     from simulator.read_plans import gap_counts, read_counts, reads
+    from simulator.read_select import lam_for_density, read_aware, read_aware_scan
     from simulator.read_sizes import ReadCounts
     from simulator.selection import Selected, cache_aware, select, top_k
     from simulator.simulation import GroupCounts, simulate_trace, trace_curve
@@ -71,6 +72,9 @@ _LAZY = {
     "gap_counts": "read_plans",
     "read_counts": "read_plans",
     "reads": "read_plans",
+    "lam_for_density": "read_select",
+    "read_aware": "read_select",
+    "read_aware_scan": "read_select",
 }
 
 __all__ = [
@@ -102,12 +106,15 @@ __all__ = [
     "cache_aware",
     "footprint",
     "gap_counts",
+    "lam_for_density",
     "load_policies",
     "lru_curve",
     "miss_masks",
     "new_state",
     "pack",
     "phase_counts",
+    "read_aware",
+    "read_aware_scan",
     "read_counts",
     "read_trace",
     "reads",

@@ -175,3 +175,80 @@ def read_cases(draw: st.DrawFn, most_units: int = 150, most_tokens: int = 5) -> 
         capacity=draw(st.integers(0, units + 3)),
         hot=draw(st.booleans()),
     )
+
+
+def choose_plainly(
+    row: Sequence[float], resident: Sequence[bool], file: File, cost: ReadCost, lam: float
+) -> list[bool]:
+    """The best mask of one token: what is resident or in a span, and has a score."""
+    top = max(abs(score) for score in row)
+    worth = [abs(score) / top if top else 0.0 for score in row]
+    gains = [0.0 if held else value for value, held in zip(worth, resident, strict=True)]
+    spans = (_affine_spans if cost.affine else _table_spans)(gains, file, cost, lam)
+    inside = [any(first <= i < after for first, after in spans) for i in range(len(row))]
+    return [
+        value > 0 and (held or read)
+        for value, held, read in zip(worth, resident, inside, strict=True)
+    ]
+
+
+def _affine_spans(gains: list[float], file: File, cost: ReadCost, lam: float) -> list[Read]:
+    """Two states a unit: the best spans so far whose last is open, or closed."""
+    latency, slope = cost.latency_us * 1e-6, file.cell / (cost.gbps * 1e9)
+    out, within = (0.0, list[Read]()), (-math.inf, list[Read]())
+    for i, gain in enumerate(gains):
+        opening = lam * (latency + slope * file.cells(i, i + 1))
+        going_on = within[0] - lam * (slope * (file.high(i + 1) - file.high(i)))
+        beginning = out[0] - opening
+        closed = max(out, within, key=lambda state: state[0])
+        if going_on > beginning:
+            *before, (first, _) = within[1]
+            within = (going_on + gain, [*before, (first, i + 1)])
+        else:
+            within = (beginning + gain, [*out[1], (i, i + 1)])
+        out = closed
+    return max(out, within, key=lambda state: state[0])[1]
+
+
+def _table_spans(gains: list[float], file: File, cost: ReadCost, lam: float) -> list[Read]:
+    """Every span that begins and ends at a gain, each unit a possible last one."""
+    longest, slope = math.ceil(cost.affine_from / file.cell), lam * (file.cell / (cost.gbps * 1e9))
+    latency, total = lam * (cost.latency_us * 1e-6), 0.0
+    out, ending = (0.0, list[Read]()), (-math.inf, list[Read]())
+    starts: list[tuple[int, float, list[Read]]] = []  # unit, key, spans before it
+    for i, gain in enumerate(gains):
+        reached = (-math.inf, list[Read]())
+        if gain > 0:
+            starts.append((i, out[0] - total, out[1]))
+            total += gain
+            choices: list[tuple[float, int, list[Read]]] = []
+            far: list[tuple[float, int, list[Read]]] = []
+            for first, key, before in reversed(starts):
+                cells = file.cells(first, i + 1)
+                if cells <= longest:
+                    choices.append((key - lam * cost(cells * file.cell), first, before))
+                else:
+                    far.append((key + slope * file.low(first), first, before))
+            if far:
+                key, first, before = max(far, key=lambda choice: choice[0])
+                choices.append((key - (latency + slope * file.high(i + 1)), first, before))
+            value, first, before = max(choices, key=lambda choice: choice[0])
+            reached = (value + total, [*before, (first, i + 1)])
+        out, ending = max(out, ending, key=lambda state: state[0]), reached
+    return max(out, ending, key=lambda state: state[0])[1]
+
+
+def value_of(
+    chosen: Sequence[bool],
+    row: Sequence[float],
+    resident: Sequence[bool],
+    file: File,
+    cost: ReadCost,
+    lam: float,
+) -> float:
+    """What a mask is worth, with the cheapest of all plans for what it has to read."""
+    top = max(abs(score) for score in row) or 1.0
+    missed = [is_chosen and not held for is_chosen, held in zip(chosen, resident, strict=True)]
+    seconds = min(seconds_of(plan, file, cost) for plan in every_plan(missed))
+    gains = [abs(score) / top for score, used in zip(row, chosen, strict=True) if used]
+    return math.fsum(gains) - lam * seconds
