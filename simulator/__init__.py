@@ -29,9 +29,11 @@ OFFLINE: frozenset[str]
 
 if TYPE_CHECKING:
     from simulator.cache import lru_curve, simulate
+    from simulator.energy import joules
     from simulator.misses import miss_masks
     from simulator.packing import pack, unpack
     from simulator.policies import CACHE_AWARE, POLICIES, Policy, load_policies, register
+    from simulator.preload import Preloading, preloading
     from simulator.read_cost import ReadCost
     from simulator.read_plans import gap_counts, read_counts, reads
     from simulator.read_select import lam_for_density, read_aware, read_aware_scan
@@ -67,6 +69,9 @@ _LAZY = {
     "trace_curve": "simulation",
     "Trace": "trace",
     "miss_masks": "misses",
+    "joules": "energy",
+    "Preloading": "preload",
+    "preloading": "preload",
     "ReadCost": "read_cost",
     "ReadCounts": "read_sizes",
     "gap_counts": "read_plans",
@@ -93,6 +98,7 @@ __all__ = [
     "KVLayers",
     "PhaseCounts",
     "Policy",
+    "Preloading",
     "ReadCost",
     "ReadCounts",
     "Selected",
@@ -106,6 +112,7 @@ __all__ = [
     "cache_aware",
     "footprint",
     "gap_counts",
+    "joules",
     "lam_for_density",
     "load_policies",
     "lru_curve",
@@ -113,6 +120,7 @@ __all__ = [
     "new_state",
     "pack",
     "phase_counts",
+    "preloading",
     "read_aware",
     "read_aware_scan",
     "read_counts",

@@ -7,7 +7,7 @@ tuples; what it returns it takes again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from simulator.errors import SimulatorError, check_fields, check_number
 from simulator.read_cost import ReadCost
@@ -18,15 +18,18 @@ Interval: TypeAlias = tuple[float, float]
 Cases: TypeAlias = tuple[tuple[float, str], ...]
 """DRAM in 1e9 bytes, and where it was seen."""
 
+_CASE = {"dram_gb", "source"}
+
 
 def curves_of(device: str, flash: Any) -> Curves:
     """`{depth: {1: [[bytes, gbps], …], 8: …}}`; SimulatorError for what is no such table."""
     if isinstance(flash, tuple) or not flash:
-        return flash or ()
+        return cast(Curves, flash or ())
     if not isinstance(flash, Mapping):
         raise SimulatorError(f"device {device!r}: flash is {flash!r}; it must be {{depth: …}}")
-    check_fields("flash of a device", flash, ["depth"])
-    by_depth = flash.get("depth")
+    fields = cast("Mapping[str, Any]", flash)
+    check_fields("flash of a device", fields, ["depth"])
+    by_depth = cast("Mapping[Any, Any]", fields.get("depth"))
     if not isinstance(by_depth, Mapping) or not by_depth:
         raise SimulatorError(
             f"device {device!r}: flash.depth must hold, for each number of reads in flight, "
@@ -60,9 +63,10 @@ def interval_of(device: str, field: str, interval: Any) -> Interval | None:
     """`[low, high]`, both at least 0; None stays."""
     if interval is None:
         return None
-    if not isinstance(interval, Sequence) or isinstance(interval, str) or len(interval) != 2:
+    ends = cast("Sequence[Any]", interval if isinstance(interval, list | tuple) else ())
+    if len(ends) != 2:
         raise SimulatorError(f"device {device!r}: {field} is {interval!r}; it must be [low, high]")
-    low, high = interval
+    low, high = ends
     check_number(f"device {device!r}", f"low of {field}", low, 0, strict=False)
     check_number(f"device {device!r}", f"high of {field}", high, low, strict=False)
     return low, high
@@ -71,16 +75,17 @@ def interval_of(device: str, field: str, interval: Any) -> Interval | None:
 def cases_of(device: str, cases: Any) -> Cases:
     """A list of `{dram_gb, source}`."""
     if isinstance(cases, tuple) or not cases:
-        return cases or ()
+        return cast(Cases, cases or ())
     pairs: list[tuple[float, str]] = []
-    for case in cases:
-        if not isinstance(case, Mapping) or set(case) != {"dram_gb", "source"}:
+    for case in cast("Sequence[Any]", cases):
+        if not isinstance(case, dict) or set(cast("dict[str, Any]", case)) != _CASE:
             raise SimulatorError(
                 f"device {device!r}: a case of dram_cases is {case!r}; it must be "
                 "{dram_gb, source}"
             )
-        check_number(f"device {device!r}", "dram_gb of a case", case["dram_gb"], 0, strict=True)
-        pairs.append((case["dram_gb"], str(case["source"])))
+        gb, source = cast("dict[str, Any]", case)["dram_gb"], cast("dict[str, Any]", case)["source"]
+        check_number(f"device {device!r}", "dram_gb of a case", gb, 0, strict=True)
+        pairs.append((gb, str(source)))
     return tuple(pairs)
 
 
