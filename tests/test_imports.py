@@ -25,7 +25,7 @@ MAY_IMPORT = {
 ONE_FILE = {
     "ray": "sweep/execution/ray_executor.py",
     "transformers": "sweep/inputs/models.py",
-    "optuna": "sweep/search/ask_tell.py",
+    "optuna": "sweep/studies/ask_tell.py",
     "lm_eval": "sweep/downstream/harness.py",
 }
 """Libraries that one file imports, once it is there."""

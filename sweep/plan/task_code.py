@@ -25,6 +25,9 @@ POLICY_MODULES = ("simulator.engine_policies",)
 USES = "sweep.tasks.uses"
 """The module of a calibration that counts uses."""
 
+TRIALS = "sweep.tasks.train_by_trials"
+"""The module of a training that asks a study for trials."""
+
 
 def code_of_method(kind: str, method: str, policy: str = "") -> str:
     """Fingerprint of the code of a task that runs a method, under a cache of a policy where its
@@ -35,6 +38,11 @@ def code_of_method(kind: str, method: str, policy: str = "") -> str:
 def code_of_uses(method: str) -> str:
     """Fingerprint of the code that counts the uses of units by the masks of a method."""
     return _with_method(USES, method)
+
+
+def code_of_trials(method: str) -> str:
+    """Fingerprint of the code of a training by trials, Optuna's file among it."""
+    return _with_method(TRIALS, method)
 
 
 def _with_method(module: str, method: str, policy: str = "") -> str:

@@ -98,6 +98,8 @@ def _function(task: Task) -> Function:
             from sweep.tasks.score import score as function
         case "simulate":
             from sweep.tasks.simulate import simulate as function
+        case "train" if "study" in task.payload:
+            from sweep.tasks.train_by_trials import train as function
         case "train":
             from sweep.tasks.train import train as function
         case "transform":
