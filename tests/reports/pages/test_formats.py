@@ -125,6 +125,16 @@ def test_json_follows_its_schema_and_is_literal(tmp_path: Path, nasty: bool) -> 
         assert {s["device"] for s in found["settings"]} == {f"device {NASTY}"}
 
 
+@pytest.mark.parametrize("status", ["done", "partial", "failed", "missing"])
+def test_json_follows_its_schema_with_every_status(tmp_path: Path, status: str) -> None:
+    shape = synthetic.Shape(dram_gb=(0.05,), flash_gbps=(1.0,), densities=(0.5,))
+    rows = synthetic.table(shape, flaws=False).to_pylist()
+    rows[-1]["status"] = status
+    found = document(load(synthetic.run_folder(tmp_path / "r", synthetic.to_table(rows))))
+    jsonschema.validate(found, SCHEMA)
+    assert found["points"][-1]["status"] == status
+
+
 def test_json_has_what_the_table_has(tmp_path: Path) -> None:
     folder = synthetic.run_folder(tmp_path / "r")
     found = document(load(folder))
