@@ -94,7 +94,7 @@ class Attending(Shared):
     def train(
         self, model: nn.Module, lesson: Lesson
     ) -> tuple[dict[str, Any], dict[str, NDArray[np.generic]]]:
-        if self.attention == NONE:
+        if self.attention == NONE or self.shares == shares.TPE:
             return super().train(model, lesson)
         summary, arrays = replace(self, attention=NONE).train(model, lesson)
         if self.shares not in shares.CALIBRATED:

@@ -56,8 +56,11 @@ def train(
 def table(wanted: str, share: float, arrays: Mapping[str, NDArray[Any]]) -> shares.Table:
     """Shares of both groups by layer, with this mean over all weights of attention."""
     parts = arrays[_PARTS]
-    layers = len(arrays[_PATH] if wanted == "greedy" else arrays[_LOSS])
-    means = [share] * layers if wanted == "greedy" else share_search.by_losses(arrays[_LOSS], share)
+    if wanted in ("greedy", shares.TPE):
+        more = share_search.more_by_layer(arrays, len(arrays[_PATH]))
+        means = [share + of_layer for of_layer in more]
+    else:
+        means = share_search.by_losses(arrays[_LOSS], share)
     if wanted == "sensitivity":
         return tuple((mean, mean) for mean in means)
     paths = zip(arrays[_PATH], means, strict=True)

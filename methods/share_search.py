@@ -49,6 +49,9 @@ LOSS_TOKENS = 1024
 
 LADDER = (0.8, 0.6, 0.4, 0.2)
 
+BLOCKS = "shares.blocks"
+"""What `tpe` adds to the density of each layer (`block_search`), among arrays."""
+
 _PATH, _LOSS = "shares.path", "shares.loss"
 
 
@@ -69,14 +72,19 @@ def table(
     wanted: str, groups: Sequence[str], density: float, arrays: Mapping[str, NDArray[Any]]
 ) -> shares.Table:
     """Shares by layer at a density, from the arrays that `train` made."""
-    if wanted == "greedy":
-        layers = [density] * len(arrays[_PATH])
+    if wanted in ("greedy", shares.TPE):
+        layers = [density + more for more in more_by_layer(arrays, len(arrays[_PATH]))]
     else:
         layers = by_loss(groups, arrays[_LOSS], density)
     if wanted == "sensitivity":
         return tuple(shares.uniform(groups, own) for own in layers)
     pairs = zip(arrays[_PATH], layers, strict=True)
     return tuple(on_path(groups, path, own) for path, own in pairs)
+
+
+def more_by_layer(arrays: Mapping[str, NDArray[Any]], layers: int) -> list[float]:
+    """What is added to the share of each layer: nothing, unless trials have found it."""
+    return arrays[BLOCKS].tolist() if BLOCKS in arrays else [0.0] * layers
 
 
 # -- greedy: groups of a layer ---------------------------------------------------------------

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 class Shared(Method):
     """A method with a share for each of its groups in each layer; their mean is `density`.
 
-    What calibration finds is good for every density, so it is found once.
+    What calibration finds is good for every density, so it is found once; trials (`tpe`) are of one
+    density.
     """
 
     shares: str = shares.UNIFORM
     """how the density is split over groups and layers: uniform; greedy, in each layer by the error
-    of its output; sensitivity, over layers by the loss that each causes; sensitivity+greedy; or
-    shares of your own, as {group: share or a list by layer}, or in a JSON file"""
+    of its output; sensitivity, over layers by the loss that each causes; sensitivity+greedy; tpe,
+    over layers by trials and greedy inside; or shares of your own, as {group: share or a list by
+    layer}, or in a JSON file"""
+    trials: int = 50
+    """trials of shares: tpe, each of which is one loss of the whole model"""
     _table: shares.Table = ()
 
     trained: ClassVar[Literal["", "once", "each density"]] = "once"
@@ -43,7 +47,15 @@ class Shared(Method):
         names = (*shares.NAMES, *self.own_shares)
         text = shares.canonical(self.shares, self.mlp_groups, self.density, names)
         object.__setattr__(self, "shares", text)
-        object.__setattr__(self, "trained", "once" if self.learns() else "")
+        if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
+            raise MethodError(f"trials {self.trials!r} of {self.name}: a whole number is expected")
+        often = "each density" if self.shares == shares.TPE else "once"
+        object.__setattr__(self, "trained", often if self.learns() else "")
+
+    @classmethod
+    def rotates_with(cls, parameters: Mapping[str, Any]) -> bool:
+        """Whether it puts rotated weights in the model's place with these parameters."""
+        return cls.rotates
 
     @property
     def mlp_groups(self) -> tuple[str, ...]:
@@ -89,6 +101,8 @@ class Shared(Method):
         parameters = self.parameters()
         if not self._found_by_calibration():
             parameters["shares"] = shares.UNIFORM
+        if self.shares != shares.TPE:
+            del parameters["trials"]
         return parameters
 
     def training_windows(self, window_tokens: int) -> int:
@@ -99,8 +113,10 @@ class Shared(Method):
     def train(
         self, model: nn.Module, lesson: Lesson
     ) -> tuple[dict[str, Any], dict[str, NDArray[np.generic]]]:
-        from methods import share_search
+        from methods import block_search, share_search
 
+        if self.shares == shares.TPE:
+            return block_search.train(model, self, lesson)
         own, wanted = self.learn(model, lesson), self.shares
         if wanted not in shares.CALIBRATED:
             return self.summary(own), own
@@ -132,10 +148,15 @@ class Shared(Method):
 def scoring_parameters(cls: type[Method]) -> frozenset[str]:
     """Parameters of a method that can change its scores with nothing pruned, and so its
     calibration: none that only splits the density over layers and groups."""
-    split = {"shares", *cls.not_scoring} if issubclass(cls, Shared) else set[str]()
+    split = {"shares", "trials", *cls.not_scoring} if issubclass(cls, Shared) else set[str]()
     return frozenset(cls.parameter_names()) - split - {"layers"}
 
 
 def training_parameters(method: Method) -> dict[str, Any]:
     """Parameters of a method that its training depends on."""
     return method.training_parameters() if isinstance(method, Shared) else method.parameters()
+
+
+def asks_trials(method: Method) -> bool:
+    """Whether the training of a method needs a study that it asks for trials."""
+    return isinstance(method, Shared) and method.shares == shares.TPE

@@ -19,8 +19,11 @@ Table: TypeAlias = "tuple[tuple[float, ...], ...]"
 """By layer, the shares of the groups in the order of the method's; one row is for all layers."""
 
 UNIFORM = "uniform"
-CALIBRATED = ("greedy", "sensitivity", "sensitivity+greedy")
-"""Layers by their measured loss (`sensitivity`), groups of a layer by its error (`greedy`)."""
+TPE = "tpe"
+
+CALIBRATED = ("greedy", "sensitivity", "sensitivity+greedy", TPE)
+"""Layers by their measured loss (`sensitivity`) or by trials (`tpe`), groups of a layer by its
+error (`greedy`, and `tpe` too)."""
 
 NAMES = (UNIFORM, *CALIBRATED)
 

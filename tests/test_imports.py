@@ -25,7 +25,7 @@ MAY_IMPORT = {
 ONE_FILE = {
     "ray": "sweep/execution/ray_executor.py",
     "transformers": "sweep/inputs/models.py",
-    "optuna": "sweep/search/ask_tell.py",
+    "optuna": "sweep/studies/ask_tell.py",
     "lm_eval": "sweep/downstream/harness.py",
 }
 """Libraries that one file imports, once it is there."""
@@ -37,9 +37,10 @@ HOMES = {
         "sweep/inputs/drelu.py",
         "sweep/inputs/model_trial.py",
         "sweep/tasks/evaluate.py",
+        "sweep/scans.py",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",
-        "sweep/tasks/sparse_model.py",
+        "sweep/tasks/prelude.py",
         "sweep/tasks/transform.py",
         "sweep/tasks/uses.py",
         "sweep/tasks/as_planned.py",

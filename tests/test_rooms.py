@@ -37,6 +37,7 @@ SWEEP = House(
         ("sizes",),
         ("inputs",),
         ("spec",),
+        ("studies",),
         ("downstream",),
         ("measures",),
         ("tasks",),

@@ -22,7 +22,7 @@ class WAS(Weighed):
     """As teal with the score abs(x_j) ||W[:, j]||_1^exponent, by thresholds.
 
     The source searches the shares of blocks by TPE and splits them inside a block by TEAL's search:
-    `shares` sensitivity+greedy measures what that search looks for, greedy is its second half.
+    that is `shares: tpe` (`methods.block_search`); greedy is its second half.
     """
 
     exponent: float = 1.0

@@ -12,8 +12,8 @@ from reports.compare.changes import ADDED_METRICS, JUDGED, Best, Changes, Differ
 from reports.compare.gate import Verdict
 from reports.findings.points import Point, configuration, setting_label
 from reports.numbers import ABSENT, figure, signed
-from reports.pages.escape import markdown as md
 from reports.pages.json_report import clean
+from reports.pages.markup import markdown as md
 from reports.pages.markup import table
 
 SCHEMA_NAME = "flash-sweep/compare"

@@ -91,7 +91,7 @@ def _scored(point: Point, scores: tuple[Score, ...]) -> Scored:
     relative = point.delta_ppl / point.ppl_dense if point.ppl_dense else math.nan
     return Scored(
         weights=weights_label(point.setting),
-        label=_label(point),
+        label=masks_label(point),
         dense=point.dense,
         ppl=point.ppl,
         delta_ppl=point.delta_ppl,
@@ -100,8 +100,8 @@ def _scored(point: Point, scores: tuple[Score, ...]) -> Scored:
     )
 
 
-def _label(point: Point) -> str:
-    """What can change an accuracy: of a device only the DRAM, and that only by a cache."""
+def masks_label(point: Point) -> str:
+    """What can change a mask, and so an accuracy: of a device only the DRAM, by a cache."""
     if point.dense:
         return "dense"
     parts = [point.series, f"density {point.density:g}"]

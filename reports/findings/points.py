@@ -187,7 +187,7 @@ def _parameters(written: str) -> Mapping[str, Any]:
     return cast("Row", parameters) if isinstance(parameters, dict) else {}
 
 
-_USUAL = {"attention": "none", "shares": "uniform", "variant": "paper"}
+_USUAL = {"attention": "none", "shares": "uniform", "variant": "paper", "rotation": False}
 """Parameters that tell rows of one method apart, and the values that they have by default."""
 _USUAL_OF = {"cett": {"shares": "cett"}}
 """The same of methods that have defaults of their own."""
@@ -200,7 +200,7 @@ def _variant(method: str, written: str) -> str:
     usual = _USUAL | _USUAL_OF.get(method, {})
     given = {name: parameters.get(name) for name in usual}
     return " · ".join(
-        f"{name} {_parameter_text(value)}"
+        name if value is True else f"{name} {_parameter_text(value)}"
         for name, value in given.items()
         if value not in (None, "", usual[name])
     )

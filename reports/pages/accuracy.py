@@ -9,8 +9,8 @@ from typing import Any
 
 from reports.findings.accuracy import SMALL_LOSS, SURE, Score, Scored, scored
 from reports.numbers import ABSENT, signed
-from reports.pages.escape import markdown as md
 from reports.pages.markup import bullets, table
+from reports.pages.markup import markdown as md
 from reports.reading.run import Run
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from reports.findings.flash import FlashChoice, flash_choices
 from reports.findings.points import Point, configuration
 from reports.numbers import ABSENT, figure, percent, times
-from reports.pages.escape import markdown as md
 from reports.pages.markup import bullets, table
+from reports.pages.markup import markdown as md
 from reports.pages.summary import setting_name
 from reports.reading.run import Run
 

@@ -1,6 +1,6 @@
 r"""`report.tex`: the decisions and their grounds as LaTeX tables, to be read with \input.
 
-The tables need the package booktabs and nothing else. Every value passes through `escape.latex`;
+The tables need the package booktabs and nothing else. Every value passes through `markup.latex`;
 only this module's own words are markup.
 """
 
@@ -12,7 +12,7 @@ from reports.findings.costs import cost_text, flips_text, kl_text
 from reports.findings.decisions import Decision
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
 from reports.numbers import ABSENT, figure, fixed, megabytes, percent, times
-from reports.pages.escape import latex as tex
+from reports.pages.markup import latex as tex
 from reports.pages.summary import policy_table, setting_name
 from reports.reading.run import Run
 

@@ -1,6 +1,6 @@
 """`report.md`: the decision, figures and record in Markdown that renders on GitHub.
 
-Every value passes through `escape.markdown`; only this module's own words are markup.
+Every value passes through `markup.markdown`; only this module's own words are markup.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from reports.findings.costs import cost, cost_name, cost_text, flips_text, kl_te
 from reports.findings.decisions import Decision, MethodResult
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
 from reports.numbers import ABSENT, figure, fixed, megabytes, percent, signed, times
-from reports.pages import flash
+from reports.pages import announcements, flash
 from reports.pages.accuracy import markdown_section
-from reports.pages.escape import fence
-from reports.pages.escape import markdown as md
 from reports.pages.figures import Figure
 from reports.pages.glossary import TERMS
-from reports.pages.markup import bullets, table
+from reports.pages.markup import bullets, fence, table
+from reports.pages.markup import markdown as md
 from reports.pages.summary import (
     PolicyTable,
     by_frontier,
@@ -46,6 +45,7 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
         *_policies(run),
         *flash.markdown_section(run),
         *markdown_section(run),
+        *announcements.markdown_section(run),
         *_points(run),
         *_plan(run),
         *_failures(run),

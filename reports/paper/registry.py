@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from reports.paper import activations, allocation, curves, tables
+from reports.paper import activations, allocation, curves, field, tables
 from reports.paper.exhibit import Exhibit
 from reports.paper.published import MODELS
 from reports.results import ReportError
@@ -132,13 +132,26 @@ EXHIBITS: tuple[Exhibit, ...] = (
 )
 
 
+OTHERS: tuple[Exhibit, ...] = (
+    Exhibit(
+        "field",
+        "What papers of other methods print, beside what was measured here",
+        field.field_table,
+        ("field-paper", "field-teal"),
+        ("field",),
+        "values of several papers, each under a protocol of its own",
+    ),
+)
+"""What is asked for by name alone: no exhibit of the paper."""
+
+
 def select(names: Iterable[str]) -> list[Exhibit]:
-    """Exhibits by name, `all` for every one. Raises ReportError for an unknown one."""
-    exhibits = {e.name: e for e in EXHIBITS}
+    """Exhibits by name, `all` for every one of the paper. Raises ReportError for an unknown one."""
+    exhibits = {e.name: e for e in (*EXHIBITS, *OTHERS)}
     chosen: dict[str, Exhibit] = {}
     for name in names:
         if name == "all":
-            chosen |= exhibits
+            chosen |= {e.name: e for e in EXHIBITS}
         elif name in exhibits:
             chosen[name] = exhibits[name]
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports.numbers import signed
-from reports.pages.escape import markdown as md
+from reports.pages.markup import markdown as md
 from reports.pages.markup import table
 from reports.paper.source import Source
 from reports.paper.write import Drawn, body, label, needs

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports.numbers import ABSENT, fixed, signed
-from reports.pages.escape import latex as tex
-from reports.pages.escape import markdown as md
 from reports.pages.latex import tabular
+from reports.pages.markup import latex as tex
+from reports.pages.markup import markdown as md
 from reports.pages.markup import table
 from reports.paper.draw import draw
 from reports.paper.exhibit import Cell, Exhibit, Made, Sheet
@@ -64,7 +64,9 @@ def _build(exhibit: Exhibit, source: Source, folder: Path) -> Drawn:
 
 
 def label(exhibit: Exhibit) -> str:
-    """`Table 2: Throughput of …`."""
+    """`Table 2: Throughput of …`; the title alone where the paper has no such exhibit."""
+    if not exhibit.name[-1].isdigit():
+        return exhibit.title[0].upper() + exhibit.title[1:]
     kind, number = exhibit.name[:-1], exhibit.name[-1]
     while kind[-1].isdigit():
         kind, number = kind[:-1], kind[-1] + number

@@ -29,7 +29,9 @@ def report(
     format_: Formats = "md,html",
     paper: Annotated[
         str | None,
-        typer.Option(help="Draw tables and figures of the paper: table2, figure8, …, or all."),
+        typer.Option(
+            help="Draw tables and figures of the paper: table2, figure8, …, all; or field."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="With --paper: folder (RUN/paper).")] = None,
     summary: Annotated[

@@ -39,6 +39,8 @@ def windows_label(shard: tuple[int, ...]) -> str:
 def parameters_label(parameters: Mapping[str, Any]) -> str:
     """Values of parameters for a label, each after a space; densities by layer as a digest."""
     written = {k: v for k, v in parameters.items() if v != ""}
+    if written.get("shares") != "tpe":
+        written.pop("trials", None)
     return "".join(f" {_parameter_text(name, value)}" for name, value in written.items())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from methods.registry import create
-from methods.shared import training_parameters
+from methods.shared import asks_trials, training_parameters
 from simulator import Footprint
 from sweep.plan.materials import Materials
 from sweep.plan.point import Point
@@ -14,6 +14,7 @@ from sweep.plan.task_code import (
     code_of_method,
     code_of_policy,
     code_of_transform,
+    code_of_trials,
     code_of_uses,
 )
 from sweep.plan.weight_steps import Step
@@ -194,18 +195,22 @@ def train(point: Point, materials: Materials, selector: SelectorPayload, inputs:
     """A training for the point's density, or once for all densities."""
     method = create(point.method, point.density, **dict(point.parameters))
     usable = method.training_windows(point.accuracy.window_tokens)
-    return {
+    payload: Train = {
         **_run(point, materials),
         "text": materials.text(point, "calibration"),
         "windows": materials.training_windows(point, usable),
         "method": point.method,
-        "density": point.density if point.traits.trained == "each density" else 1.0,
+        "density": point.density if method.trained == "each density" else 1.0,
         "parameters": training_parameters(method),
         "selector": selector,
         "inputs": inputs,
         "seed": point.accuracy.seed,
         "code": code_of_method("train", point.method),
     }
+    if asks_trials(method):
+        payload["study"] = "tpe"
+        payload["code"] = code_of_trials(point.method)
+    return payload
 
 
 def simulate(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from methods.names import Swap
 from methods.registry import method_class
-from methods.shared import scoring_parameters
+from methods.shared import Shared, scoring_parameters
 from methods.static.coded import Coded
 from methods.static.pruning import StaticPruning
 from simulator.device import Device
@@ -106,13 +106,15 @@ class MethodTraits:
         return self.coded or self.name == "dense"
 
     def with_parameters(self, parameters: Parameters) -> MethodTraits:
-        """These traits with the groups and the selector that the method has with these
-        parameters."""
+        """These traits with the groups, the selector and the rotation that the method has with
+        these parameters."""
         registered, given = method_class(self.name), dict(parameters)
         groups, selector = registered.groups_with(given), registered.selector_with(given)
-        if (groups, selector) == (self.groups, self.selector):
+        shared = issubclass(registered, Shared)
+        rotates = registered.rotates_with(given) if shared else self.rotates
+        if (groups, selector, rotates) == (self.groups, self.selector, self.rotates):
             return self
-        return replace(self, groups=groups, selector=selector)
+        return replace(self, groups=groups, selector=selector, rotates=rotates)
 
     @classmethod
     def of(cls, method: str) -> MethodTraits:

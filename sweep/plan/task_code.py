@@ -27,6 +27,8 @@ USES = "sweep.tasks.uses"
 
 READS = "sweep.tasks.reads"
 """The module of a simulation that counts reads."""
+TRIALS = "sweep.tasks.train_by_trials"
+"""The module of a training that asks a study for trials."""
 
 
 def code_of_method(kind: str, method: str, policy: str = "") -> str:
@@ -38,6 +40,11 @@ def code_of_method(kind: str, method: str, policy: str = "") -> str:
 def code_of_uses(method: str) -> str:
     """Fingerprint of the code that counts the uses of units by the masks of a method."""
     return _with_method(USES, method)
+
+
+def code_of_trials(method: str) -> str:
+    """Fingerprint of the code of a training by trials, Optuna's file among it."""
+    return _with_method(TRIALS, method)
 
 
 def _with_method(module: str, method: str, policy: str = "") -> str:

@@ -22,7 +22,6 @@ from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
 from sweep.plan.plan import PlannedPoint, only, shards
 from sweep.results.rows import rows_of
-from sweep.search.ask_tell import PRUNABLE, AskedTrial, Search, Told, Trial
 from sweep.search.early_stop import (
     Noise,
     differences,
@@ -33,6 +32,7 @@ from sweep.search.early_stop import (
     verdict,
 )
 from sweep.search.study import ImpossibleError, Study
+from sweep.studies.ask_tell import PRUNABLE, AskedTrial, Search, Told, Trial
 
 SHOWN = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
 """Figures that every trial notes, whatever its objective is."""

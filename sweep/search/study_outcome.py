@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from methods import allocation
-from sweep.search.ask_tell import Trial
+from sweep.studies.ask_tell import Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from sweep.plan.sweep_plan import SweepPlan
 from sweep.results import table
 from sweep.results.folder import plan_summary, provenance_of
 from sweep.results.rows import rows_of, table_of
-from sweep.search.ask_tell import Parameters
 from sweep.search.batches import Batches, Setting
 from sweep.search.study import TARGETS, ImpossibleError, Study
 from sweep.search.study_files import write_trials
@@ -37,6 +36,7 @@ from sweep.search.study_outcome import Fit, Tuned, Winner
 from sweep.search.study_page import markdown
 from sweep.spec.entries import Sweep
 from sweep.spec.spaces import bounds
+from sweep.studies.ask_tell import Parameters
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,8 +12,7 @@ from torch import Tensor
 from methods.apply import run_layers
 from methods.registry import create
 from methods.thresholds import Histogram, Quantiles, check_finite
-from sweep.tasks.sparse_model import sparse_model
-from sweep.tasks.text_windows import text_windows
+from sweep.tasks.prelude import sparse_model, text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Calibrate, Where

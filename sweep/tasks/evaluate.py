@@ -23,8 +23,7 @@ from sweep.measures.announcements import announced
 from sweep.measures.distances import Dense, Distance, dense
 from sweep.measures.losses import Watch, losses, prove
 from sweep.selectors import Selector, make_selector
-from sweep.tasks.sparse_model import changed_model, sparse_model
-from sweep.tasks.text_windows import text_windows
+from sweep.tasks.prelude import changed_model, sparse_model, text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Evaluate, Where

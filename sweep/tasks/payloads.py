@@ -176,6 +176,8 @@ class Train(TextRun, MethodRun):
 
     windows: int
     """How many windows of the calibration text, from the first on."""
+    study: NotRequired[str]
+    """Sampler of the study whose trials it asks for; left out where it asks for none."""
     seed: int
     """Of all that is drawn."""
 

@@ -100,6 +100,8 @@ def _function(task: Task) -> Function:
             from sweep.tasks.reads import reads as function
         case "simulate":
             from sweep.tasks.simulate import simulate as function
+        case "train" if "study" in task.payload:
+            from sweep.tasks.train_by_trials import train as function
         case "train":
             from sweep.tasks.train import train as function
         case "transform":

@@ -19,7 +19,7 @@ from sweep.errors import InputError
 from sweep.inputs import models
 from sweep.keys import digest
 from sweep.selectors import make_selector
-from sweep.tasks.sparse_model import sparse_model
+from sweep.tasks.prelude import sparse_model
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Score, ScoreWhere

@@ -19,8 +19,7 @@ from methods.select import topk
 from methods.thresholds import SELECTORS, Quantiles, ThresholdSelect
 from methods.training import Arrays, Lesson
 from sweep.files.cache import staged, training_dir
-from sweep.tasks.sparse_model import changed_model
-from sweep.tasks.text_windows import text_windows
+from sweep.tasks.prelude import changed_model, text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import SelectorPayload, Train, TrainWhere

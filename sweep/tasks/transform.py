@@ -13,8 +13,7 @@ from torch import Tensor
 
 from methods.apply import weight_array
 from methods.static.recipe import Recipe, changed_weights
-from sweep.tasks.sparse_model import changed_model
-from sweep.tasks.text_windows import text_windows
+from sweep.tasks.prelude import changed_model, text_windows
 
 if TYPE_CHECKING:
     from sweep.tasks.payloads import Transform, Where

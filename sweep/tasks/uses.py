@@ -16,8 +16,7 @@ from methods.apply import run_layers
 from methods.registry import create
 from simulator.packing import unpack
 from sweep.selectors import make_selector
-from sweep.tasks.sparse_model import sparse_model
-from sweep.tasks.text_windows import text_windows
+from sweep.tasks.prelude import sparse_model, text_windows
 
 if TYPE_CHECKING:
     from simulator.trace import Trace

@@ -11,8 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from reports import numbers
-from reports.pages.escape import fence, markdown
-from reports.pages.markup import bullets, table
+from reports.pages.markup import bullets, fence, markdown, table
 from reports.pages.summary import flatten
 from tests.reports.synthetic import NASTY
 

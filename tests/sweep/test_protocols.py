@@ -144,6 +144,9 @@ def test_what_cannot_be_is_said(asked: Any) -> None:
         expand(asked("dense", {"method": "ffn-skip", "density": 0.9, "selector": "topk"}))
     with pytest.raises(InputError, match="rotates weights"):
         expand(asked({"method": "la-rosa", "density": 0.5}, quant=[{"method": "rtn"}]))
+    turned = {"method": "wina", "density": 0.5, "rotation": True}
+    with pytest.raises(InputError, match="wina rotates weights"):
+        expand(asked(turned, quant=[{"method": "rtn"}]))
     far = asked("dense", {"method": "active-flow", "density": 0.5, "ahead": 50})
     with pytest.raises(InputError, match="announces its masks for 50 layers"):
         plan_points(expand(far).points, Materials(far))

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import reports
 from reports.findings.points import ABSENT_NUMBER
-from reports.pages.escape import latex
 from reports.pages.json_report import document
 from reports.pages.latex import render as render_latex
+from reports.pages.markup import latex
 from reports.reading.command import recompute
 from reports.reading.run import load
 from reports.results import with_facts
@@ -123,6 +123,16 @@ def test_json_follows_its_schema_and_is_literal(tmp_path: Path, nasty: bool) -> 
     assert found["schema_version"] == 1
     if nasty:
         assert {s["device"] for s in found["settings"]} == {f"device {NASTY}"}
+
+
+@pytest.mark.parametrize("status", ["done", "partial", "failed", "missing"])
+def test_json_follows_its_schema_with_every_status(tmp_path: Path, status: str) -> None:
+    shape = synthetic.Shape(dram_gb=(0.05,), flash_gbps=(1.0,), densities=(0.5,))
+    rows = synthetic.table(shape, flaws=False).to_pylist()
+    rows[-1]["status"] = status
+    found = document(load(synthetic.run_folder(tmp_path / "r", synthetic.to_table(rows))))
+    jsonschema.validate(found, SCHEMA)
+    assert found["points"][-1]["status"] == status
 
 
 def test_json_has_what_the_table_has(tmp_path: Path) -> None:

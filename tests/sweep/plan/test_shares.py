@@ -69,6 +69,47 @@ def test_a_second_run_computes_nothing(tiny_llama: Path, tiny_text: str, tmp_pat
     assert set(table[table.method == "teal"].overhead_bytes) == {0}
 
 
+def test_trials_are_a_task_for_each_density_and_only_they_depend_on_their_number(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    entries = [
+        {"method": "was", "density": [0.4, 0.6], "shares": "tpe", "trials": 3},
+        {"method": "was", "density": 0.4, "shares": ["greedy", "uniform"], "trials": [3, 4]},
+    ]
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, *entries)
+    plan = planned(sweep)
+    trained = [task.payload for task in of_kind(plan, "train")]
+    assert [(payload["density"], payload.get("study")) for payload in trained] == [
+        (0.4, "tpe"),
+        (0.6, "tpe"),
+        (1.0, None),
+    ]
+    assert [payload["parameters"].get("trials") for payload in trained] == [3, 3, None]
+    assert trained[0]["code"] == trained[1]["code"] != trained[2]["code"]
+    assert len(of_kind(plan, "calibrate")) == 1
+    done, table = run(sweep, tmp_path / "run")
+    assert (done.failed, set(table.status)) == ([], {"done"})
+    assert run(sweep, tmp_path / "run")[0].ran == 0
+    rows = table[table.parameters.str.contains("tpe")]
+    assert (rows.mlp_density - rows.density).abs().max() < 0.05
+
+
+def test_rotations_are_found_once_and_thresholds_are_those_of_rotated_inputs(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    turned = {"method": "wina", "rotation": True, "selector": ["topk", "layer-threshold"]}
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, {**turned, "density": [0.4, 0.6]})
+    plan = planned(sweep)
+    (training,), (calibration,) = of_kind(plan, "train"), of_kind(plan, "calibrate")
+    assert calibration.payload["inputs"] == {"trained": training.key}
+    done, table = run(sweep, tmp_path / "run")
+    assert (done.failed, set(table.status)) == ([], {"done"})
+    by_threshold = table[table.selector == "layer-threshold"]
+    assert (by_threshold.mlp_density - by_threshold.density).abs().max() < 0.05
+    norms = 2 * (48 + 48 + 96)
+    assert set(table.overhead_bytes) == {2 * norms + 2 * 48 * 48 * 4.125 / 8}
+
+
 def test_shares_of_another_number_of_layers_are_refused(
     tiny_llama: Path, tiny_text: str, tmp_path: Path
 ) -> None:

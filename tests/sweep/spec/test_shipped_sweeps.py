@@ -12,8 +12,9 @@ import yaml
 import simulator
 from methods.dynamic.dejavu import DejaVu
 from methods.registry import method_class
+from reports.paper.field import values
 from reports.paper.published import published
-from reports.paper.registry import EXHIBITS
+from reports.paper.registry import EXHIBITS, OTHERS
 from reports.paper.write import STUDIES
 from sweep.plan import grid
 from sweep.plan.point import Point
@@ -139,11 +140,39 @@ def test_tables_6_and_7_vary_dram_and_flash(file: spec.SweepFile):
 
 
 def test_every_exhibit_of_the_paper_names_what_can_be_run(file: spec.SweepFile):
-    for exhibit in EXHIBITS:
+    for exhibit in (*EXHIBITS, *OTHERS):
         for name in (*exhibit.sweeps, *exhibit.twins):
             assert name in (file.studies if name in STUDIES else file.sweeps), name
         assert exhibit.sweeps
         assert exhibit.twins
+
+
+def test_sweeps_of_other_papers_have_what_they_print(file: spec.SweepFile):
+    """Perplexities of WAS but for what prunes MLPs alone here, of ActiveFlow, and of TEAL."""
+    asked = {(p.model, p.method, p.density) for p in points(file, "field-paper")}
+    sources = {"was": {"dense", "teal", "was"}, "active-flow": {"dense", "active-flow"}}
+    printed = {
+        (v.model, v.method, round(1 - v.sparsity, 6))
+        for v in values()
+        if v.metric == "ppl" and v.method in sources.get(v.source, ())
+    }
+    assert len(printed) == 22
+    assert printed - asked == set()
+    wide = [dict(p.parameters) for p in points(file, "field-paper") if p.method != "dense"]
+    assert {parameters["attention"] for parameters in wide} == {"same"}
+    teal = points(file, "field-teal")
+    assert {p.accuracy.dense_tokens for p in teal} == {1024}
+    assert {(p.method, p.density) for p in teal} == {("dense", 1), ("teal", 0.6), ("teal", 0.5)}
+
+
+def test_opportunities_are_percentile_thresholds_over_models(file: spec.SweepFile):
+    found = [p for p in points(file, "opportunities") if p.method != "dense"]
+    assert len({p.model for p in found}) == 4
+    assert {(p.method, p.selector) for p in found} == {
+        ("glu-oracle", "layer-threshold"),
+        ("cats", "layer-threshold"),
+    }
+    assert len({p.density for p in found}) == 6
 
 
 def test_densities_of_the_tables_are_dense_enough_to_search(file: spec.SweepFile):

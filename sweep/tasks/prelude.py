@@ -1,24 +1,44 @@
-"""The model that a task runs: loaded, with changed weights and, where there is one, a method."""
+"""What tasks begin with: windows of a text, and the model, loaded, with changed weights and, where
+there is one, a method."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from methods.activations import swapped
 from methods.apply import applied, weights_replaced
 from methods.base import Method
 from methods.training import fitted
-from sweep.inputs import models
+from sweep.inputs import models, texts
 from sweep.tasks import as_planned
 
 if TYPE_CHECKING:
     from methods.apply import LayerSelect
     from sweep.tasks.payloads import ModelRun, ModelWhere
+
+
+def text_windows(
+    payload: Mapping[str, Any],
+    where: Mapping[str, Any],
+    chosen: Sequence[int] | slice,
+    calibration: bool = False,
+) -> NDArray[np.int64]:
+    """Token ids [windows, window_tokens] of the chosen windows of the text of a `TextRun`."""
+    return texts.windows(
+        where["text_name"],
+        where["model"],
+        payload["window_tokens"],
+        calibration,
+        payload.get("bos", texts.FIRST_WINDOW),
+        chosen,
+    )
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweep.search.ask_tell import AskedTrial, Search, Told, Trial
 from sweep.spec.spaces import Choices, Span, combinations
+from sweep.studies.ask_tell import AskedTrial, Search, Told, Trial
 
 SPACE = {
     "gamma": Span(0.05, 1.0, log=True),

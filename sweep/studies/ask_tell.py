@@ -76,11 +76,11 @@ class Trial:
 
 
 class Search:
-    """One Optuna study in a journal file. One process at a time may have it open."""
+    """One Optuna study, in a journal file that one process at a time may have open."""
 
     def __init__(
         self,
-        journal: Path,
+        journal: Path | None,
         name: str,
         space: Mapping[str, Space],
         directions: Sequence[Literal["maximize", "minimize"]],
@@ -88,7 +88,10 @@ class Search:
         seed: int,
         first: Sequence[Parameters] = (),
     ) -> None:
-        """`first` are the parameters of the first trials; grid goes through all combinations."""
+        """`first` are the parameters of the first trials; grid goes through all combinations.
+
+        Without a journal the study is in memory, and asks the same of the same figures told.
+        """
         _hush()
         self.distributions = {key: _distribution(value) for key, value in space.items()}
         self.fixed = [
@@ -97,7 +100,7 @@ class Search:
         self._sampler, self._seed, self._several = sampler, seed, len(directions) > 1
         self.study = optuna.create_study(
             study_name=name,
-            storage=_storage(journal),
+            storage=None if journal is None else _storage(journal),
             directions=list(directions),
             load_if_exists=True,
         )
