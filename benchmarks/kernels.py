@@ -31,7 +31,14 @@ TARGETS: dict[str, int | None] = {
     "`select`, top-k, values masked in place": None,
     **{f"`cache_aware`, lfu, density {d}, γ {g:g}": None for d in DENSITIES for g in GAMMAS},
     "`cache_aware`, lfu, mean of these": 400,
+    "`miss_masks`, lfu": None,
+    "`reads` of the missed, affine law": 200,
+    "`reads` of the missed, a phone's table": None,
+    "`read_aware`, affine law": 34,  # 5,120 units in 150 microseconds
+    "`read_aware`, a phone's table": None,
 }
+UNIT_BYTES = 18546  # of a unit of DIP's input group in Phi-3-Medium
+READ_WORTH = 0.3  # what the read of one unit is worth to a selection, the best unit being worth 1
 
 
 def best(run: Callable[[], object], repeats: int = 5, seconds: float = 0.5) -> float:
@@ -106,7 +113,28 @@ def _seconds(scores: Scores) -> dict[str, float]:
     taken.append(best(lambda: simulator.select(values, half)))
     taken.append(best(lambda: simulator.select(values, half, target=target)))
     scans = [best(_scan(values, int(d * units), slots, g)) for d in DENSITIES for g in GAMMAS]
-    return dict(zip(TARGETS, [*taken, *scans, float(np.mean(scans))], strict=True))
+    reads = _reads(values, packed, slots)
+    return dict(zip(TARGETS, [*taken, *scans, float(np.mean(scans)), *reads], strict=True))
+
+
+def _reads(values: np.ndarray, packed: np.ndarray, slots: int) -> list[float]:
+    """Seconds of what makes reads of misses, and of selection at a price of reads."""
+    units, phone = values.shape[1], simulator.Device.load("oneplus-15r").read_cost()
+    assert phone is not None
+    missed = simulator.miss_masks(packed, slots, "lfu", units=units)
+    taken = [best(lambda: simulator.miss_masks(packed, slots, "lfu", units=units))]
+    costs = (simulator.ReadCost(latency_us=13.9, gbps=2.95), phone)
+    taken += [best(_reading(missed, cost, units)) for cost in costs]
+    return [*taken, *(best(_read_aware(values, cost)) for cost in costs)]
+
+
+def _reading(missed: np.ndarray, cost: simulator.ReadCost, units: int) -> Callable[[], object]:
+    return lambda: simulator.reads(missed, UNIT_BYTES, cost, units=units)
+
+
+def _read_aware(values: np.ndarray, cost: simulator.ReadCost) -> Callable[[], object]:
+    lam = READ_WORTH / cost(UNIT_BYTES)
+    return lambda: simulator.read_aware(values, UNIT_BYTES, cost, lam)
 
 
 def _simulation(packed: np.ndarray, slots: int, policy: str, units: int) -> Callable[[], object]:

@@ -29,8 +29,9 @@ def curves_of(device: str, flash: Any) -> Curves:
         raise SimulatorError(f"device {device!r}: flash is {flash!r}; it must be {{depth: …}}")
     fields = cast("Mapping[str, Any]", flash)
     check_fields("flash of a device", fields, ["depth"])
-    by_depth = cast("Mapping[Any, Any]", fields.get("depth"))
-    if not isinstance(by_depth, Mapping) or not by_depth:
+    found = fields.get("depth")
+    by_depth = cast("Mapping[Any, Any]", found if isinstance(found, Mapping) else {})
+    if not by_depth:
         raise SimulatorError(
             f"device {device!r}: flash.depth must hold, for each number of reads in flight, "
             "rows of [bytes, gbps]"

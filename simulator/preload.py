@@ -68,7 +68,7 @@ def preloading(
     if not announced.shape == used.shape == demanded.shape == preload.shape == demand.shape:
         raise SimulatorError("preloading: the arrays differ in shape [tokens, layers]")
     rate = min(device.dram_gbps, device.compute_gbps or np.inf) * 1e9
-    steps = np.arange(0, used.shape[1], whole("span", span, 1))
+    steps = np.arange(0, used.shape[1], whole("span", span, 1), dtype=np.int64)
     compute = np.add.reduceat(used, steps, axis=1) / rate
     loading = np.add.reduceat(preload, steps, axis=1)
     later = np.maximum(loading[:, 1:] - compute[:, :-1], 0.0)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from simulator.arguments import whole
 from simulator.errors import check_number
+from simulator.kernels import reads as kernels
 from simulator.read_cost import ReadCost
-
-_ROUNDED = 1 - 1e-9  # so that a least slope is one in spite of rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +45,16 @@ class Cells:
 class Law:
     """Seconds of a read by its cells: `near[cells]`, or `latency + slope * cells` beyond them.
 
-    `near` is empty for the affine law. A cell more costs at least `least_slope` seconds.
+    `near` is empty for the affine law. Any read that is longer by n cells costs `least[n]` to
+    `most[n]` seconds more, n up to the length of `near`: with these the searches under a table
+    leave out starts that can never be the best.
     """
 
     near: NDArray[np.float64]
     latency: float
     slope: float
-    least_slope: float
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
 
 
 @functools.lru_cache(maxsize=64)
@@ -72,11 +74,12 @@ def law_of(cost: ReadCost, cell_bytes: float, all_cells: int) -> Law:
     """The cost of reads of up to `all_cells` cells."""
     latency, slope = cost.latency_us * 1e-6, cell_bytes / (cost.gbps * 1e9)
     if cost.affine:
-        return Law(np.zeros(0), latency, slope, slope)
+        return Law(np.zeros(0), latency, slope, np.zeros(0), np.zeros(0))
     last = min(all_cells, math.ceil(cost.affine_from / cell_bytes))
     near = cost(np.arange(last + 1, dtype=np.float64) * cell_bytes)
-    least = min(slope, float(np.diff(near[1:]).min(initial=np.inf)))
-    return Law(near, latency, slope, least * _ROUNDED)
+    least, most = np.zeros(near.size), np.zeros(near.size)
+    kernels.increments(near, latency, slope, all_cells, least, most)
+    return Law(near, latency, slope, least, most)
 
 
 def most_gap(cost: ReadCost, cell_bytes: float) -> int:

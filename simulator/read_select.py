@@ -218,6 +218,8 @@ def _scan(
         lam * law.near,
         lam * law.latency,
         lam * law.slope,
+        lam * law.least,
+        lam * law.most,
         policy,
         residents,
         state.capacity,

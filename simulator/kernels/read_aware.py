@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 Worths = NDArray[np.float64]
 Cells = NDArray[np.int64]
 Places = NDArray[np.int32]
+_ROUNDING = 1e-12
 
 
 @njit(cache=True, nogil=True)
@@ -73,6 +74,8 @@ def choose_by_table(
     near: Worths,
     latency: float,
     slope: float,
+    least: Worths,
+    most: Worths,
     starts: Places,
     begins: Places,
     keys: Worths,
@@ -82,8 +85,10 @@ def choose_by_table(
     """As `choose_affine`, where a span from i to before j costs `near[high[j] - low[i]]`, and one
     that is longer than this table `latency + slope * cells`.
 
-    Spans begin and end at units that gain something; `starts` are those units, and their `keys` the
-    best value before them less the gains before them. `begins[j]` is where the best span that ends
+    Spans begin and end at units that gain something; `starts` are such units, and their `keys` the
+    best value before them less the gains before them. A start is left out as soon as another one is
+    the better for every end: longer spans cost `least` to `most` more by the cells that they are
+    longer. `begins[j]` is where the best span that ends
     before j begins, and `ended[j]` says whether the best value without unit `j - 1` has one ending
     before that unit. Of equal values the shorter last span is taken, and none rather than one.
     """
@@ -92,8 +97,11 @@ def choose_by_table(
     for i in range(worth.size):
         value = -np.inf
         if worth[i] > 0 and resident[i] == 0:
-            starts[count], keys[count] = i, out - total
-            count += 1
+            count, follows = add_start(low[i], out - total, count, starts, keys, low, least, most)
+            first_near = min(first_near, count)
+            if follows:
+                starts[count], keys[count] = i, out - total
+                count += 1
             total += worth[i]
             end = high[i + 1]
             while first_near < count and end - low[starts[first_near]] > longest:
@@ -110,6 +118,32 @@ def choose_by_table(
         out = ending if ending > out else out
         ending = value
     fill(begins, ended, ending > out, inside)
+
+
+@njit(cache=True, nogil=True)
+def add_start(
+    here: Int,
+    key: float,
+    count: Int,
+    starts: Places,
+    keys: Worths,
+    low: Cells,
+    least: Worths,
+    most: Worths,
+) -> tuple[Int, bool]:
+    """Drop the last starts as long as one at cell `here` with `key` always is the better; returns
+    how many are left, and whether it is to follow: not if the last of them always is the better."""
+    slack = _ROUNDING * (1 + low.size)  # a value is a sum of up to so many shares
+    while count > 0:
+        further = here - low[starts[count - 1]]
+        if further >= least.size:
+            break
+        if keys[count - 1] - most[further] > key + slack:
+            return count, False
+        if key + least[further] <= keys[count - 1] + slack:
+            break
+        count -= 1
+    return count, True
 
 
 @njit(cache=True, nogil=True)
@@ -164,6 +198,8 @@ def read_aware_scan(
     near: Worths,
     latency: float,
     slope: float,
+    least: Worths,
+    most: Worths,
     policy: Int,
     residents: Bytes,
     capacity: Int,
@@ -212,6 +248,8 @@ def read_aware_scan(
                 near,
                 latency,
                 slope,
+                least,
+                most,
                 starts,
                 begins,
                 best,

@@ -17,7 +17,9 @@ from simulator.kernels.replace import Words
 Cells = NDArray[np.int64]
 Places = NDArray[np.int32]
 Seconds = NDArray[np.float64]
-_ROUNDED = 1 + 1e-12  # equal costs are compared, not cut off, in spite of rounding
+_SURELY = 1 - 1e-12  # starts of equal costs stay, in spite of rounding
+_NEVER = 1e60  # seconds
+_MOST_SIZES = 8192  # of a table that are all compared with each other
 _FAR = np.int64(1) << np.int64(40)  # farther from the first unit than any gap is long
 
 
@@ -82,6 +84,62 @@ def affine_plan(runs: Int, places: Places, low: Cells, high: Cells, most: Int, p
 
 
 @njit(cache=True, nogil=True)
+def increments(
+    near: Seconds, latency: float, slope: float, all_cells: Int, least: Seconds, most: Seconds
+) -> None:
+    """Write what n cells more cost any read, at least and at most, n below `near.size`.
+
+    Of a table of very many cells, n times what one more costs.
+    """
+    if near.size > _MOST_SIZES:
+        low, high = slope, slope
+        for cells in range(2, near.size):
+            one = near[cells] - near[cells - 1]
+            low, high = min(low, one), max(high, one)
+        for more in range(1, near.size):
+            least[more], most[more] = low * more * _SURELY, high * more / _SURELY
+        return
+    for more in range(1, near.size):
+        low, high = np.inf, -np.inf
+        for cells in range(1, min(near.size, all_cells - more + 1)):
+            longer = cells + more
+            seconds = near[longer] if longer < near.size else latency + slope * longer
+            low, high = min(low, seconds - near[cells]), max(high, seconds - near[cells])
+        if all_cells - more >= near.size:
+            low, high = min(low, slope * more), max(high, slope * more)
+        least[more] = low if high >= low else 0.0
+        most[more] = high if high >= low else _NEVER
+
+
+@njit(cache=True, nogil=True)
+def add_start(
+    run: Int,
+    count: Int,
+    kept: Places,
+    places: Places,
+    low: Cells,
+    best: Seconds,
+    least: Seconds,
+    most: Seconds,
+) -> tuple[Int, bool]:
+    """Drop the last of the starts `kept` as long as reads from `run` are always cheaper; returns
+    how many are left, and whether `run` is to follow: not if reads from the last of them always
+    are cheaper than reads from `run`."""
+    here = low[places[2 * run]]
+    while count > 0:
+        before = kept[count - 1]
+        further = here - low[places[2 * before]]
+        if further >= least.size:
+            break
+        if best[before] + most[further] < best[run] * _SURELY:
+            return count, False
+        if best[run] >= (best[before] + least[further]) * _SURELY:
+            break
+        count -= 1
+    return count, True
+
+
+@njit(cache=True, nogil=True)
 def table_plan(
     runs: Int,
     places: Places,
@@ -90,44 +148,44 @@ def table_plan(
     near: Seconds,
     latency: float,
     slope: float,
-    least_slope: float,
+    least: Seconds,
+    most: Seconds,
     best: Seconds,
     came: Places,
+    kept: Places,
     plan: Cells,
 ) -> Int:
     """As `affine_plan`, with the least total cost by a table of costs.
 
     `best[j]` are the least seconds for the first j runs, whose last read begins at run `came[j]`.
-    Reads longer than the table are affine, so the cheapest of them is a running least. The search
-    for the first run of the last read ends early: what the runs before `index` take in one read is
-    at least `best[index]` less their own cost, so a read from one of them takes at least
-    `best[index]` and the least seconds of the cells after them. Of plans of equal cost the one
-    whose last read is shorter is taken.
+    Reads longer than the table are affine, so the cheapest of them is a running least. Of plans of
+    equal cost the one whose last read is shorter is taken.
     """
     best[0], first_near, far, far_run = 0.0, np.int64(0), np.inf, np.int64(0)
-    longest = np.int64(near.size - 1)
+    longest, count = np.int64(near.size - 1), np.int64(0)
     for run in range(runs):
         end = high[places[2 * run + 1]]
-        while first_near <= run and end - low[places[2 * first_near]] > longest:
-            key = best[first_near] - slope * low[places[2 * first_near]]
+        count, follows = add_start(run, count, kept, places, low, best, least, most)
+        first_near = min(first_near, count)
+        if follows:
+            kept[count] = run
+            count += 1
+        while first_near < count and end - low[places[2 * kept[first_near]]] > longest:
+            start = np.int64(kept[first_near])
+            key = best[start] - slope * low[places[2 * start]]
             if key <= far:
-                far, far_run = key, first_near
+                far, far_run = key, start
             first_near += 1
-        least, begin, index = np.inf, far_run, np.int64(run)
-        while index >= first_near:
-            seconds = best[index] + near[end - low[places[2 * index]]]
-            if seconds < least:
-                least, begin = seconds, index
-            if index > 0:
-                more = end - high[places[2 * index - 1]]
-                if best[index] + least_slope * more > least * _ROUNDED:
-                    break
-            index -= 1
-        if index < first_near:
-            seconds = far + (latency + slope * end)
-            if seconds < least:
-                least, begin = seconds, far_run
-        best[run + 1], came[run + 1] = least, np.int32(begin)
+        cheapest, begin = np.inf, far_run
+        for index in range(count - 1, first_near - 1, -1):
+            start = np.int64(kept[index])
+            seconds = best[start] + near[end - low[places[2 * start]]]
+            if seconds < cheapest:
+                cheapest, begin = seconds, start
+        seconds = far + (latency + slope * end)
+        if seconds < cheapest:
+            cheapest, begin = seconds, far_run
+        best[run + 1], came[run + 1] = cheapest, np.int32(begin)
     return walk_back(runs, places, low, high, came, plan)
 
 
@@ -148,11 +206,12 @@ def planned_reads(
     words: Words,
     low: Cells,
     high: Cells,
-    most: Int,
+    most_gap: Int,
     near: Seconds,
     latency: float,
     slope: float,
-    least_slope: float,
+    least: Seconds,
+    most: Seconds,
     bins: Places,
     counts: Cells,
     cells: Cells,
@@ -165,17 +224,33 @@ def planned_reads(
     With an empty `near` the law is affine. Returns the missed units of all tokens.
     """
     room = words.shape[1] * 64 + 2
-    places, came = np.empty(room, np.int32), np.empty(room, np.int32)
+    places, came, kept = (
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+    )
     plan, best = np.empty(room, np.int64), np.empty(room, np.float64)
     missed = np.int64(0)
     for token in range(words.shape[0]):
         missed += count_bits(words[token])
         runs = toggles(words[token], places)
         if near.size == 0:
-            count = affine_plan(runs, places, low, high, most, plan)
+            count = affine_plan(runs, places, low, high, most_gap, plan)
         else:
             count = table_plan(
-                runs, places, low, high, near, latency, slope, least_slope, best, came, plan
+                runs,
+                places,
+                low,
+                high,
+                near,
+                latency,
+                slope,
+                least,
+                most,
+                best,
+                came,
+                kept,
+                plan,
             )
         total, time = np.int64(0), 0.0
         for index in range(count):

@@ -38,7 +38,7 @@ def check_hits(case: Case) -> None:
 @given(cases())
 @example(Case(seed=0, tokens=5, units=1, kind="all", capacity=0, hot=False))
 @example(Case(seed=0, tokens=40, units=300, kind="half", capacity=130, hot=True))
-@many(300)
+@many(120)
 def test_they_equal_the_plain_loop(case: Case) -> None:
     check_misses(case)
 
@@ -52,7 +52,7 @@ def test_they_equal_the_plain_loop_at_length(case: Case) -> None:
 
 
 @given(cases(most_units=70, most_tokens=30))
-@many(200)
+@many(100)
 def test_what_is_used_and_not_missed_is_a_hit_of_every_policy(case: Case) -> None:
     check_hits(case)
 

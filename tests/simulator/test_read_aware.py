@@ -57,8 +57,8 @@ def test_each_token_equals_the_plain_twin(case: ReadCase) -> None:
     check_each(case)
 
 
-@given(read_cases(most_units=80))
-@many(250)
+@given(read_cases(most_units=50))
+@many(150)
 def test_with_a_cache_it_equals_the_plain_twin(case: ReadCase) -> None:
     check_scan(case)
 
