@@ -46,6 +46,7 @@ SWEEP = House(
         ("results",),
         ("search",),
         ("api", "traces", "contracts"),
+        ("probe",),
         ("cli",),
         ("__main__",),
     ),
