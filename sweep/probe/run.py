@@ -53,8 +53,6 @@ class Options:
     depths: tuple[int, ...] = ()
     quick: bool = False
     interface_gbps: float | None = None
-    memory_bytes: int = memory.BYTES
-    compute_bytes: int = compute.BYTES
 
     @property
     def budget(self) -> float:
@@ -146,9 +144,9 @@ def _rates(options: Options, watcher: Watcher) -> list[Rate]:
     seconds = min(_SHARE * options.budget, _MOST_SECONDS)
     threads = memory.thread_counts(system.cpus())
     watcher.phase("memory", 0.1)
-    rates = memory.measure(seconds, threads, options.memory_bytes)
+    rates = memory.measure(seconds, threads)
     watcher.phase("compute", 0.2)
-    return rates + compute.measure(seconds, threads, options.compute_bytes)
+    return rates + compute.measure(seconds, threads)
 
 
 def _limits(options: Options, made: Image, rates: Sequence[Rate]) -> Limits:
