@@ -146,35 +146,35 @@ def _print(console: Console, outcome: Outcome) -> None:
 
 
 def _grid(rows: Sequence[Row], title: str) -> Table:
-    """Throughput by depth and read size; what is not valid stands in brackets, ~ marks a spread
+    """Throughput by read size and depth; what is not valid stands in brackets, ~ marks a spread
     above a fifth."""
     cells = {
-        (row.depth, row.size): (
+        (row.size, row.depth): (
             f"{row.mbps:.0f}{'~' if row.rel_spread > 0.2 else ''}"
             if row.valid
             else f"({row.mbps:.0f})"
         )
         for row in rows
     }
-    return _by_depth(cells, title)
+    return _by_size(cells, title)
 
 
 def _latencies(rows: Sequence[Row], title: str) -> Table:
-    return _by_depth({(r.depth, r.size): f"{r.p50_us:.0f} {r.p99_us:.0f}" for r in rows}, title)
+    return _by_size({(r.size, r.depth): f"{r.p50_us:.0f} {r.p99_us:.0f}" for r in rows}, title)
 
 
-def _by_depth(cells: dict[tuple[int, int], str], title: str) -> Table:
+def _by_size(cells: dict[tuple[int, int], str], title: str) -> Table:
+    """A row for each read size, a column for each depth."""
     from rich.table import Table
 
     from sweep.probe.grid import size_text
 
-    sizes = sorted({size for _, size in cells})
+    depths = sorted({depth for _, depth in cells})
     table = Table(title=title, title_justify="left")
-    table.add_column("depth", justify="right")
-    for size in sizes:
-        table.add_column(size_text(size), justify="right")
-    for depth in sorted({depth for depth, _ in cells}):
-        table.add_row(str(depth), *(cells.get((depth, size), "") for size in sizes))
+    for name in ("read", *(f"depth {depth}" for depth in depths)):
+        table.add_column(name, justify="right")
+    for size in sorted({size for size, _ in cells}):
+        table.add_row(size_text(size), *(cells.get((size, depth), "") for depth in depths))
     return table
 
 

@@ -26,6 +26,8 @@ from sweep.probe.grid import BUFFERED, RANDOM, Cell
 from sweep.probe.image import Image
 
 BACKEND = "threads"
+BEAT_SECONDS, STILL_SECONDS = 0.005, 0.02
+"""How often time is counted beside the reads, and the delay from which on that counts."""
 MOST_OFFSETS = 1 << 18
 """Offsets that are drawn for one repeat; more reads than these begin again from the first."""
 
@@ -43,8 +45,12 @@ class Repeat:
     """Seconds, over all threads, in which one could run and had no processor; None: not told."""
     stolen_s: float | None
     """Processor seconds that the host gave to others meanwhile; None: not told."""
+    still_s: float
+    """Seconds in which a thread that only counts time was not run: the process stood still, while
+    a storage that is slow leaves it running."""
     p50_us: float
     p99_us: float
+    longest_us: float
     cached: float | None
     """Share of the image in the page cache: of a buffered repeat before its reads, of a direct one
     after them, where it must have left nothing; None: not told."""
@@ -63,6 +69,7 @@ class _Clock:
     start: int = 0
     end: int = 0
     cpu: float = 0.0
+    still: float = 0.0
     errors: list[OSError] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -89,11 +96,13 @@ def measure(image: Image, cell: Cell, seconds: float, seed: int) -> Repeat:
     stolen = system.stolen_seconds()
     clock, latencies, waited = _timed(descriptor, cell, offsets, limit, seconds)
     elapsed, cpu = (time.perf_counter_ns() - clock.start) / 1e9, time.process_time() - clock.cpu
+    after = system.stolen_seconds()
     if clock.errors:
         raise clock.errors[0]
-    if not buffered:
+    if buffered:
+        page_cache.drop(image.buffered)  # else the next direct repeat would be blamed for it
+    else:
         cached = page_cache.resident_share(image.buffered, image.size)
-    after = system.stolen_seconds()
     p50, p99 = np.percentile(latencies, [50, 99]) / 1e3
     return Repeat(
         reads=len(latencies),
@@ -103,8 +112,10 @@ def measure(image: Image, cell: Cell, seconds: float, seed: int) -> Repeat:
         cpu_s=cpu,
         waited_s=waited,
         stolen_s=None if stolen is None or after is None else after - stolen,
+        still_s=clock.still,
         p50_us=float(p50),
         p99_us=float(p99),
+        longest_us=max(latencies) / 1e3,
         cached=cached,
     )
 
@@ -173,7 +184,11 @@ def _run(threads: Sequence[threading.Thread], ready: threading.Barrier, clock: _
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                before = time.perf_counter()
+                thread.join(BEAT_SECONDS)
+                late = time.perf_counter() - before - BEAT_SECONDS
+                clock.still += late if late > STILL_SECONDS else 0.0
     except BaseException:
         clock.nanoseconds, clock.end = 0, 0
         ready.abort()

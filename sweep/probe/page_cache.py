@@ -18,11 +18,11 @@ RANDOM, SEQUENTIAL = "random", "sequential"
 
 
 def drop(descriptor: int) -> bool:
-    """Take all pages of a file out of the cache; whether the system was asked to."""
+    """Take all pages of a file out of the cache, those left out that wait to be written; whether
+    the system was asked to."""
     advise = getattr(os, "posix_fadvise", None)
     if advise is None:
         return False
-    os.fsync(descriptor)  # a page that waits to be written is not dropped
     with suppress(OSError):
         advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         return True

@@ -14,8 +14,9 @@ from sweep.probe.disk import BACKEND, Repeat
 from sweep.probe.grid import BUFFERED, DIRECT, KIB, RANDOM, Cell
 
 LATE = 0.25
-"""Share by which a repeat may outlast its deadline and the read then in flight; more: descheduled.
-Also the share of its time that theft of processors may have cost."""
+"""Share by which a repeat may outlast its deadline and its longest read, which the storage may have
+needed; more: descheduled. So is a repeat in which the process stood still for that share of the
+time, or lost it to a host that took processors."""
 CACHED = 0.01
 """Share of the image that may be in the page cache."""
 FASTEST_STORAGE_US = 5.0
@@ -100,8 +101,10 @@ def _of_the_cache(cell: Cell, repeat: Repeat, limits: Limits) -> Iterator[str]:
 
 
 def _of_the_time(repeat: Repeat, limits: Limits) -> Iterator[str]:
-    allowed = repeat.deadline_s * (1 + LATE) + repeat.p50_us / 1e6
-    if repeat.elapsed_s > allowed:
+    allowed = repeat.deadline_s * (1 + LATE) + repeat.longest_us / 1e6
+    if repeat.still_s > LATE * repeat.deadline_s:
+        yield f"descheduled: stood still for {repeat.still_s:.2f} of {repeat.elapsed_s:.2f} s"
+    elif repeat.elapsed_s > allowed:
         yield f"descheduled: took {repeat.elapsed_s:.2f} s, was given {repeat.deadline_s:.2f} s"
     elif (lost := lost_to_others(repeat, limits.cpus)) > LATE:
         yield f"descheduled: the host took processors, {lost:.0%} of the time"

@@ -25,8 +25,10 @@ SOUND = Repeat(
     cpu_s=0.02,
     waited_s=0.001,
     stolen_s=0.0,
+    still_s=0.0,
     p50_us=190.0,
     p99_us=300.0,
+    longest_us=400.0,
     cached=0.0,
 )
 LIMITS = Limits(interface_gbps=4.2, copy_gbps=10.0, align=512, cpus=2)
@@ -48,6 +50,7 @@ def test_a_sound_repeat_has_no_fault() -> None:
         ({}, {"elapsed_s": 0.008}, {"interface_gbps": None}, "page cache: as fast as copying"),
         # time
         ({}, {"elapsed_s": 0.26}, {}, "descheduled: took 0.26 s, was given 0.20 s"),
+        ({}, {"still_s": 0.06, "elapsed_s": 0.3}, {}, "descheduled: stood still for 0.06 of"),
         ({}, {"cpu_s": 0.15, "stolen_s": 0.2}, {}, "descheduled: the host took processors"),
         ({}, {"elapsed_s": 0.012}, {}, "above the interface: 5.46 of 4.2 GB/s"),
         # how it was read
@@ -64,7 +67,7 @@ def test_each_trap_has_its_reason(
 
 
 def test_a_large_read_in_flight_at_the_deadline_is_no_delay() -> None:
-    late = replace(SOUND, elapsed_s=0.3, p50_us=90_000.0)
+    late = replace(SOUND, elapsed_s=0.3, longest_us=90_000.0)
     assert reasons(CELL, late, LIMITS) == []
 
 
