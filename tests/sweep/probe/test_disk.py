@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +69,53 @@ def test_a_direct_repeat_goes_on_until_its_time_is_over(made: Image, offsets: li
     assert max(Counter(offsets).values()) - min(Counter(offsets).values()) <= 1
     assert repeat.cached in (0, None)
     assert 0 <= repeat.cpu_s < 1
+
+
+def test_direct_reads_are_not_blamed_for_buffered_ones(made: Image) -> None:
+    if made.direct is None:
+        pytest.skip("no direct I/O here")
+    for _ in range(2):
+        buffered = disk.measure(made, Cell(BUFFERED, RANDOM, MIB, 1), 30, seed=3)
+        direct = disk.measure(made, Cell(DIRECT, RANDOM, MIB, 1), 0.01, seed=3)
+        assert buffered.cached in (0, None)
+        assert direct.cached in (0, None)
+
+
+def test_a_process_that_stands_still_is_noticed(
+    made: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.preadv
+
+    def holding(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        end = time.perf_counter() + 0.1
+        while time.perf_counter() < end:  # and no other thread may run
+            pass
+        return read(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", holding)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5)
+    try:
+        repeat = disk.measure(made, Cell(BUFFERED, RANDOM, MIB, 1), 30, seed=3)
+    finally:
+        sys.setswitchinterval(interval)
+    assert repeat.reads == 2
+    assert 0.05 < repeat.still_s <= repeat.elapsed_s
+
+
+def test_slow_storage_is_no_process_that_stands_still(
+    made: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.preadv
+
+    def slow(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        time.sleep(0.3)
+        return read(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", slow)
+    repeat = disk.measure(made, Cell(BUFFERED, RANDOM, MIB, 1), 30, seed=3)
+    assert repeat.longest_us > 300_000
+    assert repeat.still_s < 0.3  # that of a busy machine at most
 
 
 def test_a_read_that_fails_ends_the_repeat(made: Image, monkeypatch: pytest.MonkeyPatch) -> None:

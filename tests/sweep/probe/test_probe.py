@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,6 @@ def storage(monkeypatch: pytest.MonkeyPatch, quiet: None) -> None:
     measure = disk.measure
 
     def slowly(*given: Any, **named: Any) -> disk.Repeat:
-        from dataclasses import replace
-
         repeat = measure(*given, **named)
         cell = given[1]
         seconds = 200e-6 / cell.depth + cell.size / 2e9
