@@ -54,7 +54,7 @@ HOMES = {
         "sweep/contracts/selectors.py",
     ),
     "peft": ("methods/",),
-    "numba": ("simulator/", "sweep/probe/compute.py"),
+    "numba": ("simulator/", "sweep/probe/compute.py", "sweep/probe/reader.py"),
     "plotly": ("reports/",),
     "jinja2": ("reports/",),
     "pandas": ("reports/", "sweep/results/table.py", "sweep/store/store.py", "sweep/run.py"),

@@ -24,10 +24,9 @@ import numpy as np
 from sweep.probe import page_cache, system
 from sweep.probe.grid import BUFFERED, RANDOM, Cell
 from sweep.probe.image import Image
+from sweep.probe.threads import run
 
 BACKEND = "threads"
-BEAT_SECONDS, STILL_SECONDS = 0.005, 0.02
-"""How often time is counted beside the reads, and the delay from which on that counts."""
 MOST_OFFSETS = 1 << 18
 """Offsets that are drawn for one repeat; more reads than these begin again from the first."""
 
@@ -173,26 +172,11 @@ def _timed(
             clock.end = 0
 
     threads = [threading.Thread(target=guarded, args=(s,), daemon=True) for s in range(cell.depth)]
-    _run(threads, ready, clock)
-    told = [wait for wait in waits if wait is not None]
-    return clock, sum(taken, array("q")), sum(told) if len(told) == cell.depth else None
 
-
-def _run(threads: Sequence[threading.Thread], ready: threading.Barrier, clock: _Clock) -> None:
-    """Start all and wait for them; after Ctrl-C they stop before this returns."""
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                before = time.perf_counter()
-                thread.join(BEAT_SECONDS)
-                late = time.perf_counter() - before - BEAT_SECONDS
-                clock.still += late if late > STILL_SECONDS else 0.0
-    except BaseException:
+    def stop() -> None:
         clock.nanoseconds, clock.end = 0, 0
         ready.abort()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-        raise
+
+    clock.still = run(threads, stop)
+    told = [wait for wait in waits if wait is not None]
+    return clock, sum(taken, array("q")), sum(told) if len(told) == cell.depth else None
