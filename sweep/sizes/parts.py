@@ -111,7 +111,7 @@ def _layer(path: str, members: list[tuple[str, Tensor]]) -> Layer:
     layer = Layer()
     for rest, tensor in members:
         module = rest.partition(".")[0]
-        if _EXPERTS.search(rest):
+        if _EXPERTS.search(rest) and module not in _BESIDE_MIXERS:  # AltUp has a router, too
             raise SizesError(
                 f"{path}.{module} is a mixture of experts: its sizes are not those of a dense "
                 "gated MLP"
