@@ -22,7 +22,7 @@ import numpy as np
 from sweep.errors import InputError, ResourceError
 from sweep.files.atomic import FULL
 from sweep.probe import page_cache, system
-from sweep.probe.grid import BUFFERED, DIRECT, GIB, MIB, size_text
+from sweep.probe.grid import BUFFERED, GIB, MIB, size_text
 
 CHUNK = 8 * MIB
 SYNC_EVERY = 64 * MIB
@@ -64,10 +64,6 @@ class Image:
         if self.direct is None:
             raise ResourceError(f"direct I/O is refused here: {self.refused}")
         return self.direct
-
-    @property
-    def modes(self) -> tuple[str, ...]:
-        return (BUFFERED,) if self.direct is None else (DIRECT, BUFFERED)
 
 
 def size_for(folder: Path, asked: int | None, largest_read: int, quick: bool) -> int:

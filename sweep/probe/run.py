@@ -26,7 +26,7 @@ from sweep.probe.grid import (
 )
 from sweep.probe.image import Image, Patience, check_folder, image, size_for
 from sweep.probe.memory import Rate
-from sweep.probe.validity import Limits, Row, enough, row_of
+from sweep.probe.validity import NEEDED, Limits, Row, enough, row_of
 
 SECONDS, QUICK_SECONDS = 120.0, 10.0
 MOST_DEPTH = 256
@@ -127,10 +127,8 @@ def probe(options: Options, watcher: Watcher) -> Outcome:
     ) as made:
         rates = _rates(options, watcher)  # meanwhile the disk tidies up after the writing
         left = max(begun + options.budget - time.monotonic(), _LEAST_SHARE * options.budget)
-        if made.direct is None:
-            wanted = [cell for cell in wanted if cell.mode == BUFFERED] or [
-                replace(cell, mode=BUFFERED) for cell in wanted
-            ]
+        if made.direct is None:  # rows are buffered then, and say so
+            wanted = list(dict.fromkeys(replace(cell, mode=BUFFERED) for cell in wanted))
         chosen, each = within(wanted, (1 - AGAIN) * left, _BESIDE_SECONDS)
         rows = _rows(made, chosen, each, _limits(options, made, rates), watcher)
     notes = [*made.notes, *_skipped(wanted, chosen)]
@@ -175,7 +173,7 @@ def _rows(
         poor = [cell for cell, of_cell in repeats.items() if not enough(cell, of_cell, limits)]
         for place, cell in enumerate(chosen if turn < REPEATS else poor):
             left = end - time.monotonic()
-            if turn and left < 0:
+            if turn >= NEEDED and left < 0:
                 break
             share = 1 - 0.75 * min(max(left / (len(chosen) * step * REPEATS), 0), 1)
             text = f"{cell.mode} {cell.pattern}, {size_text(cell.size)} by {cell.depth}"

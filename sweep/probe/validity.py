@@ -25,8 +25,8 @@ DRAM_LIKE = 0.8
 """Share of the speed of copying memory from which on a read is taken for one."""
 NEEDED = 2
 """Valid repeats that make a valid row."""
-PROCESSOR_BOUND = 0.5
-"""Share of a thread's time, running or waiting to run, from which on the reader is the bound."""
+BUSY = 0.5
+"""Share of all processors from which on it is the reader itself that keeps them busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,11 @@ class Row:
 
 def reasons(cell: Cell, repeat: Repeat, limits: Limits) -> list[str]:
     """Why a repeat says nothing of the storage; empty if it does."""
-    return [*_of_the_cache(cell, repeat, limits), *_of_the_time(repeat, limits), *_of(cell, limits)]
+    return [
+        *_of_the_cache(cell, repeat, limits),
+        *_of_the_time(cell, repeat, limits),
+        *_of_the_way(cell, limits),
+    ]
 
 
 def _of_the_cache(cell: Cell, repeat: Repeat, limits: Limits) -> Iterator[str]:
@@ -100,12 +104,14 @@ def _of_the_cache(cell: Cell, repeat: Repeat, limits: Limits) -> Iterator[str]:
         yield f"page cache: as fast as copying memory ({limits.copy_gbps:.1f} GB/s)"
 
 
-def _of_the_time(repeat: Repeat, limits: Limits) -> Iterator[str]:
+def _of_the_time(cell: Cell, repeat: Repeat, limits: Limits) -> Iterator[str]:
     allowed = repeat.deadline_s * (1 + LATE) + repeat.longest_us / 1e6
     if repeat.still_s > LATE * repeat.deadline_s:
         yield f"descheduled: stood still for {repeat.still_s:.2f} of {repeat.elapsed_s:.2f} s"
     elif repeat.elapsed_s > allowed:
         yield f"descheduled: took {repeat.elapsed_s:.2f} s, was given {repeat.deadline_s:.2f} s"
+    elif (waited := waiting(cell, repeat)) > LATE and not busy(repeat, limits.cpus):
+        yield f"descheduled: others had the processors, {waited:.0%} of the time"
     elif (lost := lost_to_others(repeat, limits.cpus)) > LATE:
         yield f"descheduled: the host took processors, {lost:.0%} of the time"
     ceiling = limits.interface_gbps
@@ -113,7 +119,7 @@ def _of_the_time(repeat: Repeat, limits: Limits) -> Iterator[str]:
         yield f"above the interface: {repeat.mbps / 1e3:.2f} of {ceiling:g} GB/s"
 
 
-def _of(cell: Cell, limits: Limits) -> Iterator[str]:
+def _of_the_way(cell: Cell, limits: Limits) -> Iterator[str]:
     if cell.mode == BUFFERED and limits.refused:
         yield f"direct I/O refused: {limits.refused}"
     if cell.mode == DIRECT and cell.size % limits.align:
@@ -129,16 +135,26 @@ def lost_to_others(repeat: Repeat, cpus: int) -> float:
     return min(repeat.cpu_s * share / (1 - share) / repeat.elapsed_s, 1.0)
 
 
-def processor_bound(cell: Cell, repeat: Repeat) -> bool:
-    """Whether the reader, and not the storage, set the pace: the row is then a lower bound."""
-    waiting = (repeat.waited_s or 0.0) / cell.depth / repeat.elapsed_s
-    return waiting > PROCESSOR_BOUND or repeat.cpu_s / repeat.elapsed_s > 2 * PROCESSOR_BOUND * 0.9
+def waiting(cell: Cell, repeat: Repeat) -> float:
+    """Share of a thread's time in which it could run and had no processor; 0 if it is not told."""
+    return (repeat.waited_s or 0.0) / cell.depth / repeat.elapsed_s
+
+
+def busy(repeat: Repeat, cpus: int) -> bool:
+    """Whether the reader uses so much of the processors that its threads wait for each other."""
+    return repeat.cpu_s > BUSY * cpus * repeat.elapsed_s
+
+
+def processor_bound(cell: Cell, repeat: Repeat, cpus: int) -> bool:
+    """Whether the reader, and not the storage, set the pace: the row is then a lower bound. One
+    processor is all that threads of Python can use."""
+    all_of_one = repeat.cpu_s > 0.9 * repeat.elapsed_s
+    return all_of_one or (waiting(cell, repeat) > LATE and busy(repeat, cpus))
 
 
 def enough(cell: Cell, repeats: Sequence[Repeat], limits: Limits) -> bool:
-    """Whether the valid repeats make a valid row: NEEDED of them, or all of fewer."""
-    sound = sum(not reasons(cell, repeat, limits) for repeat in repeats)
-    return sound >= max(1, min(NEEDED, len(repeats)))
+    """Whether the valid repeats make a valid row: NEEDED of them, since one has no spread."""
+    return sum(not reasons(cell, repeat, limits) for repeat in repeats) >= NEEDED
 
 
 def row_of(
@@ -154,7 +170,7 @@ def row_of(
     counted = sound if valid else list(repeats)
     speeds = [repeat.mbps for repeat in counted]
     first = next((wrong for wrong in faults if wrong), [])
-    bound = sum(processor_bound(cell, repeat) for repeat in counted) > len(counted) / 2
+    bound = sum(processor_bound(cell, repeat, limits.cpus) for repeat in counted) > len(counted) / 2
     left_out = (
         f"{len(repeats) - len(counted)} of {len(repeats)} repeats left out: {'; '.join(first)}"
     )

@@ -118,6 +118,15 @@ def test_slow_storage_is_no_process_that_stands_still(
     assert repeat.still_s < 0.3  # that of a busy machine at most
 
 
+@pytest.mark.parametrize("mode", [DIRECT, BUFFERED])
+def test_a_time_that_is_over_at_once_still_has_a_read(made: Image, mode: str) -> None:
+    if mode == DIRECT and made.direct is None:
+        pytest.skip("no direct I/O here")
+    repeat = disk.measure(made, Cell(mode, RANDOM, 64 * KIB, 4), 1e-9, seed=3)
+    assert 1 <= repeat.reads <= 4
+    assert repeat.mbps > 0
+
+
 def test_a_read_that_fails_ends_the_repeat(made: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")

@@ -70,9 +70,8 @@ def storage(monkeypatch: pytest.MonkeyPatch, quiet: None) -> None:
         cell = given[1]
         seconds = 200e-6 / cell.depth + cell.size / 2e9
         timed = repeat.reads * seconds
-        return replace(
-            repeat, elapsed_s=timed, deadline_s=timed, p50_us=1e6 * seconds, still_s=0, cached=0
-        )
+        alone = replace(repeat, waited_s=0, still_s=0, cpu_s=0, cached=0)
+        return replace(alone, elapsed_s=timed, deadline_s=timed, p50_us=1e6 * seconds)
 
     monkeypatch.setattr(disk, "measure", slowly)
 

@@ -52,6 +52,7 @@ def test_a_sound_repeat_has_no_fault() -> None:
         ({}, {"elapsed_s": 0.26}, {}, "descheduled: took 0.26 s, was given 0.20 s"),
         ({}, {"still_s": 0.06, "elapsed_s": 0.3}, {}, "descheduled: stood still for 0.06 of"),
         ({}, {"cpu_s": 0.15, "stolen_s": 0.2}, {}, "descheduled: the host took processors"),
+        ({}, {"waited_s": 0.06}, {}, "descheduled: others had the processors, 30% of the time"),
         ({}, {"elapsed_s": 0.012}, {}, "above the interface: 5.46 of 4.2 GB/s"),
         # how it was read
         ({"size": 65000}, {}, {}, "unaligned: 65000 bytes are no multiple of 512"),
@@ -81,11 +82,16 @@ def test_theft_counts_by_what_the_reader_computed() -> None:
     assert lost_to_others(replace(half_stolen, stolen_s=None), 2) == 0
 
 
-def test_a_reader_that_waits_for_processors_is_the_bound() -> None:
+def test_a_reader_that_keeps_the_processors_busy_is_the_bound() -> None:
     deep = replace(CELL, depth=4)
-    assert not processor_bound(deep, replace(SOUND, waited_s=0.3))
-    assert processor_bound(deep, replace(SOUND, waited_s=0.5))
-    assert processor_bound(CELL, replace(SOUND, cpu_s=0.2, waited_s=None))
+    crowded = replace(SOUND, waited_s=0.4, cpu_s=0.25)
+    assert processor_bound(deep, crowded, 2)
+    assert reasons(deep, crowded, LIMITS) == []
+    assert not processor_bound(deep, replace(crowded, cpu_s=0.1), 2)  # others keep them busy
+    assert not processor_bound(deep, replace(crowded, waited_s=0.1, cpu_s=0.15), 2)
+    assert processor_bound(CELL, replace(SOUND, cpu_s=0.2, waited_s=None), 2)
+    row = row_of(deep, [crowded] * 3, LIMITS)
+    assert (row.valid, row.note) == (True, "the reader is the bound: at least this")
 
 
 def test_a_row_is_the_median_of_valid_repeats() -> None:
@@ -102,6 +108,7 @@ def test_a_row_is_the_median_of_valid_repeats() -> None:
 
 def test_a_row_with_one_valid_repeat_of_three_is_not_valid() -> None:
     cached = replace(SOUND, cached=1.0)
+    assert not row_of(CELL, [SOUND], LIMITS).valid  # one repeat has no spread
     row = row_of(CELL, [SOUND, cached, cached], LIMITS)
     assert not row.valid
     assert row.reason == "page cache: 100% of the image was in it"
