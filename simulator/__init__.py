@@ -29,8 +29,15 @@ OFFLINE: frozenset[str]
 
 if TYPE_CHECKING:
     from simulator.cache import lru_curve, simulate
+    from simulator.energy import joules
+    from simulator.misses import miss_masks
     from simulator.packing import pack, unpack
     from simulator.policies import CACHE_AWARE, POLICIES, Policy, load_policies, register
+    from simulator.preload import Preloading, preloading
+    from simulator.read_cost import ReadCost
+    from simulator.read_plans import gap_counts, read_counts, reads
+    from simulator.read_select import lam_for_density, read_aware, read_aware_scan
+    from simulator.read_sizes import ReadCounts
     from simulator.selection import Selected, cache_aware, select, top_k
     from simulator.simulation import GroupCounts, simulate_trace, trace_curve
     from simulator.state import CacheState, new_state
@@ -61,6 +68,18 @@ _LAZY = {
     "simulate_trace": "simulation",
     "trace_curve": "simulation",
     "Trace": "trace",
+    "miss_masks": "misses",
+    "joules": "energy",
+    "Preloading": "preload",
+    "preloading": "preload",
+    "ReadCost": "read_cost",
+    "ReadCounts": "read_sizes",
+    "gap_counts": "read_plans",
+    "read_counts": "read_plans",
+    "reads": "read_plans",
+    "lam_for_density": "read_select",
+    "read_aware": "read_select",
+    "read_aware_scan": "read_select",
 }
 
 __all__ = [
@@ -79,6 +98,9 @@ __all__ = [
     "KVLayers",
     "PhaseCounts",
     "Policy",
+    "Preloading",
+    "ReadCost",
+    "ReadCounts",
     "Selected",
     "SimulatorError",
     "Storage",
@@ -89,12 +111,21 @@ __all__ = [
     "allocate",
     "cache_aware",
     "footprint",
+    "gap_counts",
+    "joules",
+    "lam_for_density",
     "load_policies",
     "lru_curve",
+    "miss_masks",
     "new_state",
     "pack",
     "phase_counts",
+    "preloading",
+    "read_aware",
+    "read_aware_scan",
+    "read_counts",
     "read_trace",
+    "reads",
     "register",
     "select",
     "simulate",

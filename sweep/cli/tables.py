@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reports.findings.decisions import Decision
     from reports.findings.points import Point
     from reports.reading.run import Run
+    from simulator.device import Device
     from simulator.verdicts import Verdict as PolicyVerdict
     from sweep.cli.trace_speeds import Speed
 from sweep.traces import HitRate
@@ -215,15 +216,22 @@ def _devices(_file: Path) -> list[tuple[str, ...]]:
 
     devices = [Device.load(name) for name in Device.names()]
     return [
-        (
-            d.name,
-            d.title,
-            f"{d.dram_gb:g} GB",
-            f"Flash {d.flash_gbps:g} GB/s ({d.flash_read_kib:g} KiB+)",
-            f"{d.dram_gbps:g} GB/s",
-        )
+        (d.name, d.title, f"{d.dram_gb:g} GB", f"{d.kind}: {_flash_of(d)}", f"{d.dram_gbps:g} GB/s")
         for d in devices
     ]
+
+
+def _flash_of(device: Device) -> str:
+    """Speed of a device's Flash, by what kind of figures there are."""
+    if device.kind == "curve":
+        depths = [depth for depth, _ in device.flash]
+        speeds = [gbps for _, cost in device.flash for _, gbps in cost.rows]
+        return (
+            f"Flash {min(speeds):.2g} to {max(speeds):.2g} GB/s by size and depth "
+            f"{depths[0]} to {depths[-1]}, driven at {device.io_depth}"
+        )
+    read = f"+ {device.latency_us:g} µs a read" if device.latency_us else ""
+    return f"Flash {device.flash_gbps:g} GB/s {read or f'({device.flash_read_kib:g} KiB+)'}"
 
 
 def _models(_file: Path) -> list[tuple[str, str]]:
