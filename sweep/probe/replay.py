@@ -1,4 +1,4 @@
-"""The reads of a trace, done: seconds of each token with the storage as it is (SEMANTICS 10).
+"""The reads of a trace, done: seconds of each token with the storage as it is.
 
 A token's phases (a group of a layer each) come one after another, since a layer needs its weights
 before the next can say which it needs; the reads of a phase are shared out over `depth` threads.
@@ -88,22 +88,25 @@ class Replayed:
         return (most - least) / middle
 
 
-def runs(missed: NDArray[np.bool_], unit_bytes: int, align: int = 1, bridge: int = 0) -> Reads:
+def runs(
+    missed: NDArray[np.bool_], unit_bytes: int, align: int = 1, bridge_bytes: float = 0
+) -> Reads:
     """The reads of one group, plainly: runs of missed neighbours (`missed` bool `[tokens, units]`
-    in the order of the layout), gaps of up to `bridge` units read as well, rounded out to `align`
-    bytes; what touches or overlaps then is one read."""
-    return [list(_runs_of(row, unit_bytes, align, bridge)) for row in missed]
+    in the order of the layout), rounded out to `align` bytes; two are one where less than
+    `bridge_bytes` lie between them, as where they share a block. By an affine law of reads,
+    `bridge_bytes` = latency · throughput makes the plan of `simulator.reads`."""
+    return [list(_runs_of(row, unit_bytes, align, bridge_bytes)) for row in missed]
 
 
 def _runs_of(
-    row: NDArray[np.bool_], unit_bytes: int, align: int, bridge: int
+    row: NDArray[np.bool_], unit_bytes: int, align: int, bridge_bytes: float
 ) -> Iterator[tuple[int, int]]:
     begin = end = -1
     last = -1
     for unit in np.flatnonzero(row).tolist():
         first_byte = unit * unit_bytes // align * align
         end_byte = -(-(unit + 1) * unit_bytes // align) * align
-        if begin >= 0 and (unit - last - 1 <= bridge or first_byte <= end):
+        if begin >= 0 and (unit == last + 1 or first_byte - end < bridge_bytes):
             end = end_byte
         else:
             if begin >= 0:
@@ -154,13 +157,13 @@ def _fault(
     row: NDArray[np.bool_], unit_bytes: int, reads: Sequence[tuple[int, int]], align: int, size: int
 ) -> str:
     """What is wrong with the reads of a token in a group; empty if nothing is."""
-    end = 0
+    last = end = -1
     for offset, length in reads:
         if offset % align or length % align or length <= 0:
             return f"a read of {length} bytes at {offset} is not aligned to {align}"
-        if offset < end or offset + length > size:
+        if offset <= last or not end < offset + length <= size:
             return f"a read of {length} bytes at {offset} is not after the last, or beyond {size}"
-        end = offset + length
+        last, end = offset, offset + length
     starts = np.array([offset for offset, _ in reads] or [size], np.int64)
     ends = np.array([offset + length for offset, length in reads] or [size], np.int64)
     units = np.flatnonzero(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,11 @@ def test_the_device_says_what_was_measured(outcome: Outcome) -> None:
 
 def test_the_simulator_loads_the_device(outcome: Outcome) -> None:
     made = device_file.device(outcome, "mine", "sweep probe", date(2026, 11, 26))
-    known = {field.name for field in fields(Device)}
-    device = Device.load({key: value for key, value in made.items() if key in known})
-    assert (device.name, device.dram_gbps) == ("mine", made["dram_gbps"])
+    device = Device.load(yaml.safe_load(device_file.text_of(made)))
+    assert (device.name, device.dram_gbps, device.kind) == ("mine", made["dram_gbps"], "curve")
+    cost = device.read_cost()
+    assert cost is not None
+    assert cost(65536) == pytest.approx(100e-6 + 65536 / 2e9, rel=1e-3)
 
 
 def test_the_fit_of_the_law_is_the_law(outcome: Outcome) -> None:

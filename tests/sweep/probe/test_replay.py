@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import simulator
 from sweep.errors import InputError, ResourceError
 from sweep.probe import reader, replay
 from sweep.probe.grid import BUFFERED, DIRECT
@@ -54,18 +55,19 @@ def test_runs_are_of_neighbours() -> None:
     assert runs(missed, 10) == [[(0, 20), (30, 10), (60, 10)], [], [(0, 80)]]
 
 
-def test_gaps_are_bridged_up_to_a_length() -> None:
+def test_gaps_are_bridged_below_a_length() -> None:
     missed = mask("xx.x..x.")
-    assert runs(missed, 10, bridge=1) == [[(0, 40), (60, 10)]]
-    assert runs(missed, 10, bridge=2) == [[(0, 70)]]
+    assert runs(missed, 10, bridge_bytes=10) == runs(missed, 10)
+    assert runs(missed, 10, bridge_bytes=11) == [[(0, 40), (60, 10)]]
+    assert runs(missed, 10, bridge_bytes=21) == [[(0, 70)]]
 
 
-def test_reads_are_rounded_out_and_joined_where_they_touch() -> None:
+def test_reads_are_rounded_out_and_joined_where_they_share_a_block() -> None:
     assert runs(mask("x...x.x."), 10, align=16) == [[(0, 16), (32, 48)]]
 
 
 @pytest.mark.parametrize("align", [1, 16, 512])
-@pytest.mark.parametrize("bridge", [0, 3])
+@pytest.mark.parametrize("bridge", [0, 301])
 def test_every_plan_of_runs_reads_what_is_missed(align: int, bridge: int) -> None:
     draw = np.random.default_rng(align + bridge)
     masks = [draw.random((20, 40)) < share for share in (0.05, 0.5, 0.95)]
@@ -81,6 +83,16 @@ def test_every_plan_of_runs_reads_what_is_missed(align: int, bridge: int) -> Non
     assert (group == of_phase % 3).all()
     if align == 1 and bridge == 0:
         assert made.lengths.sum() == asked
+
+
+@pytest.mark.parametrize("align", [1, 512])
+def test_reads_are_those_that_the_simulator_counts(align: int) -> None:
+    missed = np.random.default_rng(8).random((50, 200)) < 0.3
+    cost = simulator.ReadCost(latency_us=2.5 * UNIT_BYTES / 1e3, gbps=1)  # as long as 2.5 units
+    counts, sizes, _ = simulator.reads(missed, UNIT_BYTES, cost, align)
+    done = runs(missed, UNIT_BYTES, align, bridge_bytes=2.5 * UNIT_BYTES)
+    assert [len(of_token) for of_token in done] == counts.tolist()
+    assert [sum(length for _, length in of_token) for of_token in done] == sizes.tolist()
 
 
 @pytest.mark.parametrize(
