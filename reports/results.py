@@ -133,6 +133,16 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("announced", "text", "", "JSON: precision and recall of masks announced ahead"),
     Column("linear_density", "number", "", "share of attention and MLP weights that a token uses"),
     Column("dense_tokens", "count", "", "first tokens of a window that the method left alone"),
+    # Flash as it is.
+    Column("tokens_per_s_paper", "number", "1/s", "the same if a read cost its bytes alone"),
+    Column("energy_j_low", "number", "J", "energy of a token, at the least"),
+    Column("energy_j_high", "number", "J", "energy of a token, at the most"),
+    Column("chunk", "count", "", "neighbouring units that are chosen, cached and read as one"),
+    Column("layout", "text", "", "order of the units in Flash, where a read has a cost"),
+    Column("reads_per_token", "number", "", "reads of Flash for a token's misses, mean"),
+    Column("mean_read_bytes", "number", "B", "bytes of such a read, mean"),
+    Column("wasted", "number", "", "share of the bytes read that no mask asked for"),
+    Column("read_sizes", "text", "", "JSON: by group, reads of so many bytes and more"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),
@@ -198,7 +208,8 @@ def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     """The rows of an Arrow table or a pandas frame as plain dictionaries; missing is None.
 
     The bulky `reads` are left out: of them rows have `reads_per_token` and `mean_read_bytes`, None
-    where they are not known. Tables of older runs are completed by `with_facts`.
+    where they are not known; rows of a device that says what a read costs have their own. Tables of
+    older runs are completed by `with_facts`.
     """
     arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table)
     check_table(arrow, "results table")
@@ -207,7 +218,10 @@ def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     if "reads" not in arrow.column_names:
         return records
     sizes = _read_sizes(arrow.column("reads").to_pylist())
-    return [row | sizes_of_row for row, sizes_of_row in zip(records, sizes, strict=True)]
+    return [
+        row if row.get(READ_FIGURES[0]) is not None else row | sizes_of_row
+        for row, sizes_of_row in zip(records, sizes, strict=True)
+    ]
 
 
 def _read_sizes(cells: Iterable[str | None]) -> Iterator[Row]:

@@ -27,6 +27,7 @@ from simulator.selection import select, select_plainly
 from simulator.simulation import GroupCounts
 from simulator.state import STATEFUL, CacheState, new_state
 from simulator.trace import Trace
+from sweep.scans import Scan, floats_of, mask_like, rows_of
 
 Start = Mapping[str, NDArray[np.int64]]
 """For a hot start: order of units by group, [layers, units]."""
@@ -42,15 +43,17 @@ class Reads:
 
 def make_selector(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
     """The selector that `selector` of a payload describes, with what other tasks handed over."""
+    chunk = payload.get("chunk", 1)
     if payload["name"] == "topk":
-        return TopKSelector()
+        return TopKSelector(chunk)
     if payload["name"] == GIVEN:
         return ThresholdSelector(Given())
     if payload["name"] in THRESHOLDS:
         quantiles = Quantiles.of(inputs["calibration"])
         return ThresholdSelector(ThresholdSelect(quantiles, payload["name"]))
     cache = (payload["slots"], payload["gamma"], payload["policy"], payload["scope"])
-    return CacheAwareSelector(*cache, inputs.get("start"))
+    options = {"chunk": chunk, "traced": payload.get("traced", False)}
+    return CacheAwareSelector(*cache, inputs.get("start"), **options)
 
 
 class Selector:
@@ -157,7 +160,7 @@ class _Recorder(Selector):
         self._packed.clear()
         return super().drain()
 
-    def trace(self) -> Trace:
+    def trace(self) -> Trace | None:
         packed = {group: np.stack(self._by_layer(self._packed, group)) for group in self.units}
         layers = len(next(iter(packed.values())))
         return Trace(dict(self.units), layers, tuple(self.lengths), packed)
@@ -176,7 +179,7 @@ class ThresholdSelector(_Recorder):
     ) -> tuple[NDArray[np.int64], Tensor]:
         check_finite(scores)
         mask = self._threshold.mask(layer, group, scores, share)
-        rows = _rows(mask).numpy()
+        rows = rows_of(mask).numpy()
         self._packed.setdefault((group, layer), []).append(pack(rows))
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
 
@@ -184,32 +187,36 @@ class ThresholdSelector(_Recorder):
         return {group: spread_of(self._by_layer(self._used, group)) for group in self.units}
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """`k` units of each row are chosen; `target` gets the mask, or with `prune` the values."""
-
-    rows: NDArray[np.float32]  # [tokens, units]
-    k: int
-    target: NDArray[np.float32]  # [tokens, units]
-    prune: bool
-
-
 class _KernelSelector(Selector):
     """The same number of units for each token, chosen on the CPU by a kernel of the simulator.
 
     Where no gradient is asked for, the kernel writes the pruned values itself: one pass, no mask.
+    `chunk` neighbouring units are chosen as one, by the sum of their scores.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chunk: int = 1) -> None:
         super().__init__()
+        self.chunk = chunk
         self._scratch: dict[str, NDArray[np.float32]] = {}
 
     def _select(
         self, layer: int, group: str, values: Tensor, share: float, prune: bool
     ) -> tuple[NDArray[np.int64], Tensor]:
+        if self.chunk > 1:
+            return self._select_chunks(layer, group, values, share, prune)
         if values.is_cuda or torch.is_grad_enabled():
             return super()._select(layer, group, values, share, prune)
         return self._choose(layer, group, values, share, prune)
+
+    def _select_chunks(
+        self, layer: int, group: str, values: Tensor, share: float, prune: bool
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        scores = values.abs() if prune else values
+        together = scores.unflatten(-1, (-1, self.chunk)).sum(dim=-1)  # [1, tokens, chunks]
+        self.units[group] = together.shape[-1]
+        used, of_chunks = self._mask(layer, group, together, share)
+        mask = of_chunks.repeat_interleave(self.chunk, dim=-1)
+        return used, values * mask if prune else mask
 
     def _mask(
         self, layer: int, group: str, scores: Tensor, share: float
@@ -219,12 +226,12 @@ class _KernelSelector(Selector):
     def _choose(
         self, layer: int, group: str, values: Tensor, share: float, prune: bool
     ) -> tuple[NDArray[np.int64], Tensor]:
-        rows = _floats(values)
+        rows = floats_of(values)
         target, k = self._target(group, rows), kept_units(share, rows.shape[-1])
-        self._scan(layer, group, _Scan(rows, k, target, prune))
-        return np.full(len(rows), k, np.int64), _like(target, values)
+        self._scan(layer, group, Scan(rows, k, target, prune))
+        return np.full(len(rows), k, np.int64), mask_like(target, values)
 
-    def _scan(self, layer: int, group: str, scan: _Scan) -> None:
+    def _scan(self, layer: int, group: str, scan: Scan) -> None:
         """Fill the target of the scan, and keep what it costs."""
         raise NotImplementedError
 
@@ -248,18 +255,18 @@ class TopKSelector(_KernelSelector, _Recorder):
         if not scores.is_cuda:
             return super()._mask(layer, group, scores, share)
         mask = topk_mask(scores, kept_units(share, scores.shape[-1]))
-        rows = _rows(mask).numpy()
+        rows = rows_of(mask).numpy()
         self._packed.setdefault((group, layer), []).append(pack(rows))
         return rows.sum(axis=-1, dtype=np.int64), mask.to(scores.dtype)
 
-    def _scan(self, layer: int, group: str, scan: _Scan) -> None:
+    def _scan(self, layer: int, group: str, scan: Scan) -> None:
         threads = torch.get_num_threads()
         options: dict[str, Any] = {"target": scan.target, "ones": not scan.prune}
         chosen = select(scan.rows, scan.k, magnitude=scan.prune, threads=threads, **options)
         self._packed.setdefault((group, layer), []).append(chosen.packed)
 
 
-class CacheAwareSelector(_KernelSelector):
+class CacheAwareSelector(_KernelSelector, _Recorder):
     """Algorithm 1 of the paper: top-k after the re-weighting of eq. 10, token after token.
 
     Exact and teacher-forced: a token's mask depends on earlier tokens of its own layer only. The
@@ -273,8 +280,12 @@ class CacheAwareSelector(_KernelSelector):
         policy: str,
         scope: str = "window",
         start: Start | None = None,
+        *,
+        chunk: int = 1,
+        traced: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(chunk)
+        self.traced = traced
         self.slots, self.gamma, self.policy = slots, gamma, policy
         self.scope, self.start = scope, start
         self._states: dict[tuple[str, int], CacheState] = {}
@@ -288,7 +299,7 @@ class CacheAwareSelector(_KernelSelector):
             self._states.clear()
             self._caches.clear()
 
-    def _scan(self, layer: int, group: str, scan: _Scan) -> None:
+    def _scan(self, layer: int, group: str, scan: Scan) -> None:
         units, options = scan.rows.shape[-1], {"target": scan.target, "ones": not scan.prune}
         if self.policy in STATEFUL:
             state = self._state(layer, group, units)
@@ -297,6 +308,8 @@ class CacheAwareSelector(_KernelSelector):
             cache = self._cache(layer, group, units)
             chosen = select_plainly(scan.rows, scan.k, self.gamma, cache, **options)
         assert chosen.hits is not None
+        if self.traced:
+            self._packed.setdefault((group, layer), []).append(chosen.packed)
         self._hits.setdefault((group, layer), []).append(chosen.hits)
 
     def _order(self, layer: int, group: str) -> NDArray[np.int64] | None:
@@ -320,6 +333,10 @@ class CacheAwareSelector(_KernelSelector):
         self._hits.clear()
         return reads
 
+    def trace(self) -> Trace | None:
+        """The masks, where they are asked for: as they would be read, for they are final."""
+        return super().trace() if self.traced else None
+
     def _hit(self, group: str) -> NDArray[np.int64]:
         return np.stack(self._by_layer(self._hits, group))
 
@@ -330,16 +347,3 @@ class CacheAwareSelector(_KernelSelector):
         used = np.stack(self._by_layer(self._used, group))  # [layers, tokens]
         hits = np.stack(self._by_layer(self._hits, group))
         return GroupCounts(phase_counts(used, used - hits), used.sum(axis=1), hits.sum(axis=1))
-
-
-def _rows(values: Tensor) -> Tensor:
-    return values.detach().reshape(-1, values.shape[-1]).cpu()
-
-
-def _floats(scores: Tensor) -> NDArray[np.float32]:
-    """[1, tokens, units] of any float type and device -> float32 [tokens, units] on the host."""
-    return _rows(scores).to(torch.float32).contiguous().numpy()
-
-
-def _like(mask: NDArray[np.float32], scores: Tensor) -> Tensor:
-    return torch.from_numpy(mask).to(scores.device, scores.dtype).reshape(scores.shape)

@@ -31,7 +31,7 @@ class House:
 SWEEP = House(
     "sweep",
     (
-        ("errors", "messages", "keys", "options", "plugins", "selectors"),
+        ("errors", "messages", "keys", "options", "plugins", "scans", "selectors"),
         ("files",),
         ("gguf",),
         ("sizes",),

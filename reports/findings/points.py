@@ -88,6 +88,10 @@ class Point:
     flip_rate_low: float = math.nan
     flip_rate_high: float = math.nan
     linear_density: float = math.nan
+    tokens_per_s_paper: float = math.nan  # if a read cost its bytes alone, where it costs more
+    wasted: float = math.nan  # share of the bytes read that no mask asked for
+    chunk: float = math.nan  # neighbouring units read as one
+    layout: str = ""  # order of the units in Flash
 
     @property
     def measured(self) -> bool:
@@ -113,13 +117,17 @@ class Point:
         return self.tokens_per_s / self.tokens_per_s_dense if self.tokens_per_s_dense else math.nan
 
 
-_TEXTS = ("point_key", "series", "method", "selector", "allocation", "policy", "status", "error")
+_TEXTS = (
+    *("point_key", "series", "method", "selector", "allocation", "policy", "status", "error"),
+    "layout",
+)
 _NUMBERS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
     *("reads_per_token", "mean_read_bytes", "linear_density"),
+    *("tokens_per_s_paper", "wasted", "chunk"),
     *("kl", "kl_low", "kl_high", "flip_rate", "flip_rate_low", "flip_rate_high"),
 )
 ABSENT_NUMBER = -1.0
@@ -330,6 +338,8 @@ def configuration(point: Point) -> str:
         return "dense"
     parts = [point.series, f"density {point.density:g}"]
     parts += [f"γ {point.gamma:g}"] if point.cache_aware else []
+    parts += [f"chunks of {point.chunk:g}"] if point.chunk > 1 else []
+    parts += [f"{point.layout} order"] if point.layout not in ("", "natural") else []
     parts += [point.told] if point.told else []
     parts += [point.allocation] if point.allocation not in ("", "none") else []
     parts += [point.policy] if point.policy not in ("", "none") else ["no cache"]

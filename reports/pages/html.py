@@ -21,6 +21,7 @@ from markupsafe import Markup
 from reports import numbers
 from reports.findings import certainty, costs
 from reports.findings.points import configuration, device_label, weights_label
+from reports.pages import flash
 from reports.pages.accuracy import html_section
 from reports.pages.glossary import TERMS
 from reports.pages.page_counts import counts_document, packed
@@ -57,6 +58,7 @@ def render(run: Run) -> str:
     return template.render(
         run=run,
         accuracy=html_section(run),
+        flash=flash.html_section(run),
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),
         caveats=caveats(run),

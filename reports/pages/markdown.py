@@ -12,6 +12,7 @@ from reports.findings.costs import cost, cost_name, cost_text, flips_text, kl_te
 from reports.findings.decisions import Decision, MethodResult
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
 from reports.numbers import ABSENT, figure, fixed, megabytes, percent, signed, times
+from reports.pages import flash
 from reports.pages.accuracy import markdown_section
 from reports.pages.escape import fence
 from reports.pages.escape import markdown as md
@@ -43,6 +44,7 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
         *_figures(figures),
         *_cache_aware(run),
         *_policies(run),
+        *flash.markdown_section(run),
         *markdown_section(run),
         *_points(run),
         *_plan(run),

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 from typing import Any
 
 import methods
@@ -51,7 +50,7 @@ class Grid:
 
 def expand(sweep: Sweep) -> Grid:
     """All points of a sweep. Raises InputError if there are none, or too many to hold."""
-    count = _upper_bound(sweep)
+    count = sweep.most_points
     if count > MAX_POINTS:
         text = f"{count:,} points; at most {MAX_POINTS:,} are allowed"
         raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {text}")
@@ -114,9 +113,10 @@ def _points(
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), (device, context) in product(
-                _choices(entry, traits), devices
+            for (method, density, parameters, gamma, selector), chunk, place in product(
+                _choices(entry, traits), entry.chunk, devices
             ):
+                device, context, layout = place
                 reason = refusal(quant, method)
                 if reason and method.coded:
                     raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {reason}")
@@ -124,8 +124,9 @@ def _points(
                     left_out[reason] += 1
                     continue
                 caches = _caches(sweep, entry, method, gamma, left_out)
-                if gamma < 1 and selector != "cache-aware":
-                    left_out[_not_by_cache(method, selector, entry)] += len(caches)
+                unfit = _unfit(method, selector, gamma, chunk, entry)
+                if unfit:
+                    left_out[unfit] += len(caches)
                     continue
                 for policy, start, scope in caches:
                     yield Point(
@@ -148,6 +149,8 @@ def _points(
                         kv_tokens=context,
                         geometry=geometry,
                         swap=swap,
+                        chunk=chunk if method.groups else 1,
+                        layout=layout if method.groups else "natural",
                     )
 
 
@@ -202,6 +205,17 @@ def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> 
     return (name != "dense" and entry.density) or methods.reachable(name, **parameters)[:1]
 
 
+def _unfit(
+    method: MethodTraits, selector: str, gamma: float, chunk: int, entry: MethodEntry
+) -> str:
+    """Why a selector does not go with gamma or chunk; empty if it does."""
+    if gamma < 1 and selector != "cache-aware":
+        return _not_by_cache(method, selector, entry)
+    if chunk > 1 and method.groups and selector not in ("topk", "cache-aware"):
+        return f"chunks are chosen by topk or cache-aware selection, not by {selector}"
+    return ""
+
+
 def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
     """Why gamma below 1 makes no point with this selector: top-k alone gives way to the cache."""
     reason = f"gamma below 1 selects by the cache, not by {selector}"
@@ -235,13 +249,16 @@ def _caches(
     return caches
 
 
-def _devices(sweep: Sweep, entry: MethodEntry, model: ModelEntry) -> list[tuple[Device, int]]:
-    """Devices of an entry for one model, with their timing, and the tokens of the KV cache."""
-    devices: list[tuple[Device, int]] = []
+def _devices(sweep: Sweep, entry: MethodEntry, model: ModelEntry) -> list[tuple[Device, int, str]]:
+    """Devices of an entry for one model, with their timing, the tokens of the KV cache, and the
+    layout of Flash where a read has a cost."""
+    devices: list[tuple[Device, int, str]] = []
     for device in entry.devices or sweep.devices:
         if not device.models or model.model in device.models:
-            variants = _variants(device, device.timing or sweep.timing)
-            devices += product(variants, device.context or (sweep.kv.tokens,))
+            contexts = device.context or (sweep.kv.tokens,)
+            for variant in _variants(device, device.timing or sweep.timing):
+                layouts = sweep.layouts if variant.read_cost() else ("natural",)
+                devices += product((variant,), contexts, layouts)
     return list(dict.fromkeys(devices))
 
 
@@ -255,6 +272,8 @@ def _variants(entry: DeviceEntry, timings: tuple[str, ...]) -> tuple[Device, ...
         "source": (entry.source,) if entry.source else (),
         "flash_read_kib": (entry.flash_read_kib,) if entry.flash_read_kib else (),
     }
+    further = ("latency_us", "io_depth", "align_bytes", "compute_gbps", "head_ms", "flash")
+    axes |= {name: (value,) for name in further if (value := getattr(entry, name)) is not None}
     axes = {key: values for key, values in axes.items() if values}
     return tuple(
         Device.load({"device": entry.device, **dict(zip(axes, values, strict=True))})
@@ -319,32 +338,3 @@ def _dense_tokens(sweep: Sweep) -> int:
 def _plain(number: float) -> float:
     """4.0 as 4, so that a point written in Python has the key of the same point in YAML."""
     return int(number) if number == int(number) else number
-
-
-def _upper_bound(sweep: Sweep) -> int:
-    """Points if none fell together or were left out, by counting alone."""
-    caches = len(sweep.cache.start) * len(sweep.cache.scope)
-    total = 0
-    for entry in (*sweep.methods, *sweep.include):
-        devices = sum(_device_size(d, sweep) for d in entry.devices or sweep.devices)
-        policies = len(entry.policies or sweep.policies)
-        quants = sum(_quant_size(quant) for quant in entry.quant or sweep.quant)
-        total += _size(entry) * quants * devices * policies * caches
-    return total * sum(len(model.swaps) for model in sweep.models)
-
-
-def _quant_size(entry: QuantEntry) -> int:
-    axes = (entry.method, entry.bits, entry.group_size, entry.embedding_bits)
-    return prod(max(1, len(values)) for values in (*axes, *entry.parameters.values()))
-
-
-def _size(entry: MethodEntry) -> int:
-    parameters = prod(len(values) for values in entry.parameters.values())
-    axes = (entry.density, entry.gamma, entry.selector)
-    return len(entry.method) * prod(max(1, len(axis)) for axis in axes) * parameters
-
-
-def _device_size(entry: DeviceEntry, sweep: Sweep) -> int:
-    timings = entry.timing or sweep.timing
-    axes = (entry.dram_gb, entry.flash_gbps, entry.dram_gbps, entry.context, timings)
-    return prod(max(1, len(axis)) for axis in axes)

@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from methods.registry import create
 from methods.shared import training_parameters
+from simulator import Footprint
 from sweep.plan.materials import Materials
 from sweep.plan.point import Point
 from sweep.plan.task_code import (
@@ -20,6 +21,8 @@ from sweep.tasks.payloads import (
     Calibrate,
     CountUses,
     Evaluate,
+    GroupReads,
+    Reads,
     Score,
     SelectorPayload,
     Simulate,
@@ -58,15 +61,20 @@ def _run(point: Point, materials: Materials) -> _Run:
 
 def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
     """How the masks of a point are chosen; `slots` are cached units by group."""
-    if point.selector != "cache-aware":
-        return {"name": point.selector}
-    return {
-        "name": "cache-aware",
-        "gamma": point.gamma,
-        "policy": point.policy,
-        "slots": dict(slots),
-        "scope": point.cache_scope,
-    }
+    payload: SelectorPayload = {"name": point.selector}
+    if point.selector == "cache-aware":
+        payload = {
+            "name": "cache-aware",
+            "gamma": point.gamma,
+            "policy": point.policy,
+            "slots": dict(slots),
+            "scope": point.cache_scope,
+        }
+        if point.device.read_cost():  # its reads are counted from its masks
+            payload["traced"] = True
+    if point.chunk > 1:
+        payload["chunk"] = point.chunk
+    return payload
 
 
 def evaluate(
@@ -200,12 +208,35 @@ def train(point: Point, materials: Materials, selector: SelectorPayload, inputs:
     }
 
 
-def simulate(point: Point, slots: Mapping[str, int], inputs: Inputs) -> Simulate:
-    """The point's policy on the trace of an evaluation."""
-    return {
+def simulate(
+    point: Point, slots: Mapping[str, int], inputs: Inputs, asked: Reads | None = None
+) -> Simulate:
+    """The point's policy on the trace of an evaluation, and where they are asked for, reads."""
+    payload: Simulate = {
         "policy": point.policy,
         "slots": dict(slots),
         "scope": point.cache_scope,
         "inputs": inputs,
-        "code": code_of_policy(point.policy),
+        "code": code_of_policy(point.policy, reads=asked is not None),
     }
+    if asked is not None:
+        payload["reads"] = asked
+    return payload
+
+
+def reads(point: Point, sizes: Footprint) -> Reads | None:
+    """How misses of the point become reads; None where a read costs nothing beside its bytes.
+
+    Of a device with latency and bandwidth, their product alone enters.
+    """
+    cost = point.device.read_cost()
+    if cost is None:
+        return None
+    groups: dict[str, GroupReads] = {}
+    for name, group in sizes.groups.items():
+        groups[name] = {"unit_bytes": group.unit_bytes}
+        if cost.affine:
+            groups[name]["bridge_bytes"] = cost.latency_us * cost.gbps * 1e3
+        else:
+            groups[name]["table"] = [list(row) for row in cost.rows]
+    return {"groups": groups, "align_bytes": point.device.align_bytes}

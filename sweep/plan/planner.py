@@ -26,13 +26,14 @@ from sweep.plan.labels import (
 )
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
-from sweep.plan.point import Point, Quant
-from sweep.plan.sizes import cached_units, check_layers, without_cache
+from sweep.plan.point import Point, Quant, evaluation_identity, is_ordered
+from sweep.plan.sizes import cached_units, check_layers, footprint_of, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.tasks.payloads import (
     Calibrate,
     CountUses,
     Evaluate,
+    Reads,
     Score,
     SelectorPayload,
     Simulate,
@@ -88,7 +89,8 @@ class _Builder:
         full = self._evaluate(replace(point, quant=_AS_IT_IS, swap=None), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.traits.dense)
-        needs_trace = point.traits.groups and point.selector != "cache-aware"
+        counts_hits = point.selector == "cache-aware" and not point.device.read_cost()
+        needs_trace = point.traits.groups and not counts_hits
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
             point,
@@ -113,7 +115,7 @@ class _Builder:
     # -- accuracy ----------------------------------------------------------------------------
 
     def _evaluate(self, point: Point, dense: bool) -> tuple[str, ...]:
-        identity = _evaluation_identity(point, dense, self._slots(point))
+        identity = evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
             if point.accuracy.distances and not dense:
@@ -154,7 +156,7 @@ class _Builder:
     def _scores(self, point: Point, dense: bool) -> Scores:
         """Shards of the downstream tasks."""
         tasks = self.materials.tasks()
-        identity = ("scores", _evaluation_identity(point, dense, self._slots(point)))
+        identity = ("scores", evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
             where |= self._policy_place(evaluation)
@@ -191,8 +193,8 @@ class _Builder:
     def _selector_inputs(self, point: Point) -> dict[str, str]:
         if point.selector in THRESHOLD_SELECTORS:
             return {"calibration": self._calibrate(point)}
-        ordered = point.selector == "cache-aware" and _is_ordered(point)
-        return {"start": self._calibrate(point)} if ordered else {}
+        ordered = point.selector == "cache-aware" and is_ordered(point)
+        return {"start": self._order(point)} if ordered else {}
 
     # -- changed weights ---------------------------------------------------------------------
 
@@ -231,7 +233,10 @@ class _Builder:
         return self._task("calibrate", payload, label, where)
 
     def _count_uses(self, point: Point) -> str:
-        """Order of units by how many tokens use them: of one method, density and selector."""
+        """Order of units by how many tokens use them: of one method, density and selector, or of
+        top-k where that looks at the cache."""
+        if point.selector == "cache-aware":
+            point = replace(point, selector="topk", gamma=1.0)
         inputs = self._weights(point) | self._selector_inputs(point) | self._trained(point)
         payload = payloads.count_uses(point, self.materials, self._selector(point), inputs)
         masked = f"{point.method} {point.density:g}{parameters_label(payload['parameters'])}"
@@ -265,24 +270,40 @@ class _Builder:
     # -- simulation --------------------------------------------------------------------------
 
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
-        identity = (traces, point.policy, self._slots(point), point.cache_scope, point.cache_start)
+        cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
+        asked = self._reads(point)
+        identity = (traces, cache, asked and (digest(asked), point.layout))
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
         return self._simulations[identity]
 
     def _simulation(self, point: Point, trace: str) -> str:
-        inputs = {"trace": trace} | self._start(point)
-        payload = payloads.simulate(point, dict(self._slots(point)), inputs)
+        inputs, asked = {"trace": trace} | self._start(point), self._reads(point)
+        if asked is not None and point.layout == "hot":
+            inputs["order"] = self._count_uses(point)
+        payload = payloads.simulate(point, dict(self._slots(point)), inputs, asked)
         slots = slots_label(payload["slots"])
-        label = f"{point.policy} {slots} on {self.tasks[trace].label}"
+        reading = f" read {point.layout}" if asked is not None else ""
+        label = f"{point.policy} {slots}{reading} on {self.tasks[trace].label}"
         return self._task("simulate", payload, label, plugins.where(point.policy, "policies"))
 
     def _start(self, point: Point) -> dict[str, str]:
         """The order of units that a cache begins with, as the input `start`, if it is not cold."""
-        if not _is_ordered(point):
+        if not is_ordered(point):
             return {}
         by_use = policy_class(point.policy).start_by == "use"
-        return {"start": self._count_uses(point) if by_use else self._calibrate(point)}
+        return {"start": self._count_uses(point) if by_use else self._order(point)}
+
+    def _order(self, point: Point) -> str:
+        """The order of units that a cache begins with; chunks have one by their uses alone."""
+        return self._calibrate(point) if point.chunk == 1 else self._count_uses(point)
+
+    def _reads(self, point: Point) -> Reads | None:
+        """How misses become reads, on a device where a read has a cost."""
+        if point.device.read_cost() is None:
+            return None
+        geometry, storage = self.materials.geometry(point), self.materials.storage(point)
+        return payloads.reads(point, footprint_of(point, geometry, storage))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
@@ -291,7 +312,7 @@ class _Builder:
         dram_gb = point.device.dram_gb if policy_class(point.policy).caches else 0.0
         kv = (point.kv_bits, point.kv_tokens)
         method = (point.method, point.parameters)
-        identity = (point.model, point.geometry, method, point.quant, kv, dram_gb)
+        identity = (point.model, point.geometry, method, point.quant, kv, dram_gb, point.chunk)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point)
         return self._all_slots[identity]
@@ -323,20 +344,3 @@ class _Builder:
     def _where(self, point: Point, role: str) -> dict[str, str]:
         """Where a worker finds model, text and, if it is a user's own, the method."""
         return {**self.materials.where(point, role), **plugins.where(point.method)}
-
-
-def _evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:
-    quant = point.quant
-    changed = (quant.method, quant.bits, quant.group_size, quant.parameters)
-    shared = (point.variant, None if quant.method == "none" else changed, point.accuracy)
-    if dense:
-        return shared
-    masked = (*shared, point.method, point.density, point.parameters)
-    if point.selector != "cache-aware":
-        return (*masked, point.selector)
-    return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
-
-
-def _is_ordered(point: Point) -> bool:
-    """Whether the cache begins with an order of units, which calibration makes."""
-    return point.cache_start == "hot" or policy_class(point.policy).needs_start

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from methods.names import Swap
 from methods.registry import method_class
@@ -12,6 +12,7 @@ from methods.static.coded import Coded
 from methods.static.pruning import StaticPruning
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
+from simulator.policies import policy_class
 from sweep.keys import digest
 from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
@@ -165,6 +166,10 @@ class Point:
     """Sizes given in the sweep file; None leaves them to the model."""
     swap: Swap | None = None
     """Another activation in the place of the model's own."""
+    chunk: int = 1
+    """Neighbouring units that are chosen, cached and read as one."""
+    layout: str = "natural"
+    """Order of the units in Flash; it matters on devices that say what a read costs."""
 
     @property
     def variant(self) -> str:
@@ -176,6 +181,11 @@ class Point:
     def key(self) -> str:
         """16 hexadecimal digits over everything but the sweep's name and the device's prose."""
         device, quant = self.device, self.quant
+        later: dict[str, Any] = {}  # what earlier releases did not have is left out where unused
+        if self.chunk != 1:
+            later["chunk"] = self.chunk
+        if further := _further(device):
+            later["flash"] = {"layout": self.layout, **further}
         speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
         return digest(
             {
@@ -188,8 +198,14 @@ class Point:
                 "device": [device.name, *speeds],
                 "accuracy": self.accuracy.to_mapping(),
                 "kv": [self.kv_bits, self.kv_tokens],
+                **later,
             }
         )
+
+    def as_dense(self) -> Point:
+        """The dense model of the same weights on the same device."""
+        dense = MethodTraits.of("dense")
+        return replace(self, method="dense", density=1.0, parameters=(), chunk=1, traits=dense)
 
     @property
     def storage(self) -> Storage:
@@ -206,3 +222,39 @@ class Point:
             mlp_share=self.density if self.traits.static else 1,
             embedding_group=quant.group_size if rounded else 0,
         )
+
+
+_PAPER = ("name", "dram_gb", "flash_gbps", "dram_gbps", "timing", "source", "title")
+"""Fields of a device as the paper has it; what it says beyond them costs time."""
+_PROSE = ("flash_read_kib", "dram_cases")
+
+
+def _further(device: Device) -> dict[str, Any]:
+    """What a device says beyond the paper's three numbers and their prose; empty for most."""
+    further = (f for f in fields(device) if f.name not in (*_PAPER, *_PROSE))
+    return {f.name: value for f in further if (value := getattr(device, f.name)) != f.default}
+
+
+def paper_device(device: Device) -> Device:
+    """The device as the paper would have it: three numbers."""
+    defaults = {f.name: f.default for f in fields(device) if f.name in _further(device)}
+    return replace(device, **defaults)
+
+
+def evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int], ...]) -> Any:
+    """Equal for points whose evaluations are the same tasks."""
+    quant = point.quant
+    changed = (quant.method, quant.bits, quant.group_size, quant.parameters)
+    shared = (point.variant, None if quant.method == "none" else changed, point.accuracy)
+    if dense:
+        return shared
+    masked = (*shared, point.method, point.density, point.parameters, point.chunk)
+    if point.selector != "cache-aware":
+        return (*masked, point.selector)
+    masked = (*masked, bool(point.device.read_cost()))
+    return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
+
+
+def is_ordered(point: Point) -> bool:
+    """Whether the cache begins with an order of units, which calibration makes."""
+    return point.cache_start == "hot" or policy_class(point.policy).needs_start

@@ -44,7 +44,7 @@ def method_bytes(method: Method, geometry: Geometry, storage: Storage) -> float:
 def footprint_of(point: Point, geometry: Geometry, storage: Storage) -> Footprint:
     """Bytes of the point's model, its method's among them, as a device stores them."""
     overhead = overhead_bytes(point, geometry, storage)
-    return footprint(geometry, point.traits.groups, storage, overhead)
+    return footprint(geometry, point.traits.groups, storage, overhead).in_chunks(point.chunk)
 
 
 def cached_units(point: Point, geometry: Geometry, storage: Storage) -> dict[str, int]:

@@ -25,6 +25,9 @@ POLICY_MODULES = ("simulator.engine_policies",)
 USES = "sweep.tasks.uses"
 """The module of a calibration that counts uses."""
 
+READS = "sweep.tasks.reads"
+"""The module of a simulation that counts reads."""
+
 
 def code_of_method(kind: str, method: str, policy: str = "") -> str:
     """Fingerprint of the code of a task that runs a method, under a cache of a policy where its
@@ -44,15 +47,18 @@ def _with_method(module: str, method: str, policy: str = "") -> str:
     return code_fingerprint(*modules, plugin=source)
 
 
-def code_of_policy(policy: str) -> str:
-    """Fingerprint of the code of a simulation. A policy of a user's own counts by its source, one
-    of ours by its module too where the simulation does not import that anyway."""
+def code_of_policy(policy: str, reads: bool = False) -> str:
+    """Fingerprint of the code of a simulation, or of one that counts reads.
+
+    A policy of a user's own counts by its source, one of ours by its module too where the
+    simulation does not import that anyway."""
+    simulation = READS if reads else MODULES["simulate"]
     plugin = plugins.origin(policy, "policies")
     if plugin is not None:
-        return code_fingerprint(MODULES["simulate"], plugin=plugin.source)
+        return code_fingerprint(simulation, plugin=plugin.source)
     module = policy_class(policy).__module__
     extra = (module,) if module in POLICY_MODULES else ()
-    return code_fingerprint(MODULES["simulate"], *extra)
+    return code_fingerprint(simulation, *extra)
 
 
 def code_of_transform(method: str, modules: tuple[str, ...]) -> str:

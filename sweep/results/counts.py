@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from simulator import Footprint, Geometry, PhaseCounts, Storage, weight_bytes
+from simulator.phase_reads import PhaseReads
 
 
 def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
     """The counts of one group over all shards."""
     first, *others = (PhaseCounts.from_json(shard["phases"]) for shard in shards)
+    counted = [PhaseReads.from_json(shard) for shard in shards if "reads" in shard]
     return {
         "phases": first.merge(others),
+        "reads": counted[0].merge(counted[1:]) if counted else None,
         "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
         "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
         "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
     }
+
+
+def reads_text(
+    reads: Mapping[str, Mapping[str, Any]],
+    spread: Mapping[str, Mapping[str, Any]],
+    sizes: Footprint,
+    slots: Mapping[str, int],
+) -> str:
+    """The counts as JSON, from which a report prices other devices."""
+    return json.dumps(
+        {
+            name: {
+                "units": sizes.groups[name].units,
+                "layers": sizes.groups[name].layers,
+                "unit_bytes": sizes.groups[name].unit_bytes,
+                "slots": slots[name],
+                "phases": counts["phases"].to_json(),
+                "used_by_layer": counts["used_by_layer"],
+                "hits_by_layer": counts["hits_by_layer"],
+                "hits_by_percent": counts["hits_by_percent"],
+                **spread.get(name, {}),
+            }
+            for name, counts in reads.items()
+        }
+    )
 
 
 def mean_zeros(shards: list[dict[str, Any]]) -> float | None:

@@ -72,6 +72,7 @@ def identity(planned: PlannedPoint) -> dict[str, Any]:
         "selector": point.selector,
         "density": point.density,
         "gamma": point.gamma,
+        "chunk": point.chunk,
         "allocation": _allocation(dict(point.parameters)),
         "parameters": json.dumps(dict(point.parameters)),
         "policy": point.policy,

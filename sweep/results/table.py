@@ -18,19 +18,21 @@ from pyarrow import csv, parquet
 
 from reports.results import schema
 from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput
+from simulator.phase_reads import PhaseReads
 from sweep.downstream.merge import merged
 from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
-from sweep.plan.point import MethodTraits, Point
+from sweep.plan.point import Point, paper_device
 from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.results import demand, distances, facts
+from sweep.results import demand, distances, facts, flash
 from sweep.results.counts import (
     announced_figures,
     linear_density,
     mean_zeros,
     merged_counts,
     merged_spread,
+    reads_text,
     weight_columns,
 )
 from sweep.results.perplexity import Losses, delta_interval, ratio_interval
@@ -243,17 +245,23 @@ class _Rows:
         tokens = sum(self._result(key)["tokens"] for key in planned.evaluate_keys)
         phases = {name: counts["phases"] for name, counts in reads.items()}
         stored = (point.model, point.geometry, point.quant, point.kv_bits, point.kv_tokens)
-        pruned = (*stored, point.method, point.density, point.parameters)
+        pruned = (*stored, point.method, point.density, point.parameters, point.chunk)
         sizes, overhead = self._once(("sizes", *pruned), self._sizes, point)
-        speed = self._speed(point, phases, tokens, overhead)
+        of_flash = {n: c["reads"] for n, c in reads.items() if c["reads"] is not None}
+        speed = self._speed(point, phases, tokens, overhead, of_flash)
         device, geometry = point.device, self.materials.geometry(point)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
         slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
         text = (counted, planned.evaluate_keys, *pruned, *slots.values())
+        spread = self._once(
+            ("spread", planned.evaluate_keys, not reads), self._spread, reads, planned
+        )
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
             **demand.columns(phases, slots),
+            **self._flash(point, phases, tokens, overhead, of_flash, sizes),
+            **flash.energy(device, speed),
             "flash_bytes_per_token": speed.flash_bytes_per_token,
             "dram_bytes_per_token": speed.dram_bytes_per_token,
             "tokens_per_s": speed.tokens_per_s,
@@ -263,50 +271,43 @@ class _Rows:
             "overhead_bytes": overhead,
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
-            **weight_columns(geometry, self.materials.storage(_dense(point)), sizes),
+            **weight_columns(geometry, self.materials.storage(point.as_dense()), sizes),
             "excess_bytes": room.excess_bytes,
-            "reads": self._once(
-                ("text", *text), self._reads_text, reads, planned.evaluate_keys, sizes, slots
-            ),
+            "reads": self._once(("text", *text), reads_text, reads, spread, sizes, slots),
         }
+
+    def _flash(
+        self,
+        point: Point,
+        phases: dict[str, PhaseCounts],
+        tokens: int,
+        overhead: float,
+        reads: Mapping[str, PhaseReads],
+        sizes: Footprint,
+    ) -> Row:
+        """What a device that says what a read costs has beside the others."""
+        if point.device.read_cost() is None:
+            return {}
+        paper = replace(point, device=paper_device(point.device))
+        speed = self._speed(paper, phases, tokens, overhead).tokens_per_s
+        return {"tokens_per_s_paper": speed, **flash.columns(point, reads, sizes, tokens)}
 
     def _sizes(self, point: Point) -> tuple[Footprint, float]:
         """Bytes of the model and of what the method needs beside it."""
         stored = (self.materials.geometry(point), self.materials.storage(point))
         return footprint_of(point, *stored), overhead_bytes(point, *stored)
 
-    def _reads_text(
-        self,
-        reads: dict[str, dict[str, Any]],
-        evaluate: tuple[str, ...],
-        sizes: Footprint,
-        slots: Mapping[str, int],
-    ) -> str:
-        """The counts as JSON, from which a report prices other devices."""
-        spread = self._spread(evaluate) if reads else {}
-        return json.dumps(
-            {
-                name: {
-                    "units": sizes.groups[name].units,
-                    "layers": sizes.groups[name].layers,
-                    "unit_bytes": sizes.groups[name].unit_bytes,
-                    "slots": slots[name],
-                    "phases": counts["phases"].to_json(),
-                    "used_by_layer": counts["used_by_layer"],
-                    "hits_by_layer": counts["hits_by_layer"],
-                    "hits_by_percent": counts["hits_by_percent"],
-                    **spread.get(name, {}),
-                }
-                for name, counts in reads.items()
-            }
-        )
-
     def _dense_speed(self, point: Point) -> float:
         """Of the dense model of the same weights on the same device, whatever the tokens."""
-        return self._speed(_dense(point), {}, 1).tokens_per_s
+        return self._speed(point.as_dense(), {}, 1).tokens_per_s
 
     def _speed(
-        self, point: Point, phases: dict[str, PhaseCounts], tokens: int, overhead: float = 0.0
+        self,
+        point: Point,
+        phases: dict[str, PhaseCounts],
+        tokens: int,
+        overhead: float = 0.0,
+        reads: Mapping[str, PhaseReads] | None = None,
     ) -> Throughput:
         return throughput(
             self.materials.geometry(point),
@@ -316,6 +317,8 @@ class _Rows:
             self.materials.storage(point),
             overhead,
             timing=point.timing,
+            chunk=point.chunk,
+            reads=reads,
         )
 
     def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -323,10 +326,14 @@ class _Rows:
         shards = [self._result(key)["groups"] for key in keys]
         return {name: merged_counts([shard[name] for shard in shards]) for name in shards[0]}
 
-    def _spread(self, keys: tuple[str, ...]) -> dict[str, dict[str, list[int]]]:
+    def _spread(
+        self, reads: Mapping[str, Any], planned: PlannedPoint
+    ) -> dict[str, dict[str, list[int]]]:
         """By group and layer, the least, most and summed squares of units that a token used."""
+        keys = planned.evaluate_keys if reads else ()
         shards = [self._result(key).get("spread", {}) for key in keys]
-        return {name: merged_spread([shard[name] for shard in shards]) for name in shards[0]}
+        names = shards[0] if shards else ()
+        return {name: merged_spread([shard[name] for shard in shards]) for name in names}
 
     # -- helpers -----------------------------------------------------------------------------
 
@@ -337,12 +344,6 @@ class _Rows:
         if identity not in self._memory:
             self._memory[identity] = make(*arguments)
         return self._memory[identity]
-
-
-def _dense(point: Point) -> Point:
-    """The dense model of the same weights on the same device."""
-    traits = MethodTraits.of("dense")
-    return replace(point, method="dense", density=1.0, parameters=(), traits=traits)
 
 
 def _known(value: float) -> float | None:

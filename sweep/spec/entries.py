@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from sweep.spec.names import (
     Bits,
     Budget,
     DtypeName,
+    LayoutName,
     ModelNames,
     Policies,
     QuantName,
@@ -82,6 +84,12 @@ class QuantEntry(Entry):
         """Values of each of the quantiser's own parameters."""
         return {key: fields.spread(value) for key, value in (self.model_extra or {}).items()}
 
+    @property
+    def most(self) -> int:
+        """Quantisations, if none fell together."""
+        axes = (self.method, self.bits, self.group_size, self.embedding_bits)
+        return _product(*axes, *self.parameters.values())
+
 
 class DeviceEntry(Entry):
     """A preset with what is given put over it, or a device of your own. Lists are axes."""
@@ -102,12 +110,29 @@ class DeviceEntry(Entry):
     """Tokens that the KV cache holds; left out: as many as kv.tokens of the sweep."""
     timing: Timings = ()
     """In place of the sweep's: overlap or serial."""
+    latency_us: Annotated[float | None, Number(at_least=0, at_most=1e9)] = None
+    """What each read costs beside its bytes, in microseconds (docs/semantics.md 9)."""
+    io_depth: Annotated[int | None, Number(at_least=1, at_most=1e6, whole=True)] = None
+    """Reads in flight: which row of `flash` holds."""
+    align_bytes: Annotated[int | None, Number(at_least=1, at_most=1e9, whole=True)] = None
+    """A read begins and ends at multiples of so many bytes; 4096 for direct I/O."""
+    compute_gbps: Annotated[float | None, Number(above=0, at_most=1e6)] = None
+    """Bytes of weights that the processor takes in a second, in 1e9."""
+    head_ms: Annotated[float | None, Number(at_least=0, at_most=1e9)] = None
+    """Milliseconds of the output head, where they were measured."""
+    flash: dict[str, Any] | None = None
+    """Measured reads: {depth: {1: [[bytes, gbps], …], 8: …}}, the keys are reads in flight."""
     title: Words = ""
     """Its name in words."""
     source: Words = ""
     """Where its figures are from."""
     models: ModelNames = ()
     """Restricts the entry to some of the sweep's models; left out: all."""
+
+    def most(self, timings: tuple[str, ...]) -> int:
+        """Devices, if none fell together; `timings` are the sweep's."""
+        axes = (self.dram_gb, self.flash_gbps, self.dram_gbps, self.context)
+        return _product(*axes, self.timing or timings)
 
 
 class MethodEntry(Entry):
@@ -125,6 +150,9 @@ class MethodEntry(Entry):
     selector: Annotated[tuple[SelectorName, ...], Axis()] = ()
     """How scores become a mask; thresholds are of the calibration text. gamma below 1 takes the
     place of topk alone. Left out: the method's own (thresholds for cats and others, else topk)."""
+    chunk: Annotated[tuple[Whole, ...], Axis()] = (1,)
+    """Units that are chosen, cached and read together: neighbours in the layout, by the sum of
+    their scores. With topk and cache-aware selection; it must divide the units of each group."""
     policies: Policies = ()
     """In place of the sweep's policies."""
     models: ModelNames = ()
@@ -138,6 +166,12 @@ class MethodEntry(Entry):
     def parameters(self) -> dict[str, tuple[Any, ...]]:
         """Values of each of the method's own parameters."""
         return {key: fields.parameter_values(v) for key, v in (self.model_extra or {}).items()}
+
+    @property
+    def most(self) -> int:
+        """Configurations, if none fell together."""
+        axes = (self.method, self.density, self.gamma, self.selector, self.chunk)
+        return _product(*axes, *self.parameters.values())
 
 
 class ExcludeRule(Entry):
@@ -253,6 +287,9 @@ class Settings(Entry):
     timing: Timings = ()
     """overlap: a phase takes the longer of its Flash and DRAM time; serial: their sum. Left out:
     as the device says."""
+    layouts: Annotated[tuple[LayoutName, ...], Axis()] = ("natural",)
+    """Order of the units in Flash, on devices that say what a read costs: natural is the model's,
+    hot by how often the calibration text uses them (with top-k of its own method)."""
     kv: KV = KV()
     """The KV cache that the simulator counts."""
     budgets: Annotated[tuple[Annotated[str, Budget(kl=True)], ...], Axis(or_none=True)] = BUDGETS
@@ -294,3 +331,20 @@ class Sweep(SweepEntry):
     name: str
     source: str
     """The file that it is from."""
+
+    @property
+    def most_points(self) -> int:
+        """Points if none fell together or were left out, by counting alone."""
+        total = 0
+        for entry in (*self.methods, *self.include):
+            devices = sum(d.most(self.timing) for d in entry.devices or self.devices)
+            policies = len(entry.policies or self.policies)
+            quants = sum(quant.most for quant in entry.quant or self.quant)
+            total += entry.most * quants * devices * policies
+        ways = len(self.cache.start) * len(self.cache.scope) * len(self.layouts)
+        return total * ways * sum(len(model.swaps) for model in self.models)
+
+
+def _product(*axes: tuple[Any, ...]) -> int:
+    """Combinations of axes, of which an empty one has a value of its own."""
+    return math.prod(max(1, len(axis)) for axis in axes)

@@ -18,6 +18,7 @@ from sweep.spec import values as fields
 from sweep.spec.values import Axis, Name, Number, Words
 
 SELECTORS = ("topk", "layer-threshold", "global-threshold")
+LAYOUTS = ("natural", "hot")
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
 
@@ -95,6 +96,7 @@ class Budget:
         return {"anyOf": [{"type": "number", "minimum": 0}, *of_text]}
 
 
+LayoutName = Annotated[str, Name("layout", lambda: LAYOUTS)]
 SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
 PolicyName = Annotated[str, Name("policy", _policy_names, _policy_reason, _policy_pattern)]
 TimingName = Annotated[str, Name("timing", lambda: TIMINGS)]

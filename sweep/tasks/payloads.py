@@ -61,6 +61,10 @@ class SelectorPayload(TypedDict, total=False):
     """Cached units of each layer, by group."""
     scope: str
     """`window` or `carry`: whether the cache begins anew with each window."""
+    chunk: int
+    """Neighbouring units that are chosen as one; left out for 1."""
+    traced: bool
+    """Whether a cache-aware selector hands over its masks; left out where it does not."""
 
 
 class ModelRun(TypedDict):
@@ -194,8 +198,30 @@ class Transform(ModelRun):
     """As of a `TextRun`, where data is needed."""
 
 
+class GroupReads(TypedDict):
+    """What the reads of a group depend on (SEMANTICS 9)."""
+
+    unit_bytes: float
+    """Bytes of a unit, or of a chunk of them."""
+    table: NotRequired[list[list[float]]]
+    """Rows of [bytes of a read, 1e9 bytes per second]."""
+    bridge_bytes: NotRequired[float]
+    """Where a read has latency and bandwidth: the gap that takes as long as another read."""
+
+
+class Reads(TypedDict):
+    """How misses become reads."""
+
+    groups: dict[str, GroupReads]
+    """By group."""
+    align_bytes: int
+    """Both ends of a read are whole multiples of it."""
+
+
 class Simulate(TypedDict):
-    """Hits of one policy and capacity on the trace of an evaluation."""
+    """Hits of one policy and capacity on the trace of an evaluation, and the reads of its misses.
+
+    With `reads`, the inputs may hold `order`, the units as they lie in Flash."""
 
     policy: str
     """Name of the policy."""
@@ -207,3 +233,5 @@ class Simulate(TypedDict):
     """Keys of the evaluation that leaves the `trace` and, where an order is needed, of `start`."""
     code: str
     """Fingerprint of the code that it runs."""
+    reads: NotRequired[Reads]
+    """Left out where a read costs nothing beside its bytes."""

@@ -96,6 +96,8 @@ def _function(task: Task) -> Function:
             from sweep.tasks.evaluate import evaluate as function
         case "score":
             from sweep.tasks.score import score as function
+        case "simulate" if "reads" in task.payload:
+            from sweep.tasks.reads import reads as function
         case "simulate":
             from sweep.tasks.simulate import simulate as function
         case "train":

@@ -1,0 +1,111 @@
+"""Does DIP still win on Flash as it is, and what makes it win?
+
+    sweep run storage -f benchmarks/storage.yaml
+    python -m benchmarks.storage runs/storage
+
+writes docs/storage.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import table, write_part
+from reports.findings.budgets import parse_all
+from reports.findings.decisions import decide_points
+from reports.findings.flash import FlashChoice, flash_choices
+from reports.findings.points import Point, by_setting, configuration, points
+from reports.results import read_table, rows
+
+PAGE = Path(__file__).parents[1] / "docs" / "storage.md"
+_HEAD = "# Does DIP still win on real Flash?\n"
+_ABOUT = (
+    "Tokens per second over those of the dense model, whose weights are streamed in long reads: by "
+    "the paper's Flash (one bandwidth, whatever the size of a read), and by the device's reads. "
+    "ΔPPL is that of the row, with its 95 % interval."
+)
+
+
+def report(run: Path) -> str:
+    """The page of a finished run of `storage`."""
+    members = points(rows(read_table(run / "results.parquet")))
+    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    parts = [_setting(members[0], provenance)]
+    budgets = parse_all(["1%", "5%", "10%"])
+    for setting, of_setting in by_setting(members).items():
+        decisions = decide_points(of_setting, budgets)
+        choices = flash_choices(decisions, of_setting)
+        parts += [f"## {setting.device}, {setting.dram_gb * 1000:g} MB of DRAM"]
+        parts += [_choices(choices), _ABOUT, _configurations(of_setting)]
+    return "\n\n".join(parts)
+
+
+def _setting(point: Point, about: dict[str, Any]) -> str:
+    setting = point.setting
+    return (
+        f"{setting.model_title}, {setting.windows:g} windows of {setting.window_tokens:g} tokens "
+        f"of {setting.text_title}; dense perplexity {point.ppl_dense:.2f}. Caches under LFU. "
+        f"{about['machine']['cpu']}; torch {about['versions']['torch']}."
+    )
+
+
+def _choices(choices: Iterable[FlashChoice]) -> str:
+    columns = ["within", "dense", "the paper's Flash chooses", "claims", "gives"]
+    columns += ["the reads choose", "gives", "over dense"]
+    lines = []
+    for choice in choices:
+        paper, device = choice.by_paper, choice.by_device
+        lines.append(
+            [
+                choice.budget.label,
+                f"{device.tokens_per_s_dense:.1f}",
+                configuration(paper),
+                f"{paper.tokens_per_s_paper:.1f}",
+                f"{paper.tokens_per_s:.1f}",
+                configuration(device),
+                f"{device.tokens_per_s:.1f}",
+                f"{device.gain:.2f} ×",
+            ]
+        )
+    return table(columns, lines)
+
+
+def _configurations(members: Iterable[Point]) -> str:
+    columns = ["configuration", "ΔPPL", "interval", "by the paper's Flash", "by the reads"]
+    columns += ["reads/token", "mean read", "wasted", "hit rate"]
+    dense_paper = next(p.tokens_per_s_paper for p in members if p.dense)
+    lines = []
+    for point in sorted(members, key=lambda p: -p.gain):
+        if point.dense or not point.measured:
+            continue
+        lines.append(
+            [
+                configuration(point),
+                f"{point.delta_ppl:.2f}",
+                f"{point.delta_ppl_low:.2f} to {point.delta_ppl_high:.2f}",
+                f"{point.tokens_per_s_paper / dense_paper:.2f} ×",
+                f"{point.gain:.2f} ×",
+                f"{point.reads_per_token:,.0f}",
+                f"{point.mean_read_bytes / 1000:.1f} KB",
+                f"{point.wasted:.0%}",
+                f"{point.hit_rate:.2f}",
+            ]
+        )
+    return table(columns, lines)
+
+
+def main() -> None:
+    """Write the page of the run folder given on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.storage", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run of storage")
+    text = report(parser.parse_args().run)
+    print(text)
+    print("written to", write_part("storage", text, PAGE, _HEAD))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Columns about the reads of Flash, on devices that say what a read costs (SEMANTICS 9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from simulator import Device, Footprint, Throughput
+from simulator.energy import joules
+from simulator.phase_reads import PhaseReads
+from sweep.plan.point import Point
+
+
+def columns(
+    point: Point,
+    reads: Mapping[str, PhaseReads],
+    sizes: Footprint,
+    tokens: int,
+) -> dict[str, Any]:
+    """Layout, reads, their mean size and what of them was not asked for."""
+    row: dict[str, Any] = {"layout": point.layout if point.traits.groups else None}
+    count = sum(one.reads_total for one in reads.values())
+    if count:
+        read = sum(one.bytes_total for one in reads.values())
+        wanted = sum(
+            one.phases.missed_total * sizes.groups[name].unit_bytes for name, one in reads.items()
+        )
+        row |= {
+            "reads_per_token": count / tokens,
+            "mean_read_bytes": read / count,
+            "wasted": 1 - wanted / read,
+            "read_sizes": json.dumps({name: dict(one.sizes) for name, one in reads.items()}),
+        }
+    elif point.traits.groups:
+        row |= {"reads_per_token": 0.0, "wasted": 0.0}
+    return row
+
+
+def energy(device: Device, speed: Throughput) -> dict[str, Any]:
+    """Joules of a token, between two ends; none where the device does not say what a byte takes."""
+    ends = joules(
+        device, speed.seconds_per_token, speed.flash_bytes_per_token, speed.dram_bytes_per_token
+    )
+    return {} if ends is None else {"energy_j_low": ends[0], "energy_j_high": ends[1]}

@@ -1,0 +1,74 @@
+"""What the paper's Flash would have chosen, on both pages: found, told in words, escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from reports.findings.budgets import parse_all
+from reports.findings.flash import flash_choices
+from reports.pages import flash, html, markdown
+from reports.reading.run import Run, assemble
+from reports.results import Row
+from tests.reports import synthetic
+
+
+def _rows(device: str = "phone", slow_density: float = 0.6) -> list[Row]:
+    """Rows of one setting with reads: what is fastest by the paper is slow by its reads."""
+    shape = synthetic.Shape(dram_gb=(0.05,), flash_gbps=(1.0,), policies=("lfu",))
+    made = synthetic.table(shape, flaws=False).to_pylist()
+    for row in made:
+        row["device"] = device
+        row["tokens_per_s_paper"] = row["tokens_per_s"]
+        if row["method"] == "dip" and row["density"] <= slow_density:
+            row["tokens_per_s"] /= 10
+        row |= {"reads_per_token": 1000.0, "mean_read_bytes": 2048.0, "wasted": 0.25}
+    return synthetic.to_table(made).to_pylist()
+
+
+def _run(rows: Sequence[Row]) -> Run:
+    return assemble("a", reports_rows(rows), parse_all(["0.2", "20%"]), {}, {})
+
+
+def reports_rows(rows: Sequence[Row]) -> list[Row]:
+    from reports.results import rows as read
+
+    return read(synthetic.to_table(rows))
+
+
+def test_the_papers_choice_is_priced_by_the_reads() -> None:
+    run = _run(_rows())
+    choices = flash_choices(run.decisions, run.points)
+    assert [choice.budget.label for choice in choices] == [b.label for b in run.budgets]
+    for choice in choices:
+        within = [p for p in run.points if p.delta_ppl <= choice.budget.limit(p.ppl_dense)]
+        real = [p for p in within if not p.bound]
+        assert choice.by_paper.tokens_per_s_paper == max(p.tokens_per_s_paper for p in real)
+        assert choice.by_device.tokens_per_s == max(p.tokens_per_s for p in real)
+        assert choice.lost == pytest.approx(
+            1 - choice.by_paper.tokens_per_s / choice.by_device.tokens_per_s
+        )
+    loose = choices[-1]
+    assert loose.by_paper.density <= 0.6
+    assert loose.overrated == pytest.approx(10)
+    assert loose.lost > 0.5
+
+
+def test_both_reports_tell_it_and_escape_names() -> None:
+    run = _run(_rows(device="<b>&|"))
+    text, page = markdown.render(run), html.render(run)
+    part = text.split("## Flash as it is")[1].split("\n## ")[0]
+    assert "1.00× to 10.00× as fast as the device's reads let them be" in part
+    assert "1 of 2 choices are others, most often dip-ca (1)" in part
+    assert "loses up to 88.3 %" in part
+    assert "| 1,000 | 2\\.00 KiB | 25\\.0 % |" in part
+    assert "<b>&|" not in page
+    assert '<section id="flash"' in page
+
+
+def test_without_reads_there_is_no_section() -> None:
+    run = _run(synthetic.table(flaws=False).to_pylist())
+    assert flash.html_section(run) is None
+    assert list(flash.markdown_section(run)) == []
+    assert '<section id="flash"' not in html.render(run)
