@@ -55,7 +55,7 @@ HOMES = {
         "sweep/contracts/selectors.py",
     ),
     "peft": ("methods/",),
-    "numba": ("simulator/",),
+    "numba": ("simulator/", "sweep/probe/compute.py", "sweep/probe/reader.py"),
     "plotly": ("reports/",),
     "jinja2": ("reports/",),
     "pandas": ("reports/", "sweep/results/table.py", "sweep/store/store.py", "sweep/run.py"),

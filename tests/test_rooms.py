@@ -47,6 +47,7 @@ SWEEP = House(
         ("results",),
         ("search",),
         ("api", "traces", "contracts"),
+        ("probe",),
         ("cli",),
         ("__main__",),
     ),

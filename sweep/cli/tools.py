@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from sweep.cli.arguments import DEFAULT_FILE, File, Set, console_on, sweep_of
+from sweep.cli.probe import probing
 from sweep.cli.size import sizes
 from sweep.errors import InputError
 
 tools = typer.Typer()
 tools.add_typer(sizes)
+tools.add_typer(probing)
 
 
 @tools.command()

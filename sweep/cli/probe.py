@@ -1,0 +1,220 @@
+"""`sweep probe [PATH]`: what storage, memory and processor of this machine do."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.cli.arguments import console_on
+from sweep.errors import ResourceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sweep.probe.run import Outcome
+    from sweep.probe.validity import Row
+
+probing = typer.Typer()
+
+
+@probing.command()
+def probe(
+    path: Annotated[Path, typer.Argument(help="Folder on the storage to measure.")] = Path(),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="About 10 s: five read sizes, two depths, one mode.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(help="Time for all of it [120; with --quick 10].")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Size of the image [1GiB; a quarter of what is free].")
+    ] = None,
+    read: Annotated[
+        list[str], typer.Option("--read", help="Read size (repeatable) [4KiB to 4MiB].")
+    ] = [],  # noqa: B006
+    depth: Annotated[
+        list[int], typer.Option("--depth", help="Reads in flight (repeatable) [1 to 16].")
+    ] = [],  # noqa: B006
+    interface_gbps: Annotated[
+        float | None, typer.Option(help="What the interface can carry; rows above are invalid.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Device file to write [PATH/device.yaml].")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the device.")] = "probed",
+    force: Annotated[bool, typer.Option("--force", help="Replace the device file.")] = False,
+) -> None:
+    """Measure storage under PATH, memory and compute, and write a device file."""
+    from datetime import date
+
+    from sweep.probe import device_file, grid, run
+
+    options = run.Options(
+        path,
+        seconds,
+        grid.bytes_of(size, "--size") if size else None,
+        tuple(grid.bytes_of(text, "--read") for text in read),
+        tuple(depth),
+        quick,
+        interface_gbps,
+    )
+    run.check(options)
+    out = out or path / device_file.NAME
+    device_file.check_out(out, force)
+    with _Shown(console_on()) as shown:
+        outcome = run.probe(options, shown)
+    _print(console_on(stderr=False), outcome)
+    device_file.write_rows(outcome, out)
+    typer.echo(f"rows: {device_file.rows_file(out)}")
+    refusal = device_file.refusal(outcome)
+    if refusal:
+        raise ResourceError(f"no device file: {refusal}")
+    command = _command(quick, seconds, size, read, depth, interface_gbps)
+    device_file.write(device_file.device(outcome, name, command, date.today()), out)
+    typer.echo(f"device: {out}")
+
+
+def _command(
+    quick: bool,
+    seconds: float | None,
+    size: str | None,
+    read: Sequence[str],
+    depth: Sequence[int],
+    interface_gbps: float | None,
+) -> str:
+    """The command without its path, which is nobody else's business."""
+    words = ["sweep", "probe"] + ["--quick"] * quick
+    words += [f"--seconds={seconds:g}"] if seconds is not None else []
+    words += [f"--size={size}"] if size else []
+    words += [f"--read={text}" for text in read] + [f"--depth={count}" for count in depth]
+    words += [f"--interface-gbps={interface_gbps:g}"] if interface_gbps is not None else []
+    return shlex.join(words)
+
+
+class _Shown:
+    """Progress on a terminal as a bar; elsewhere a line when something else begins."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,  # drawing takes processor time from the reader
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+        self._kind = ""
+
+    def __enter__(self) -> _Shown:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def phase(self, text: str, share: float) -> None:
+        self._bar.update(self._task, description=text, completed=share)
+        kind = text.partition(",")[0]
+        if kind != self._kind and not self._console.is_terminal:
+            self._console.print(f"{share:4.0%} {kind}", markup=False)
+        self._kind = kind
+
+
+def _print(console: Console, outcome: Outcome) -> None:
+    kinds = dict.fromkeys((row.mode, row.pattern) for row in outcome.rows)
+    for kind in kinds:
+        rows = [row for row in outcome.rows if (row.mode, row.pattern) == kind]
+        console.print(_grid(rows, f"{kind[0]} {kind[1]}, MB/s"))
+    first = next(iter(kinds))
+    of_first = [row for row in outcome.rows if (row.mode, row.pattern) == first]
+    console.print(_latencies(of_first, f"{first[0]} {first[1]}, µs of a read: median, 99 %"))
+    for text in [*_flags(outcome.rows), *_rates(outcome), *_fits(outcome), *outcome.notes]:
+        console.print(text, markup=False)
+
+
+def _grid(rows: Sequence[Row], title: str) -> Table:
+    """Throughput by read size and depth; what is not valid stands in brackets, ~ marks a spread
+    above a fifth."""
+    cells = {
+        (row.size, row.depth): (
+            f"{row.mbps:.0f}{'~' if row.rel_spread > 0.2 else ''}"
+            if row.valid
+            else f"({row.mbps:.0f})"
+        )
+        for row in rows
+    }
+    return _by_size(cells, title)
+
+
+def _latencies(rows: Sequence[Row], title: str) -> Table:
+    return _by_size({(r.size, r.depth): f"{r.p50_us:.0f} {r.p99_us:.0f}" for r in rows}, title)
+
+
+def _by_size(cells: dict[tuple[int, int], str], title: str) -> Table:
+    """A row for each read size, a column for each depth."""
+    from rich.table import Table
+
+    from sweep.probe.grid import size_text
+
+    depths = sorted({depth for _, depth in cells})
+    table = Table(title=title, title_justify="left")
+    for name in ("read", *(f"depth {depth}" for depth in depths)):
+        table.add_column(name, justify="right")
+    for size in sorted({size for size, _ in cells}):
+        table.add_row(size_text(size), *(cells.get((size, depth), "") for depth in depths))
+    return table
+
+
+def _flags(rows: Sequence[Row]) -> list[str]:
+    """How many rows are not valid, by the kind of reason, with one of them in full."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row.valid:
+            kinds.setdefault(row.reason.partition(":")[0], []).append(row)
+    lines = [
+        f"({len(of_kind)} of {len(rows)} rows) not valid, {of_kind[0].reason}"
+        for of_kind in kinds.values()
+    ]
+    bound = sum("reader" in row.note for row in rows)
+    if bound:
+        lines.append(f"{bound} rows are bound by the reader's processor time: at least this")
+    return lines
+
+
+def _rates(outcome: Outcome) -> list[str]:
+    names = {
+        "read": "DRAM read",
+        "copy": "DRAM copy, each byte once",
+        "compute": "sparse products, weight bytes",
+    }
+    return [
+        f"{names[rate.what]}: {rate.gbps:.2f} GB/s ({rate.gbps_min:.2f} to {rate.gbps_max:.2f}), "
+        f"{rate.threads} threads"
+        for rate in outcome.rates
+    ]
+
+
+def _fits(outcome: Outcome) -> list[str]:
+    from sweep.probe.grid import size_text
+
+    lines = []
+    for curve, law in zip(outcome.curves, outcome.fits, strict=True):
+        size, error = law.worst
+        lines.append(
+            f"depth {law.depth}: {law.latency_us:.1f} µs + bytes / {law.gbps:.2f} GB/s, wrong by "
+            f"{error:+.0%} at worst ({size_text(size)}); {curve.reads_per_s:,.0f} reads/s at most"
+        )
+    return lines
