@@ -48,6 +48,7 @@ SWEEP = House(
         ("search",),
         ("api", "traces", "contracts"),
         ("probe",),
+        ("replay",),
         ("cli",),
         ("__main__",),
     ),

@@ -5,6 +5,7 @@ Only runs whose devices say what a read costs have this part.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from reports.pages.markup import bullets, table
 from reports.pages.markup import markdown as md
 from reports.pages.summary import setting_name
 from reports.reading.run import Run
+from reports.reading.stopwatch import MODELS, Replayed
 
 ABOUT = (
     "The paper's Flash is one bandwidth, whatever the size of a read. Here each read costs what the"
@@ -77,13 +79,15 @@ def _reads(point: Point) -> list[str]:
 
 
 def markdown_section(run: Run) -> Iterator[str]:
-    """The part of `report.md`; nothing where no device says what a read costs."""
+    """The parts of `report.md`: choices where a device says what a read costs, and a stopwatch where
+    reads were done."""
     choices = flash_choices(run.decisions, run.points)
     if choices:
         yield "## Flash as it is"
         yield ABOUT
         yield bullets(sentences(choices))
         yield table(HEADER, [[md(cell) for cell in cells(c, run)] for c in choices], _ALIGNED)
+    yield from _stopwatch_markdown(run)
 
 
 def html_section(run: Run) -> dict[str, Any] | None:
@@ -95,5 +99,83 @@ def html_section(run: Run) -> dict[str, Any] | None:
         "about": ABOUT,
         "sentences": sentences(choices),
         "header": HEADER,
+        "numeric": [place for place, side in enumerate(_ALIGNED) if side == "r"],
         "rows": [cells(choice, run) for choice in choices],
+    }
+
+
+# -- the stopwatch ---------------------------------------------------------------------------
+
+STOPWATCH = (
+    "The Flash time of a token in milliseconds: as three models of the storage predict it, and as"
+    " the reads took it when they were done (`sweep replay`). Nothing is computed meanwhile."
+)
+STOPWATCH_HEADER = (
+    *("Point", "Reads/token", "MB/token", "Paper's Flash", "Affine", "Curve"),
+    *("Measured", "From", "To"),
+)
+_WIDTH, _HEIGHT, _EDGE = 420, 320, 40
+
+
+def stopwatch_cells(line: Replayed) -> list[str]:
+    """A row of the table of measured times, as text."""
+    predicted = [figure(line.predicted[name]) for name in MODELS]
+    measured = [line.reason] + [ABSENT] * 2 if line.reason else _measured(line)
+    size = figure(line.bytes_per_token / 1e6)
+    return [line.label, figure(line.reads_per_token), size, *predicted, *measured]
+
+
+def _measured(line: Replayed) -> list[str]:
+    return [figure(line.measured), figure(line.low), figure(line.high)]
+
+
+def _stopwatch_markdown(run: Run) -> Iterator[str]:
+    if run.stopwatch:
+        yield "## Stopwatch"
+        yield STOPWATCH
+        yield bullets([run.verdict])
+        rows = [[md(cell) for cell in stopwatch_cells(line)] for line in run.stopwatch]
+        yield table(STOPWATCH_HEADER, rows, "-rrrrrrrr")
+
+
+def _dots(lines: Sequence[Replayed]) -> dict[str, Any] | None:
+    """Measured time to the right, predicted upwards, both on one logarithmic scale."""
+    valid = [line for line in lines if not line.reason]
+    times = [time for line in valid for time in (line.measured, *line.predicted.values())]
+    if not times or min(times) <= 0:
+        return None
+    low, high = math.log(min(times) / 1.2), math.log(max(times) * 1.2)
+
+    def place(time: float) -> float:
+        return (math.log(time) - low) / (high - low)
+
+    return {
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "edge": _EDGE,
+        "ends": [figure(math.exp(low)), figure(math.exp(high))],
+        "dots": [
+            {
+                "x": round(_EDGE + place(line.measured) * (_WIDTH - 2 * _EDGE), 1),
+                "y": round(_HEIGHT - _EDGE - place(time) * (_HEIGHT - 2 * _EDGE), 1),
+                "model": name,
+                "label": f"{line.label}: {name} {figure(time)} ms, "
+                f"measured {figure(line.measured)}",
+            }
+            for line in valid
+            for name, time in line.predicted.items()
+        ],
+    }
+
+
+def stopwatch_section(run: Run) -> dict[str, Any] | None:
+    """What `stopwatch.html.j2` shows; None where nothing was replayed."""
+    if not run.stopwatch:
+        return None
+    return {
+        "about": STOPWATCH,
+        "verdict": run.verdict,
+        "header": STOPWATCH_HEADER,
+        "rows": [stopwatch_cells(line) for line in run.stopwatch],
+        "chart": _dots(run.stopwatch),
     }

@@ -59,6 +59,7 @@ def render(run: Run) -> str:
         run=run,
         accuracy=html_section(run),
         flash=flash.html_section(run),
+        stopwatch=flash.stopwatch_section(run),
         announced=announcements.html_section(run),
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),

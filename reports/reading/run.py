@@ -18,7 +18,8 @@ from reports.findings.costs import measured_kl
 from reports.findings.decisions import Decision, decide_points
 from reports.findings.points import Point, Setting, by_setting, points, varying
 from reports.findings.policies import PolicyRow, compare_policies, compared_series, headline
-from reports.reading import study, timeline
+from reports.reading import stopwatch, study, timeline
+from reports.reading.stopwatch import Replayed
 from reports.reading.timeline import Span
 from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
 
@@ -52,6 +53,8 @@ class Run:
     problems: tuple[str, ...]
     tasks: Sequence[Span] = ()
     study: Mapping[str, Any] | None = None
+    stopwatch: Sequence[Replayed] = ()
+    verdict: str = ""  # of the stopwatch
 
     @property
     def notes(self) -> list[str]:
@@ -108,7 +111,14 @@ def load(run_dir: Path, chosen_budgets: Sequence[Budget | float | str] = ()) -> 
     tasks = accuracy_tasks(table.column_names)
     reads = _reads(table)
     run = assemble(title, listed, budgets, plan, provenance, problems, tasks, reads)
-    return replace(run, tasks=timeline.read(run_dir, plan), study=study.read(run_dir))
+    lines, verdict = stopwatch.read(run_dir)
+    return replace(
+        run,
+        tasks=timeline.read(run_dir, plan),
+        study=study.read(run_dir),
+        stopwatch=lines,
+        verdict=verdict,
+    )
 
 
 def assemble(

@@ -1,16 +1,20 @@
-"""`sweep probe [PATH]`: what storage, memory and processor of this machine do."""
+"""`sweep probe [PATH]`: what storage, memory and processor of this machine do; and `sweep replay
+RUN`: the reads of a run, done on that storage."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.arguments import console_on
+from sweep.cli.arguments import RunFolder, console_on
 from sweep.errors import ResourceError
+from sweep.files.atomic import replace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from sweep.probe.run import Outcome
     from sweep.probe.validity import Row
+    from sweep.replay.measure import Outcome as ReplayOutcome
 
 probing = typer.Typer()
 
@@ -50,8 +55,6 @@ def probe(
     force: Annotated[bool, typer.Option("--force", help="Replace the device file.")] = False,
 ) -> None:
     """Measure storage under PATH, memory and compute, and write a device file."""
-    from datetime import date
-
     from sweep.probe import device_file, grid, run
 
     options = run.Options(
@@ -218,3 +221,58 @@ def _fits(outcome: Outcome) -> list[str]:
             f"{error:+.0%} at worst ({size_text(size)}); {curve.reads_per_s:,.0f} reads/s at most"
         )
     return lines
+
+
+@probing.command()
+def replay(
+    run: RunFolder,
+    point: Annotated[
+        list[str],
+        typer.Option("--point", help="A point, by the beginning of its key (repeatable)."),
+    ] = [],  # noqa: B006
+    folder: Annotated[Path, typer.Option(help="Folder on the storage to read from.")] = Path(),
+    depth: Annotated[int, typer.Option(help="Reads in flight.")] = 8,
+    tokens: Annotated[int, typer.Option(help="Tokens of each point.")] = 16,
+    repeats: Annotated[int, typer.Option(help="Times that each is read.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the figures go [RUN/replay.json].")
+    ] = None,
+) -> None:
+    """Do the reads of a run's points on this machine's storage: predicted beside measured."""
+    from sweep.replay import measure, points
+
+    chosen = points.replayable(run, point, tokens)
+    console = console_on()
+    outcome = measure.run(folder, chosen, depth, repeats, console.print)
+    shown = console_on(stderr=False)
+    shown.print(_replay_table(outcome))
+    shown.print(outcome.verdict)
+    target = out or run / "replay.json"
+    written = {**outcome.to_json(), "machine": _machine_words(), "day": f"{date.today()}"}
+    replace(target, json.dumps(written, indent=1).encode())
+    typer.echo(f"figures: {target}")
+
+
+def _machine_words() -> dict[str, str]:
+    from sweep.probe import system
+
+    return {"processor": system.processor(), "os": system.operating_system()}
+
+
+def _replay_table(outcome: ReplayOutcome) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"Flash of a token in ms, {outcome.depth} reads in flight")
+    columns = ("reads", "MB", "paper", "affine", "curve", "measured", "from", "to", "off")
+    table.add_column("point", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for line in outcome.lines:
+        seconds = (line.paper_s, line.affine_s, line.curve_s, line.measured_s)
+        ends = (line.measured_low_s, line.measured_high_s)
+        cells = [f"{line.reads_per_token:,.0f}", f"{line.bytes_per_token / 1e6:.2f}"]
+        cells += [f"{1e3 * s:.2f}" for s in (*seconds, *ends)]
+        cells += [f"{line.error('curve'):+.0%}" if line.valid else line.reason]
+        table.add_row(Text(line.label), *cells)
+    return table

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from reports.findings.budgets import parse_all
 from reports.findings.flash import flash_choices
 from reports.pages import flash, html, markdown
-from reports.reading.run import Run, assemble
+from reports.reading.run import Run, assemble, load
 from reports.results import Row
 from tests.reports import synthetic
 
@@ -72,3 +75,45 @@ def test_without_reads_there_is_no_section() -> None:
     assert flash.html_section(run) is None
     assert list(flash.markdown_section(run)) == []
     assert '<section id="flash"' not in html.render(run)
+
+
+LINE = {
+    "label": "dip <b>&|",
+    "reads_per_token": 1234.0,
+    "bytes_per_token": 2.5e6,
+    "paper_s": 0.001,
+    "affine_s": 0.0045,
+    "curve_s": 0.005,
+    "measured_s": 0.0052,
+    "measured_low_s": 0.005,
+    "measured_high_s": 0.006,
+    "valid": True,
+    "reason": "",
+}
+
+
+def _with_stopwatch(folder: Path, *lines: object) -> Run:
+    pq.write_table(synthetic.table(flaws=False), folder / "results.parquet")
+    written = json.dumps({"lines": lines, "verdict": "The curve is off by 4%."})
+    (folder / "replay.json").write_text(written, encoding="utf-8")
+    return load(folder)
+
+
+def test_what_was_replayed_stands_beside_what_was_predicted(tmp_path: Path) -> None:
+    late = {**LINE, "label": "late", "valid": False, "reason": "descheduled"}
+    run = _with_stopwatch(tmp_path, LINE, late)
+    text, page = markdown.render(run), html.render(run)
+    part = text.split("## Stopwatch")[1].split("\n## ")[0]
+    assert "- The curve is off by 4%." in part
+    assert "| 1,234 | 2\\.50 | 1\\.00 | 4\\.50 | 5\\.00 | 5\\.20 | 5\\.00 | 6\\.00 |" in part
+    assert "| descheduled | – | – |" in part
+    assert '<section id="stopwatch"' in page
+    assert page.count("measured 5.20</title>") == 3
+    assert "<b>&|" not in page
+
+
+@pytest.mark.parametrize("broken", [{}, {**LINE, "measured_s": None}, {**LINE, "paper_s": "x"}])
+def test_a_stopwatch_that_cannot_be_read_is_none(tmp_path: Path, broken: object) -> None:
+    run = _with_stopwatch(tmp_path, broken)
+    assert run.stopwatch == ()
+    assert "## Stopwatch" not in markdown.render(run)

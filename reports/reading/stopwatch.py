@@ -1,0 +1,58 @@
+"""What `sweep replay` left beside a run: Flash time of tokens, predicted and measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+MODELS = ("paper", "affine", "curve")
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A point: milliseconds of Flash for a token, by three models and by a stopwatch."""
+
+    label: str
+    reads_per_token: float
+    bytes_per_token: float
+    predicted: Mapping[str, float]
+    measured: float
+    low: float
+    high: float
+    reason: str
+    """Why it says nothing of the storage; empty if it does."""
+
+
+def read(folder: Path) -> tuple[Sequence[Replayed], str]:
+    """Its points and its verdict; nothing where the folder has none, or none that can be read."""
+    try:
+        text = (folder / "replay.json").read_text(encoding="utf-8")
+        document = cast("Mapping[str, Any]", json.loads(text))
+        lines = [_line(line) for line in document["lines"]]
+        return [line for line in lines if line.measured > 0], str(document["verdict"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return (), ""
+
+
+def _line(written: Mapping[str, Any]) -> Replayed:
+    return Replayed(
+        label=str(written["label"]),
+        reads_per_token=_number(written["reads_per_token"]),
+        bytes_per_token=_number(written["bytes_per_token"]),
+        predicted={name: 1e3 * _number(written[f"{name}_s"]) for name in MODELS},
+        measured=1e3 * _number(written["measured_s"]),
+        low=1e3 * _number(written["measured_low_s"]),
+        high=1e3 * _number(written["measured_high_s"]),
+        reason="" if written["valid"] else str(written["reason"] or "not valid"),
+    )
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no figure")
+    return number

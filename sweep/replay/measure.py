@@ -1,0 +1,180 @@
+"""A replay from beginning to end: probes and points in turn on one image, and what came out.
+
+Between the points the same reader does reads of single sizes, as many in flight, so that a disk
+that changes its mind shows it. Time in which threads only wait for each other is measured too, and
+added to each prediction: it is the reader's, and no storage's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from sweep.errors import InputError, ResourceError
+from sweep.probe import replay, system
+from sweep.probe.grid import KIB
+from sweep.probe.image import Image, check_folder, image
+from sweep.replay.points import Replayable
+from sweep.replay.predict import Models, models
+
+PROBED = tuple(KIB << step for step in range(1, 11))
+"""Sizes of the probes, 2 KiB to 1 MiB; those that the disk cannot read directly are left out."""
+PROBE_PHASES, PROBE_READS = 6, 4
+"""Phases of a probe, and reads of each of its threads in one."""
+LEAST_IMAGE = 64 << 20
+MODELS = ("paper", "affine", "curve")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A point: per token its reads, bytes and seconds of Flash, predicted and measured."""
+
+    point_key: str
+    label: str
+    tokens: int
+    reads_per_token: float
+    bytes_per_token: float
+    meeting_s: float
+    """Seconds in which threads waited for each other; in all that follow."""
+    paper_s: float
+    affine_s: float
+    curve_s: float
+    measured_s: float
+    measured_low_s: float
+    measured_high_s: float
+    valid: bool
+    reason: str
+
+    def error(self, model: str) -> float:
+        """Relative error of a model's prediction."""
+        return float(getattr(self, f"{model}_s")) / self.measured_s - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that a replay showed."""
+
+    depth: int
+    lines: tuple[Line, ...]
+    spread: float
+    noisy: bool
+    latency_us: float
+    gbps: float
+    curve: tuple[tuple[float, float], ...]
+    file_system: str
+
+    @property
+    def verdict(self) -> str:
+        """One sentence or two: how near the curve and the paper's model came."""
+        valid = [line for line in self.lines if line.valid]
+        if self.noisy or not valid:
+            why = (
+                f"probes of one size differ by {self.spread:.0%}" if self.noisy else "no valid row"
+            )
+            return f"Not measurable here: {why}."
+        texts = []
+        for name, words in (("curve", "The curve"), ("paper", "bytes over bandwidth")):
+            errors = [abs(line.error(name)) for line in valid]
+            texts.append(
+                f"{words} is off by {median(errors):.0%} in the median, {max(errors):.0%} at worst"
+            )
+        return f"{texts[0]}; {texts[1]}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a file of the run folder."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def run(
+    folder: Path,
+    points: Sequence[Replayable],
+    depth: int,
+    repeats: int,
+    say: Callable[[str], None],
+) -> Outcome:
+    """Replay points on an image in a folder. Raises InputError and ResourceError; the image is gone
+    then, too."""
+    if depth < 1 or repeats < 1:
+        raise InputError(f"--depth {depth}, --repeats {repeats}: 1 or more are expected")
+    check_folder(folder)
+    size = max(LEAST_IMAGE, *(_region(point) for point in points))
+    say(f"writes an image of {size / 1e6:.0f} MB, reads it and removes it")
+    with image(folder, size, pieces=replay.content) as made:
+        made.descriptor("direct")  # raises where direct reads are refused
+        rounds = [_probed(made, depth)]
+        bridge = models(rounds).affine
+        bridge_bytes = bridge.latency_us * bridge.gbps * 1e3
+        replayed: list[tuple[replay.Plan, replay.Replayed]] = []
+        for number, point in enumerate(points, 1):
+            say(f"{number} of {len(points)}: {point.label}")
+            wanted = _plan(point, made.align, bridge_bytes)
+            replayed.append((wanted, replay.replay(made, wanted, depth, repeats)))
+            rounds.append(_probed(made, depth))
+        known = models(rounds)
+        lines = [_line(p, *one, known) for p, one in zip(points, replayed, strict=True)]
+        law = known.affine
+        return Outcome(
+            depth,
+            tuple(lines),
+            known.spread,
+            known.noisy,
+            law.latency_us,
+            law.gbps,
+            known.curve.rows,
+            system.file_system(folder),
+        )
+
+
+def _region(point: Replayable) -> int:
+    """Bytes that the groups of a point take in an image, with room for alignment."""
+    sizes = (phases.missed.shape[1] * phases.unit_bytes for phases in point.phases)
+    return sum(-(-size // 4096) * 4096 for size in sizes)
+
+
+def _plan(point: Replayable, align: int, bridge_bytes: float) -> replay.Plan:
+    reads = [replay.runs(p.missed, p.unit_bytes, align, bridge_bytes) for p in point.phases]
+    missed, sizes = [p.missed for p in point.phases], [p.unit_bytes for p in point.phases]
+    return replay.plan(missed, sizes, reads, align)
+
+
+def _line(point: Replayable, wanted: replay.Plan, seen: replay.Replayed, known: Models) -> Line:
+    predicted: Mapping[str, float] = known.seconds(wanted.lengths)
+    middle, low, high = seen.seconds_per_token
+    return Line(
+        point.key,
+        point.label,
+        wanted.tokens,
+        wanted.reads_per_token,
+        wanted.bytes_per_token,
+        seen.meeting_s,
+        **{f"{name}_s": predicted[name] / wanted.tokens + seen.meeting_s for name in MODELS},
+        measured_s=middle,
+        measured_low_s=low,
+        measured_high_s=high,
+        valid=seen.valid,
+        reason="; ".join(dict.fromkeys(reason for reason in seen.reasons if reason)),
+    )
+
+
+def _probed(made: Image, depth: int) -> dict[int, float]:
+    """Seconds of a read by its bytes: of the whole disk, with `depth` reads in flight."""
+    draw = np.random.default_rng(depth)
+    seconds: dict[int, float] = {}
+    for size in PROBED:
+        if size % made.align or size * depth * PROBE_READS > made.size:
+            continue
+        count = depth * PROBE_READS * PROBE_PHASES
+        offsets = draw.integers(0, made.size // size, count) * size
+        phases = np.arange(0, count + 1, depth * PROBE_READS)
+        wanted = replay.Plan(offsets, np.full(count, size, np.int64), phases, 1, made.size)
+        seen = replay.replay(made, wanted, depth)
+        middle = seen.seconds_per_token[0] - seen.meeting_s
+        seconds[size] = max(middle, 1e-9) / (depth * PROBE_READS)
+    if len(seconds) < 2:
+        raise ResourceError("this disk reads too few sizes directly for a curve")
+    return seconds
