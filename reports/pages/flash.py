@@ -79,8 +79,8 @@ def _reads(point: Point) -> list[str]:
 
 
 def markdown_section(run: Run) -> Iterator[str]:
-    """The parts of `report.md`: choices where a device says what a read costs, and a stopwatch where
-    reads were done."""
+    """The parts of `report.md`: choices where a device says what a read costs, and a stopwatch
+    where reads were done."""
     choices = flash_choices(run.decisions, run.points)
     if choices:
         yield "## Flash as it is"

@@ -152,12 +152,18 @@ def _device_notes(records: list[Record]) -> list[str]:
 
 
 def _training_note(result: dict[str, Any]) -> str:
-    if "recall" in result:
+    if "recall_of_largest" in result:
         return (
             f"its predictors find {result['recall']:.0%} of the units that they are to find "
             f"(recall), and {result['precision']:.0%} of those they name are right (precision); "
             f"of as many largest logits as are wanted, {result['recall_of_largest']:.0%} are"
         )
+    if "recall" in result:
+        recalls = result["recall"] if isinstance(result["recall"], list) else [result["recall"]]
+        found = ", ".join(f"{recall:.0%}" for recall in recalls)
+        by_share = [f"{share:.0%}" for share in result.get("kept", [])]
+        of = f", where {', '.join(by_share)} of all are looked for" if by_share else ""
+        return f"it finds {found} of the units that matter (recall){of}"
     if "validation_loss" in result:
         losses = dict(result["validation_loss"])
         best = result["best_step"]

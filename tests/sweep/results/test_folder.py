@@ -1,0 +1,30 @@
+"""What a run folder says of its trainings, one sentence for each kind of result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweep.results.folder import _training_note
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (
+            {"recall": 0.8, "precision": 0.5, "recall_of_largest": 0.9},
+            "its predictors find 80% of the units that they are to find (recall), and 50% of those "
+            "they name are right (precision); of as many largest logits as are wanted, 90% are",
+        ),
+        ({"recall": 0.75}, "it finds 75% of the units that matter (recall)"),
+        (
+            {"recall": [0.45, 0.6], "kept": [0.1, 0.2]},
+            "it finds 45%, 60% of the units that matter (recall), where 10%, 20% of all are looked "
+            "for",
+        ),
+        ({"threshold": 0.9}, ""),
+    ],
+)
+def test_a_training_is_told_in_a_sentence(result: dict[str, Any], said: str) -> None:
+    assert _training_note(result) == said
