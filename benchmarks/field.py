@@ -96,7 +96,8 @@ def line_of(row: Row) -> Line:
     """The line of a row: `teal (topk)`, `was greedy`, `dip-ca`."""
     parameters = json.loads(row["parameters"])
     words = [row["series"]]
-    words += [parameters["shares"]] if parameters.get("shares", "uniform") != "uniform" else []
+    shares = parameters.get("shares", "uniform")
+    words += [shares] if shares not in ("uniform", row["method"]) else []
     attention = parameters.get("attention", "none")
     words += ["+ attention"] if attention != "none" and row["method"] != "active-flow" else []
     if row["method"] == "teal" and row["selector"] == "topk":

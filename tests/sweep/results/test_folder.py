@@ -9,20 +9,21 @@ import pytest
 from sweep.results.folder import _training_note
 
 
+PREDICTORS = (
+    "its predictors find 80% of the units that they are to find (recall), and 50% of those they "
+    "name are right (precision); of as many largest logits as are wanted, 90% are"
+)
+CANDIDATES = (
+    "it finds 45%, 60% of the units that matter (recall), where 10%, 20% of all are looked for"
+)
+
+
 @pytest.mark.parametrize(
     ("result", "said"),
     [
-        (
-            {"recall": 0.8, "precision": 0.5, "recall_of_largest": 0.9},
-            "its predictors find 80% of the units that they are to find (recall), and 50% of those "
-            "they name are right (precision); of as many largest logits as are wanted, 90% are",
-        ),
+        ({"recall": 0.8, "precision": 0.5, "recall_of_largest": 0.9}, PREDICTORS),
         ({"recall": 0.75}, "it finds 75% of the units that matter (recall)"),
-        (
-            {"recall": [0.45, 0.6], "kept": [0.1, 0.2]},
-            "it finds 45%, 60% of the units that matter (recall), where 10%, 20% of all are looked "
-            "for",
-        ),
+        ({"recall": [0.45, 0.6], "kept": [0.1, 0.2]}, CANDIDATES),
         ({"threshold": 0.9}, ""),
     ],
 )
