@@ -8,7 +8,6 @@ import pytest
 
 from sweep.results.folder import _training_note
 
-
 PREDICTORS = (
     "its predictors find 80% of the units that they are to find (recall), and 50% of those they "
     "name are right (precision); of as many largest logits as are wanted, 90% are"
