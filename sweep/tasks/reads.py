@@ -21,21 +21,24 @@ from simulator.read_plans import reads as reads_of
 
 if TYPE_CHECKING:
     from simulator.trace import Trace
-    from sweep.tasks.payloads import GroupReads, Simulate
+    from sweep.tasks.payloads import GroupReads, Reads, Simulate
 
 
 def reads(
     payload: Simulate, where: Mapping[str, str], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], None]:
     """Used, hit and missed units of each group for the trace in `inputs`, and their reads."""
+    if "reads" not in payload:
+        raise ValueError("how misses become reads is not said")
     trace: Trace = inputs["trace"]
-    return {"groups": {group: _group(payload, inputs, trace, group) for group in trace.units}}, None
+    asked = payload["reads"]
+    groups = {group: _group(payload, asked, inputs, trace, group) for group in trace.units}
+    return {"groups": groups}, None
 
 
 def _group(
-    payload: Simulate, inputs: Mapping[str, Any], trace: Trace, group: str
+    payload: Simulate, asked: Reads, inputs: Mapping[str, Any], trace: Trace, group: str
 ) -> dict[str, Any]:
-    asked = payload["reads"]
     parts: list[PhaseReads] = []
     asked_for = (asked["groups"][group]["unit_bytes"], cost_of(asked["groups"][group]))
     used_by_layer, hits_by_layer = [], []

@@ -50,8 +50,8 @@ def finished(
     return rows, folder / "out"
 
 
-def _row(rows: pd.DataFrame, **wanted: Any) -> pd.Series:
-    chosen = rows
+def _row(rows: pd.DataFrame, **wanted: Any) -> Any:
+    chosen: Any = rows
     for name, value in wanted.items():
         column = chosen[name]
         chosen = chosen[column.isna() if value is None else column == value]
