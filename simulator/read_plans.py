@@ -12,7 +12,7 @@ from simulator.kernels import reads as kernels
 from simulator.packing import check_packed, pack
 from simulator.read_cells import Cells, cells_of, law_of, most_gap
 from simulator.read_cost import ReadCost
-from simulator.read_sizes import ReadCounts, class_of
+from simulator.read_sizes import ReadCounts, class_of, histogram_of
 
 Masks = NDArray[Any]  # bool [tokens, units], or uint64 [tokens, words]
 Totals = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -68,6 +68,21 @@ def read_counts(
         seconds=float(seconds.sum()),
         sizes=sizes,
     )
+
+
+def reads_by_size(
+    missed: Masks,
+    unit_bytes: float,
+    cost: ReadCost,
+    align_bytes: int = 1,
+    *,
+    units: int | None = None,
+) -> tuple[Totals, dict[int, int]]:
+    """`reads` token by token, and how many of all of them are of so many bytes and more, by the
+    powers of two; one pass for both."""
+    words, count = _words(missed, units)
+    totals, _, sizes = _planned(words, cells_of(count, unit_bytes, align_bytes), cost)
+    return totals, histogram_of(sizes)
 
 
 def gap_counts(missed: Masks, *, units: int | None = None) -> NDArray[np.int64]:

@@ -23,6 +23,16 @@ def class_of(read_bytes: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.floor(PER_OCTAVE * octaves).astype(np.int32)
 
 
+def histogram_of(sizes: Iterable[tuple[int, int, float]]) -> dict[int, int]:
+    """Reads by the largest power of two that is at most their bytes, of rows as `ReadCounts` has
+    them."""
+    by_power: dict[int, int] = {}
+    for size_class, reads, _ in sizes:
+        power = 2 ** (size_class // PER_OCTAVE)
+        by_power[power] = by_power.get(power, 0) + reads
+    return by_power
+
+
 @dataclass(frozen=True, slots=True)
 class ReadCounts:
     """The reads of `tokens` tokens of one layer and group, or of several together.
@@ -51,11 +61,7 @@ class ReadCounts:
     @property
     def histogram(self) -> dict[int, int]:
         """Reads by the largest power of two that is at most their bytes."""
-        by_power: dict[int, int] = {}
-        for size_class, reads, _ in self.sizes:
-            power = 2 ** (size_class // PER_OCTAVE)
-            by_power[power] = by_power.get(power, 0) + reads
-        return by_power
+        return histogram_of(self.sizes)
 
     def seconds_at(self, cost: ReadCost) -> float:
         """Seconds of these reads at another cost, with the same gaps read.

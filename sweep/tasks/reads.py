@@ -16,8 +16,7 @@ from simulator.misses import miss_masks
 from simulator.packing import unpack
 from simulator.phase_reads import PhaseReads, phase_reads
 from simulator.read_cost import ReadCost
-from simulator.read_plans import read_counts
-from simulator.read_plans import reads as reads_of
+from simulator.read_plans import reads_by_size
 
 if TYPE_CHECKING:
     from simulator.trace import Trace
@@ -47,8 +46,7 @@ def _group(
         for masks in _sessions(trace, group, layer, payload["scope"]):
             used = np.bitwise_count(masks).sum(axis=-1, dtype=np.int64)
             missed = _missed(payload, inputs, trace, group, layer, masks)
-            columns = reads_of(missed, *asked_for, asked["align_bytes"])
-            sizes = read_counts(missed, *asked_for, asked["align_bytes"]).histogram
+            columns, sizes = reads_by_size(missed, *asked_for, asked["align_bytes"])
             counts = missed.sum(axis=-1, dtype=np.int64)
             parts.append(phase_reads(used, counts, *columns, sizes))
             used_total, missed_total = used_total + used.sum(), missed_total + counts.sum()
