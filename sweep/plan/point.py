@@ -233,8 +233,10 @@ _PROSE = ("flash_read_kib", "dram_cases")
 
 def _further(device: Device) -> dict[str, Any]:
     """What a device says beyond the paper's three numbers and their prose; empty for most."""
-    further = (f for f in fields(device) if f.name not in (*_PAPER, *_PROSE))
-    return {f.name: value for f in further if (value := getattr(device, f.name)) != f.default}
+    further = [f for f in fields(device) if f.name not in (*_PAPER, *_PROSE)]
+    said = [f.name for f in further if getattr(device, f.name) != f.default]
+    plain = device.to_mapping() if said else {}
+    return {name: plain[name] for name in said}
 
 
 def paper_device(device: Device) -> Device:
