@@ -148,3 +148,21 @@ def test_thresholds_take_no_chunks(tiny_llama: Path, tiny_text: str, tmp_path: P
     assert [skip.reason for skip in grid.skipped] == [
         "chunks are chosen by topk or cache-aware selection, not by layer-threshold"
     ]
+
+
+def test_what_a_read_costs_is_in_the_key_of_a_point(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    """A measured table as well as a law; the paper's devices have the keys that they had."""
+    method = {"method": "dip", "density": 0.5}
+    phone = {"device": "oneplus-15r", "dram_gb": DRAM}
+    devices = [PAPER, REAL, phone, {**phone, "io_depth": 1}, {**phone, "compute_gbps": 5}]
+    sweep = tinysweep.sweep_of(
+        tiny_llama, tmp_path, tiny_text, method, devices=devices, layouts=list(LAYOUTS)
+    )
+    points = expand(sweep).points
+    assert len(points) == 1 + 4 * 2
+    assert len({point.key for point in points}) == len(points)
+    alone = tinysweep.sweep_of(tiny_llama, tmp_path, tiny_text, method, devices=[PAPER])
+    assert expand(alone).points[0].key == points[0].key
+    assert json.loads(json.dumps(points[-1].device.to_mapping()))["compute_gbps"] == 5
