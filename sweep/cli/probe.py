@@ -246,6 +246,9 @@ def replay(
     outcome = measure.run(folder, chosen, depth, repeats, console.print)
     shown = console_on(stderr=False)
     shown.print(_replay_table(outcome))
+    for line in outcome.lines:
+        if not line.valid:
+            shown.print(f"not valid: {line.label}: {line.reason}", markup=False)
     shown.print(outcome.verdict)
     target = out or run / "replay.json"
     written = {**outcome.to_json(), "machine": _machine_words(), "day": f"{date.today()}"}
@@ -264,15 +267,14 @@ def _replay_table(outcome: ReplayOutcome) -> Table:
     from rich.text import Text
 
     table = Table(title=f"Flash of a token in ms, {outcome.depth} reads in flight")
-    columns = ("reads", "MB", "paper", "affine", "curve", "measured", "from", "to", "off")
-    table.add_column("point", overflow="fold")
+    columns = ("reads", "MB", "paper", "affine", "curve", "measured", "off")
+    table.add_column("point", overflow="fold", min_width=24)
     for name in columns:
         table.add_column(name, justify="right")
     for line in outcome.lines:
         seconds = (line.paper_s, line.affine_s, line.curve_s, line.measured_s)
-        ends = (line.measured_low_s, line.measured_high_s)
         cells = [f"{line.reads_per_token:,.0f}", f"{line.bytes_per_token / 1e6:.2f}"]
-        cells += [f"{1e3 * s:.2f}" for s in (*seconds, *ends)]
-        cells += [f"{line.error('curve'):+.0%}" if line.valid else line.reason]
+        cells += [f"{1e3 * s:.3g}" for s in seconds]
+        cells += [f"{line.error('curve'):+.0%}" if line.valid else "-"]
         table.add_row(Text(line.label), *cells)
     return table

@@ -29,7 +29,7 @@ def columns(
         row |= {
             "reads_per_token": count / tokens,
             "mean_read_bytes": read / count,
-            "wasted": 1 - wanted / read,
+            "wasted": max(0.0, 1 - wanted / read),
             "read_sizes": json.dumps({name: dict(one.sizes) for name, one in reads.items()}),
         }
     elif point.traits.groups:
