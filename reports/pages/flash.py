@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reports.findings.flash import FlashChoice, flash_choices
-from reports.findings.points import Point, configuration
+from reports.findings.points import Point, configuration, device_label
 from reports.numbers import ABSENT, figure, percent, times
 from reports.pages.markup import bullets, table
 from reports.pages.markup import markdown as md
@@ -58,8 +58,9 @@ def cells(choice: FlashChoice, run: Run) -> list[str]:
     """A row of the table, as text."""
     paper, device = choice.by_paper, choice.by_device
     same = paper.point_key == device.point_key
+    named = device_label if len(run.of_weights()) == 1 else setting_name
     return [
-        setting_name(choice.setting, run.told_apart),
+        named(choice.setting, run.told_apart),
         choice.budget.label,
         configuration(paper),
         figure(paper.tokens_per_s_paper),
