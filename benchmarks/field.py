@@ -25,7 +25,17 @@ from sweep.results.perplexity import Losses, change_interval
 from sweep.store.store import Store
 
 PAGE = Path(__file__).parents[1] / "docs" / "results-field.md"
-_HEAD = "# Every method of the field in one protocol\n"
+_HEAD = """# Every method of the field in one protocol
+
+Written by these commands; any other model will do: `--set 'sweeps.field.models=[name]'`.
+
+```sh
+sweep run field
+sweep run field --set sweeps.field.seed=1 --only dejavu --only shadow-llm \\
+    --store runs/field --out runs/field-1
+python -m benchmarks.field runs/field runs/field-1
+```
+"""
 
 Row = dict[str, Any]
 

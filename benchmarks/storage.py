@@ -22,7 +22,16 @@ from reports.findings.points import Point, by_setting, configuration, points
 from reports.results import read_table, rows
 
 PAGE = Path(__file__).parents[1] / "docs" / "storage.md"
-_HEAD = "# Does DIP still win on real Flash?\n"
+_HEAD = """# Does DIP still win on real Flash?
+
+Written by these commands; `phi-sized` is the phone with reads ten times as large for their time, so
+that SmolLM2's units cost about what those of Phi-3-Medium do.
+
+```sh
+sweep run storage -f benchmarks/storage.yaml
+python -m benchmarks.storage runs/storage
+```
+"""
 _ABOUT = (
     "Tokens per second over those of the dense model, whose weights are streamed in long reads: by "
     "the paper's Flash (one bandwidth, whatever the size of a read), and by the device's reads. "
