@@ -31,7 +31,7 @@ class House:
 SWEEP = House(
     "sweep",
     (
-        ("errors", "messages", "keys", "options", "plugins", "scans", "selectors"),
+        ("errors", "messages", "keys", "options", "plugins", "scans", "selectors", "gpu"),
         ("files",),
         ("gguf",),
         ("sizes",),
