@@ -32,7 +32,7 @@ SWEEP = House(
     "sweep",
     (
         (
-            *("errors", "messages", "keys", "options", "plugins"),
+            *("errors", "messages", "keys", "options", "plugins", "gpu"),
             *("scans", "selectors", "read_prices", "read_aware", "make_selector"),
         ),
         ("files",),
