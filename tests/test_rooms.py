@@ -43,7 +43,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks",),
+        ("tasks", "batched"),
         ("plan",),
         ("store",),
         ("execution",),

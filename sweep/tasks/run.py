@@ -35,7 +35,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
             plugins.ensure(task.where)
             device = _usable(device)
             by_role = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
-            function = _function(task)
+            function = _function(task, device)
             result, handover = function(task.payload, task.where, by_role, device)
             status, error = "done", ""
         except Exception as failure:
@@ -85,13 +85,15 @@ def _text(written: str) -> str:
     return written.encode("utf-8", "backslashreplace").decode()
 
 
-def _function(task: Task) -> Function:
+def _function(task: Task, device: str) -> Function:  # noqa: C901  a case for each kind
     """What does a task of this kind; a worker imports no more than the kinds that it runs."""
     match task.kind:
         case "calibrate" if "selector" in task.payload:
             from sweep.tasks.uses import count_uses as function
         case "calibrate":
             from sweep.tasks.calibrate import calibrate as function
+        case "evaluate" if device != "cpu" and _in_batches(task):
+            from sweep.batched.evaluate import evaluate as function
         case "evaluate":
             from sweep.tasks.evaluate import evaluate as function
         case "score":
@@ -109,6 +111,13 @@ def _function(task: Task) -> Function:
         case _:
             raise ValueError(f"no kind of task is called {task.kind!r}")
     return function
+
+
+def _in_batches(task: Task) -> bool:
+    """Whether a GPU evaluates several windows of it at once."""
+    from sweep.batched.make import in_batches
+
+    return in_batches(task.payload)
 
 
 Function = Callable[[Any, Any, dict[str, Any], str], tuple[dict[str, Any], Any]]
