@@ -7,22 +7,26 @@ until the end of a batch.
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.density import kept_units
 from methods.thresholds import check_finite
 from simulator.errors import SimulatorError
+from sweep.batched.courier import Courier
 from sweep.batched.proof import Proof
 from sweep.gpu import plain
 from sweep.gpu.state import Caches, new_caches
 from sweep.selectors import CacheAwareSelector, Selector, ThresholdSelector, TopKSelector
 
+Promise = Future[NDArray[Any]]
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 POLICIES = ("lfu", "lru")
 
@@ -33,9 +37,10 @@ class _Pending:
 
     group: str
     layer: int
-    used: int | Tensor  # of each token, or [windows, tokens]
-    words: Tensor | None  # int64 [windows, tokens, words]
-    hits: Tensor | None  # int64 [windows, tokens]
+    tokens: int
+    used: int | Promise  # of each token, or [windows, tokens]
+    words: Promise | None  # int64 [windows, tokens, words]
+    hits: Promise | None  # int64 [windows, tokens]
 
 
 def way_of(device: torch.device) -> ModuleType:
@@ -99,16 +104,21 @@ class _Batched(Selector):
         self,
         layer: int,
         group: str,
+        tokens: int,
         used: int | Tensor,
         words: Tensor | None,
         hits: Tensor | None = None,
     ) -> None:
-        """Have it copied; copies to pinned memory wait for nothing."""
-        on_way = [
-            part.to("cpu", non_blocking=True) if isinstance(part, Tensor) else part
-            for part in (used, words, hits)
-        ]
-        self._pending.append(_Pending(group, layer, *on_way))  # pyright: ignore[reportArgumentType]
+        send = self._courier.send
+        pending = _Pending(
+            group,
+            layer,
+            tokens,
+            send(used) if isinstance(used, Tensor) else used,
+            None if words is None else send(words),
+            None if hits is None else send(hits),
+        )
+        self._pending.append(pending)
 
     def settle(self) -> None:
         """Wait for what is on its way and keep it, window after window.
@@ -118,8 +128,6 @@ class _Batched(Selector):
         pending, self._pending = self._pending, []
         if not pending:
             return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         self._refuse()
         self.proof = None
         for window in range(self._windows):
@@ -127,20 +135,16 @@ class _Batched(Selector):
                 self._file(part, window)
 
     def _file(self, part: _Pending, window: int) -> None:
-        place = (part.group, part.layer)
-        if isinstance(part.used, Tensor):
-            used = part.used[window].numpy()
-        else:
-            held = part.hits if part.hits is not None else part.words
-            assert held is not None
-            used = np.full(held.shape[1], part.used, np.int64)
-        self._used.setdefault(place, []).append(used)
+        place, used = (part.group, part.layer), part.used
+        known = isinstance(used, int)
+        of_tokens = np.full(part.tokens, used, np.int64) if known else used.result()[window]
+        self._used.setdefault(place, []).append(of_tokens)
         if part.words is not None:
             packed: dict[Any, list[Any]] = self._packed  # pyright: ignore[reportAttributeAccessIssue]
-            packed.setdefault(place, []).append(part.words[window].numpy().view(np.uint64))
+            packed.setdefault(place, []).append(part.words.result()[window].view(np.uint64))
         if part.hits is not None:
             hits: dict[Any, list[Any]] = self._hits  # pyright: ignore[reportAttributeAccessIssue]
-            hits.setdefault(place, []).append(part.hits[window].numpy())
+            hits.setdefault(place, []).append(part.hits.result()[window])
 
     def forget_batch(self) -> None:
         """As if the batch had not begun: its memory did not suffice."""
@@ -152,6 +156,7 @@ class _Batched(Selector):
     _windows = 1
 
     def _init_batches(self) -> None:
+        self._courier = Courier()
         self._pending: list[_Pending] = []
         self._faults: Tensor | None = None
         self._calls: list[tuple[int, str, int]] = []
@@ -207,7 +212,7 @@ class BatchedTopK(_Batched, TopKSelector):
         words = way.top_k(rows, k, prune, *of_faults, target=target, ones=not prune)
         if self.proof:
             self.proof.top_k(layer, group, rows, k, prune, words)
-        self._keep(layer, group, k, words)
+        self._keep(layer, group, rows.shape[1], k, words)
         return target.to(values.dtype)
 
 
@@ -239,7 +244,7 @@ class BatchedCacheAware(_Batched, CacheAwareSelector):
         if self.proof:
             order = self._order(layer, group)
             self.proof.cache_aware(layer, group, rows, k, self.gamma, caches, order, words, hits)
-        self._keep(layer, group, k, words if self.traced else None, hits)
+        self._keep(layer, group, rows.shape[1], k, words if self.traced else None, hits)
         return way.kept(rows, words, not prune).to(values.dtype)
 
     def _session(self, layer: int, group: str, rows: Tensor) -> Caches:
@@ -261,5 +266,5 @@ class BatchedThreshold(_Batched, ThresholdSelector):
         scores = values.abs() if prune else values
         check_finite(scores)
         mask = self._threshold.mask(layer, group, scores, share)
-        self._keep(layer, group, mask.sum(dim=-1), plain.packed(mask))
+        self._keep(layer, group, mask.shape[1], mask.sum(dim=-1), plain.packed(mask))
         return torch.where(mask, values, 0) if prune else mask.to(values.dtype)
