@@ -11,7 +11,7 @@ import importlib.util
 
 from benchmarks.results import write_part
 
-PARTS = ("kernels", "evaluation", "coverage", "harness", "planning", "report")
+PARTS = ("kernels", "evaluation", "coverage", "certainty", "harness", "planning", "report")
 
 
 def main() -> None:
