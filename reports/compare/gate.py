@@ -33,7 +33,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda a, b: a >= b,
 }
 _EXPRESSION = re.compile(
-    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@(?:kl=)?[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
+    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@(?:\w[\w.\-]*=)?[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
     r"\s*(?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?"
     r"(?:\s+(?P<significant>significant))?\s*"
 )

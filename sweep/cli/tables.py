@@ -64,12 +64,12 @@ def decisions(folder: Path, budgets: list[str]) -> Decided:
 
 def _lacking(run: Run, folder: Path) -> list[str]:
     """Settings without a measured dense row, and why that is so; budgets without their figure."""
-    from reports.findings.costs import UNMEASURED
+    from reports.findings.costs import unmeasured
     from reports.findings.points import device_label, weights_label
 
     if not run.points:
         return [f"{folder} has no point, so nothing can be decided"]
-    open_budgets = dict.fromkeys(d.budget.label for d in run.decisions if d.unmeasured)
+    open_budgets = dict.fromkeys(d.budget for d in run.decisions if d.unmeasured)
     by_reason: dict[str, list[str]] = {}
     for setting in run.settings:
         members = [p for p in run.points if p.setting == setting]
@@ -77,7 +77,7 @@ def _lacking(run: Run, folder: Path) -> list[str]:
             setting_name = f"{weights_label(setting)}, {device_label(setting)}"
             by_reason.setdefault(_why_no_dense(members), []).append(setting_name)
     without_dense = [f"{why}: {'; '.join(places)}" for why, places in by_reason.items()]
-    return [*without_dense, *(f"within {label}: {UNMEASURED}" for label in open_budgets)]
+    return [*without_dense, *(f"within {b.label}: {unmeasured(b)}" for b in open_budgets)]
 
 
 def _why_no_dense(members: Sequence[Point]) -> str:
@@ -92,7 +92,7 @@ def _why_no_dense(members: Sequence[Point]) -> str:
 
 
 def _decision_table(title: str, cost: str) -> Table:
-    """Eighty columns hold it: only the configuration wraps. `cost` is ΔPPL or KL."""
+    """Eighty columns hold it: only the configuration wraps. `cost` is ΔPPL, KL or another."""
     table = Table(title=Text(f"\n{title}"), title_justify="left", box=None, padding=(0, 1, 0, 0))
     names = ("within", "choice", "tok/s", "gain", "configuration", cost, "95 % interval", "hits")
     for name in names:
@@ -136,8 +136,8 @@ def _figures(point: Point, budget: Budget, doubt: str = "") -> list[str]:
     from reports.findings.points import configuration
     from reports.numbers import figure
 
-    is_kl = cost_name(budget) == "KL"
-    written = figure if is_kl else "{:+.3f}".format
+    unsigned = cost_name(budget) in ("KL", "joules")
+    written = figure if unsigned else "{:+.3f}".format
     pair = ends(point, budget)
     interval = "…".join(map(written, pair)) if all(map(math.isfinite, pair)) else "-"
     return [
