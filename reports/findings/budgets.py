@@ -48,6 +48,12 @@ class Budget:
         return self.amount * ppl_dense if self.relative else self.amount
 
     @property
+    def written(self) -> str:
+        """As a sweep file has it: `0.2`, `5%`, `kl=0.02`."""
+        amount = f"{self.amount * 100:.12g}%" if self.relative else f"{self.amount:.12g}"
+        return amount if self.of == PPL else f"{self.of}={amount}"
+
+    @property
     def label(self) -> str:
         """`+0.2 PPL`, `+5 %`, `KL ≤ 0.02 nat`, `0.4 J a token` or `-0.02 of acc_mmlu`."""
         if self.of == KL:

@@ -54,3 +54,8 @@ def levels(alpha: float, statistics: int, cells: int, looks: Sequence[int]) -> t
     spent = [count / looks[-1] for count in looks]
     shares = [after - before for before, after in pairwise([0.0, *spent])]
     return tuple(Levels(within * share, beyond * share) for share in shares)
+
+
+def whole_level(levels: Sequence[Levels]) -> Levels:
+    """That of all looks together, for what has only one."""
+    return Levels(sum(one.within for one in levels), sum(one.beyond for one in levels))
