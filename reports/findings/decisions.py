@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reports.findings.budgets import Budget, parse_all
+from reports.findings.certified import Certified
 from reports.findings.costs import cost, is_measured, unmeasured, upper_end
 from reports.findings.frontier import best_within, interpolate, neighbours, pareto
 from reports.findings.points import Point, Setting, by_series, by_setting, points
@@ -61,6 +62,7 @@ class Decision:
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
     unmeasured    no pruned point has what the budget is of, so nothing is decided
     waiting       points of the setting that a device can run and that are not measured yet
+    certified     what is certain of it, where the run was to become certain
     """
 
     setting: Setting
@@ -75,6 +77,7 @@ class Decision:
     methods: tuple[MethodResult, ...]
     unmeasured: bool = False
     waiting: int = 0
+    certified: Certified | None = None
 
     @property
     def certainty(self) -> str:

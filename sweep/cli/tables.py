@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from methods.contract import Verdict as MethodVerdict
     from reports.findings.budgets import Budget
+    from reports.findings.certified import Certified
     from reports.findings.decisions import Decision
     from reports.findings.points import Point
     from reports.reading.run import Run
@@ -110,6 +111,9 @@ def _decision_rows(decision: Decision) -> Iterator[list[str]]:
     """The fastest, what is certain where that is another, and the runner-up."""
     best, certain, budget = decision.best, decision.conservative, decision.budget
     name = budget.label.removesuffix(" nat")
+    if decision.certified is not None:
+        yield [name, *_certified(decision.certified)]
+        name = ""
     if best is None:
         yield [name, "none", "-", "-", decision.message, "", "", ""]
     elif decision.certainty == "within":
@@ -120,6 +124,15 @@ def _decision_rows(decision: Decision) -> Iterator[list[str]]:
         yield ["", "best sure", *_figures(certain, budget)]
     if decision.runner_up is not None:
         yield ["", "runner-up", *_figures(decision.runner_up, budget, _doubt(decision))]
+
+
+def _certified(cell: Certified) -> list[str]:
+    """What is certain with all other choices of the run; its bound stands for the interval."""
+    if cell.choice is None:
+        words = "no candidate is within" if cell.decided else "none is surely within"
+        return [cell.state, "-", "-", words, "", "", ""]
+    figures = _figures(cell.choice, cell.budget)
+    return [cell.state, *figures[:4], cell.bound_text, figures[5]]
 
 
 def _doubt(decision: Decision) -> str:
