@@ -155,7 +155,7 @@ def test_a_gate_on_what_is_certain_needs_a_run_that_states_it(tmp_path: Path) ->
 def test_decided_choices_alone_are_compared_where_that_is_asked(tmp_path: Path) -> None:
     old, new = folder_of(tmp_path / "old", 0), folder_of(tmp_path / "new")
     sides = [_side(folder) for folder in (old, new)]
-    changes = compare(*sides, [d.budget for d in load(old).decisions[:1]])
+    changes = compare(sides[0], sides[1], [d.budget for d in load(old).decisions[:1]])
     everything = judge(parse("best@5% <= 0"), changes)
     certain = judge(parse("best@5% <= 0 decided"), changes)
     assert everything.looked_at == 2
