@@ -132,3 +132,21 @@ def delta_ends(losses: Losses, dense: Losses) -> Ends:
 def mean_ends(sums: Losses) -> Ends:
     """Of a mean that is never below 0."""
     return lambda windows, confidence: mean_interval(first(sums, windows), confidence)
+
+
+def accuracy_ends(lost: int, gained: int, documents: int, level: float) -> tuple[float, float]:
+    """Of the accuracy that is lost: so many documents of all are, and so many are gained.
+
+    One-sided ends, each at the level, of two exact binomial bounds (Clopper and Pearson) that share
+    it: of few documents none may differ, and a spread of zero would say too much.
+    """
+    of_lost, of_gained = (_share_ends(n, documents, level / 2) for n in (lost, gained))
+    return of_lost[0] - of_gained[1], of_lost[1] - of_gained[0]
+
+
+def _share_ends(count: int, of: int, level: float) -> tuple[float, float]:
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(count, of - count + 1, level)) if count else 0.0
+    high = float(betaincinv(count + 1, of - count, 1 - level)) if count < of else 1.0
+    return low, high

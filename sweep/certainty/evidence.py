@@ -16,6 +16,7 @@ from sweep.certainty.bounds import (
     UNSEEN,
     Bounds,
     Ends,
+    accuracy_ends,
     bounds,
     delta_ends,
     first,
@@ -25,7 +26,7 @@ from sweep.certainty.bounds import (
 )
 from sweep.certainty.looks import Levels, whole_level
 from sweep.plan.plan import PlannedPoint
-from sweep.results.perplexity import Losses, ratio_interval
+from sweep.results.perplexity import Losses
 from sweep.store.store import Store
 
 Keys = tuple[str, ...]
@@ -110,31 +111,34 @@ class Evidence:
 
     def _of_accuracy(self, asked: Statistic) -> Bounds:
         """From documents, which are all there from the first look on: they have the level of all
-        looks. A score that is no mean over documents tells nothing."""
+        looks. A score that is no share of right ones tells nothing."""
         own, dense = ([self._result(key) for key in keys] for keys in (asked.keys, asked.dense))
         pair = _documents([r for r in own if r], [r for r in dense if r], asked.known[0])
         if pair is None or None in (*own, *dense):
             return UNSEEN
         level = whole_level(self.levels)
-        low = ratio_interval(*pair, 1 - 2 * level.beyond)[0]
-        high = ratio_interval(*pair, 1 - 2 * level.within)[1]
-        return Bounds(asked.known[0], math.log(low), math.log(high), len(pair[0].nll), True)
+        low, high = (
+            accuracy_ends(*pair, level.beyond)[0],
+            accuracy_ends(*pair, level.within)[1],
+        )
+        return Bounds(asked.known[0], low, high, pair[2], True)
 
 
 def _documents(
     own: Sequence[Mapping[str, Any]], dense: Sequence[Mapping[str, Any]], lost: float
-) -> tuple[Losses, Losses] | None:
-    """Scores of a model's documents and of the dense one's, less than 0, in the metric of which the
-    means differ by what the column shows; None where there is no such."""
+) -> tuple[int, int, int] | None:
+    """Documents that the model has wrong and the dense one right, the reverse, and all, in the
+    metric of which the means differ by what the column shows; None where there is no such, or where
+    a document can be right in part."""
     for metric in own[0]["values"] if own else ():
-        scores = [
+        ours, theirs = (
             np.array([v for result in results for v in result["values"].get(metric, ())], float)
             for results in (own, dense)
-        ]
-        if len(scores[0]) == len(scores[1]) > 1:
-            pair = [Losses(-one, np.ones(len(one))) for one in scores]
-            if math.isclose(pair[0].mean - pair[1].mean, lost, abs_tol=1e-9):
-                return pair[0], pair[1]
+        )
+        if len(ours) != len(theirs) or not np.isin([*ours, *theirs], (0.0, 1.0)).all():
+            continue
+        if math.isclose(float(np.mean(theirs) - np.mean(ours)), lost, abs_tol=1e-9):
+            return int((theirs > ours).sum()), int((ours > theirs).sum()), len(ours)
     return None
 
 
