@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sweep.certainty.looks import Levels
+from sweep.certainty.looks import LEAST, Levels
 from sweep.results.perplexity import (
     Losses,
     delta_interval,
@@ -19,7 +19,7 @@ from sweep.results.perplexity import (
     student_t,
 )
 
-HOPE = 3
+HOPE = 2
 """Of how many times the windows that there are a candidate may need all, as it looks, and still get
 more: an estimate from few windows is far off."""
 Ends = Callable[[int, float], tuple[float, float]]
@@ -56,6 +56,8 @@ def bounds(
     """After the first `seen` of the planned looks."""
     low, high = -math.inf, math.inf
     for count, level in zip(looks[:seen], levels[:seen], strict=True):
+        if count < LEAST:
+            continue
         below, above = ends(count, 1 - 2 * level.beyond)[0], ends(count, 1 - 2 * level.within)[1]
         low = max(low, below) if below == below else low
         high = min(high, above) if above == above else high
@@ -94,7 +96,7 @@ def has_hope(
     times as many as there are would."""
     if bounds.ended:
         return False
-    if bounds.windows < looks[1]:
+    if bounds.windows < LEAST:
         return True
     most = HOPE * looks[-1]
     return windows_needed(bounds, ends, limit, levels[-1], most) <= most

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+LEAST = 4
+"""Windows from which a look claims something."""
 GROWTH = 2
 """Windows of a look over those of the one before it."""
 
@@ -48,10 +50,13 @@ def planned_looks(first: int, most: int, step: int = 1) -> tuple[int, ...]:
 
 
 def levels(alpha: float, statistics: int, cells: int, looks: Sequence[int]) -> tuple[Levels, ...]:
-    """Levels of each look at each of so many statistics, for a table of so many cells."""
+    """Levels of each look at each of so many statistics, for a table of so many cells.
+
+    A look at fewer than `LEAST` windows claims nothing, and spends nothing.
+    """
     within = alpha / 2 / max(1, statistics)
     beyond = alpha / 2 / max(1, min(cells, statistics))
-    spent = [count / looks[-1] for count in looks]
+    spent = [count / looks[-1] if count >= LEAST else 0.0 for count in looks]
     shares = [after - before for before, after in pairwise([0.0, *spent])]
     return tuple(Levels(within * share, beyond * share) for share in shares)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,15 @@ def run(tmp_path: Path) -> Run:
 def test_the_report_leads_with_how_much_is_certain(run: Run, tmp_path: Path) -> None:
     reports.build(tmp_path / "run", ("md", "html", "json"))
     page = (tmp_path / "run" / "report.md").read_text()
-    lead = page.partition("## What to ship")[2].strip().splitlines()[0]
-    assert lead.startswith("- Certain at 95 %, for all of them together: 3 of 4 choices.")
-    assert "25 % of the windows" in lead.replace("\\", "")
+    lead = page.partition("## What to ship")[2].strip().splitlines()
+    assert re.match(r"- .*: certain at 95 % to be within .*: .* in \d of 2 settings", lead[0])
+    assert "Decided at 95 %, for all of them together: 3 of 4 choices." in page
+    assert "25 % of the windows" in page
     assert "1 is open: 1 would take up to some 48 windows." in page
     assert "chosen among" not in page
     html = (tmp_path / "run" / "report.html").read_text()
     assert 'id="certain"' in html
-    assert html.index("Certain at 95 %") < html.index("<table")
+    assert html.index("certain at 95 %") < html.index("<table")
 
 
 def test_each_choice_has_its_bound_and_the_estimate_where_it_differs(

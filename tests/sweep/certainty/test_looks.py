@@ -40,3 +40,9 @@ def test_what_all_looks_spend_is_the_level(
     beyond = min(cells, statistics) * sum(level.beyond for level in spent)
     assert within + beyond == pytest.approx(alpha)
     assert all(level.within > 0 and level.beyond > 0 for level in spent)
+
+
+def test_a_look_at_too_few_windows_claims_and_spends_nothing() -> None:
+    first, second, third = levels(0.05, 10, 5, (2, 4, 8))
+    assert (first.within, first.beyond) == (0.0, 0.0)
+    assert second.within == pytest.approx(third.within) == pytest.approx(0.025 / 10 / 2)
