@@ -157,7 +157,7 @@ def _worth(budget: Budget, cells: Sequence[Certified]) -> tuple[bool, int, int]:
 
 
 def _winners(statement: Statement, budget: Budget, cells: Sequence[Certified]) -> str:
-    """`SmolLM2: certain at 95 % to be within +5 %: dip-ca in 4 of 6 settings, 1.2 to 1.6× dense.`"""
+    """`SmolLM2: certain at 95 % to be within +5 %: dip-ca in 4 of 6 settings, 1.2 to 1.6×.`"""
     choices = [cell.choice for cell in cells if cell.choice is not None]
     ranked = Counter(p.series for p in choices).most_common()
     settings = len({setting for setting, of in statement.cells if of == budget})
