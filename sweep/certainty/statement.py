@@ -12,8 +12,6 @@ from sweep.certainty.decide import verdict
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FILE = "certainty.json"
-
 
 def document(certified: Certification) -> dict[str, Any]:
     """The file: level, looks, windows, and each cell."""
@@ -64,14 +62,3 @@ def marked(certified: Certification, table: pa.Table) -> pa.Table:
     ]
     place = table.column_names.index("decided")
     return table.set_column(place, table.schema.field("decided"), pa.array(values, pa.string()))
-
-
-def summary(certified: Certification) -> str:
-    """A sentence for the terminal."""
-    decided = sum(cell.outcome.decided for cell in certified.cells)
-    used, every = certified.windows()
-    share = f", {used / every:.0%} of {every:,}" if every else ""
-    return (
-        f"{decided} of {len(certified.cells)} choices are certain at"
-        f" {1 - certified.start.alpha:.4g} for all of them together; {used:,} windows{share}"
-    )

@@ -75,7 +75,7 @@ def test_windows_go_where_a_decision_hangs(file: Path, tmp_path: Path) -> None:
     document = stated(out)
     assert document["looks"] == [4, 8, 16, 31]
     assert len(document["cells"]) == 8
-    assert f"{sum(c['decided'] for c in document['cells'])} of 8 choices are certain" in printed
+    assert f"{sum(c['decided'] for c in document['cells'])} of 8 choices are decided" in printed
     windows = {row["windows"] for row in rows(out)}
     assert min(windows) < max(windows)
     assert windows <= {4, 8, 16, 31}
@@ -111,7 +111,7 @@ def test_an_interrupted_certification_goes_on(file: Path, tmp_path: Path) -> Non
     )
     assert not (parts / "certainty.json").exists()
     printed = sweep("certify", parts, "--workers", 0, "--no-report")
-    assert "choices are certain" in printed
+    assert "choices are decided" in printed
     assert first < evaluated(parts) == evaluated(whole)
     assert stated(parts) == stated(whole)
     times = ("task_keys",)
