@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from reports.results import with_column
 from sweep.certainty.certification import Cell, Certification
 from sweep.certainty.decide import verdict
 
@@ -48,8 +49,6 @@ def _finite(value: float) -> float | None:
 
 def marked(certified: Certification, table: pa.Table) -> pa.Table:
     """The table with the column `decided`: by budget, what is certain of each candidate."""
-    import pyarrow as pa
-
     by_point: dict[str, dict[str, str]] = {}
     for cell in certified.cells:
         for candidate in cell.candidates:
@@ -60,5 +59,4 @@ def marked(certified: Certification, table: pa.Table) -> pa.Table:
         json.dumps(by_point[key]) if key in by_point else None
         for key in table.column("point_key").to_pylist()
     ]
-    place = table.column_names.index("decided")
-    return table.set_column(place, table.schema.field("decided"), pa.array(values, pa.string()))
+    return with_column(table, "decided", values)
