@@ -191,3 +191,15 @@ def test_a_run_of_other_values_is_not_gone_on_with(file: Path, tmp_path: Path) -
         sweep("certify", out, "--workers", 0)
     with pytest.raises(InputError, match=r"not the folder of a run: it has no plan.json"):
         sweep("certify", tmp_path, "--workers", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_workers_change_nothing(file: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    run(file, alone)
+    given = ("run", "tiny", "--file", file, "--out", together, "--workers", 2, "--no-report")
+    sweep(*given, "--until-certain")
+    assert stated(alone) == stated(together)
+    assert evaluated(alone) == evaluated(together)
+    assert rows(alone) == rows(together)
