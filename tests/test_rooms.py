@@ -48,7 +48,7 @@ SWEEP = House(
         ("store",),
         ("execution",),
         ("results",),
-        ("search",),
+        ("search", "certainty"),
         ("api", "traces", "contracts"),
         ("probe",),
         ("replay",),
