@@ -38,6 +38,7 @@ HOMES = {
         "sweep/inputs/model_trial.py",
         "sweep/tasks/evaluate.py",
         "sweep/scans.py",
+        "sweep/routing/",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",
         "sweep/tasks/prelude.py",

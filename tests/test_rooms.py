@@ -40,7 +40,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks",),
+        ("tasks", "routing"),
         ("plan",),
         ("store",),
         ("execution",),
