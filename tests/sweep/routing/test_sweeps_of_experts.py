@@ -55,7 +55,7 @@ def test_rules_and_caches_in_one_table(mixtral: Path, tmp_path: Path, tiny_text:
     )
     table = table_of(sweep, tmp_path / "out")
     dense = table[table.method == "dense"].iloc[0]
-    stock = table[(table.method == "stock") & (table.density == 1)].set_index("policy")
+    stock = table.query("method == 'stock' and density == 1").set_index("policy")
     assert (stock.ppl == dense.ppl).all()
     assert (stock.kl == 0).all()
     assert stock.hit_rate["min"] >= stock.hit_rate["belady"] >= stock.hit_rate["lru"]
@@ -66,11 +66,11 @@ def test_rules_and_caches_in_one_table(mixtral: Path, tmp_path: Path, tiny_text:
     assert stock.asked_per_slot["lru"] == 1.0
     assert stock.asked_above_slots["lru"] == 0.0
     assert stock.misses_per_token["none"] == 8  # 2 experts in each of 4 layers
-    prior = table[table.method == "cache-prior"]
-    still = prior[prior.lam == 0].set_index("policy")
+    prior = table.query("method == 'cache-prior'")
+    still = prior.query("lam == 0").set_index("policy")
     assert (still.ppl == dense.ppl).all()
     assert still.misses_per_token.equals(stock.misses_per_token)
-    biased = prior[prior.lam == 0.5].set_index("policy")
+    biased = prior.query("lam == 0.5").set_index("policy")
     assert {"min", "belady"}.isdisjoint(biased.index)
     assert biased.misses_per_token["lru"] < stock.misses_per_token["lru"]
     assert biased.swaps["lru"] > 0
