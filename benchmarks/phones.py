@@ -251,19 +251,19 @@ those of llama.cpp's types in the file that the source names, and where a row ha
 rate is the published one."""
 _OFF = """A token reads the k experts of every layer, each time anew. The largest error is
 {worst:.1%}; {within:.0%} were allowed."""
-_CACHED = """The prediction is k experts of every layer times the published share of misses: it holds bytes
-against hit rates of one source, and none of these rows can be predicted without a trace. All
-measured bytes are below the prediction, the more the larger the cache. Published hit rates are whole
-percents, so at 82 % the bytes are known to 3 % only, and a source may count hits and bytes over
-different tokens (a cache that begins empty misses more at first) or count an expert's matrices one
-by one; which it is they do not say. Rows of Qwen3.6 are single runs of 96 tokens, by the source's
-own words not comparable to the others."""
-_SPEED = """The OnePlus 15R has a device file with measured reads (`oneplus-15r`), so the two rows of
-Meridian can be priced: one read an expert, at the throughput of reads of its size, eight in flight;
-weights that are always used stay in DRAM; the processor takes 31 GB/s. Measured speeds are below
-both predictions, and gain less from the larger cache: by these figures a token costs some 60 ms that
-are neither reads nor weights at that rate (attention over the context, routing, waiting between
-layers), and no published figure tells them apart."""
+_CACHED = """The prediction is k experts of every layer times the published share of misses: it
+holds bytes against hit rates of one source, and none of these rows can be predicted without a
+trace. All measured bytes are below the prediction, the more the larger the cache. Published hit
+rates are whole percents, so at 82 % the bytes are known to 3 % only, and a source may count hits
+and bytes over different tokens (a cache that begins empty misses more at first) or count an
+expert's matrices one by one; which it is they do not say. Rows of Qwen3.6 are single runs of 96
+tokens, by the source's own words not comparable to the others."""
+_SPEED = """The OnePlus 15R has a device file with measured reads (`oneplus-15r`), so the two rows
+of Meridian can be priced: one read an expert, at the throughput of reads of its size, eight in
+flight; weights that are always used stay in DRAM; the processor takes 31 GB/s. Measured speeds
+are below both predictions, and gain less from the larger cache: by these figures a token costs
+some 60 ms that are neither reads nor weights at that rate (attention over the context, routing,
+waiting between layers), and no published figure tells them apart."""
 
 
 def main() -> None:
