@@ -216,6 +216,28 @@ def trace_events(
 
 
 @tools.command()
+def split(
+    model: Annotated[str, typer.Argument(help="Dense model of Llama's family.")],
+    path: Annotated[Path, typer.Argument(help="Folder to write.")],
+    shared: Annotated[int, typer.Option(help="Experts of a layer that every token uses.")] = 4,
+    routed: Annotated[int, typer.Option(help="Experts of a layer that are routed to.")] = 12,
+    chosen: Annotated[int, typer.Option(help="Routed experts that a token uses.")] = 6,
+    tokens: Annotated[int, typer.Option(help="Tokens that routers learn on.")] = 0,
+    calibration: Annotated[str, typer.Option(help="Text that is learnt from.")] = "embedded-c4",
+    seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
+) -> None:
+    """Split the MLPs of a dense model into experts: a mixture of experts without a hub."""
+    from methods.experts.splitting import Shape
+    from sweep.routing.split import split_model
+
+    console = console_on()
+    shape = Shape(shared, routed, chosen)
+    options = {"calibration": calibration, "tokens": tokens, "seed": seed}
+    share = split_model(model, path, shape, **options, notify=console.print)
+    typer.echo(f"{path}: the chosen experts have {share:.0%} of what routed neurons contribute")
+
+
+@tools.command()
 def simulate(
     path: Annotated[Path, typer.Argument(help="Trace file.")],
     policy: Annotated[
