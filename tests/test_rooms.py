@@ -43,7 +43,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks",),
+        ("tasks", "routing"),
         ("plan",),
         ("store",),
         ("execution",),
