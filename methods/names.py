@@ -36,6 +36,7 @@ BUILT_IN: dict[str, str] = {
     "packed": "methods.static.packed:Packed",
     "dfloat11": "methods.static.dfloat11:DFloat11",
     "dip+lozo": "methods.dynamic.lozo:DIPLozo",
+    "dip-shares": "methods.dynamic.dip_shares:DIPShares",
 }
 
 QUANTISERS: dict[str, str] = {
