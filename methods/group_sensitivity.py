@@ -67,20 +67,26 @@ def table(
     groups: Sequence[str], density: float, arrays: Mapping[str, NDArray[Any]]
 ) -> shares.Table:
     """Shares by layer at a density, for which the added distances are least."""
-    measured = np.asarray(arrays[KL], np.float64)
-    layers, columns, _ = measured.shape
-    ladder = np.array([1.0, *LADDER, 0.0])
-    below = 2 * (measured[..., -1] - measured[..., -2]) * LADDER[-1] / (LADDER[-2] - LADDER[-1])
-    last = measured[..., -1] + np.maximum(below, 0.0)
-    losses = np.concatenate(
-        [np.zeros((layers, columns, 1)), measured, last[..., None]], axis=-1
-    ).reshape(layers * columns, len(ladder))
+    losses, ladder = with_ends(np.asarray(arrays[KL], np.float64), LADDER)
+    layers, columns, options = losses.shape
+    losses = losses.reshape(layers * columns, options)
     weights = np.tile([MLP_SHARE[group] for group in groups], layers) / layers
     costs = weights[:, None] * ladder
     pruned = float(weights.sum())
     kept = lagrange.kept_costs(costs, losses, max(0.0, density - (1 - pruned)))
     rows = np.clip(kept / weights, 0.0, 1.0).reshape(layers, columns)
     return tuple(tuple(map(float, row)) for row in rows)
+
+
+def with_ends(
+    measured: NDArray[np.float64], ladder: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Losses [..., rungs] at falling shares with both ends, and the shares: none at a share of 1,
+    and at 0 what the last rung's slope says twice."""
+    slope = (measured[..., -1:] - measured[..., -2:-1]) / (ladder[-2] - ladder[-1])
+    last = measured[..., -1:] + np.maximum(2 * slope * ladder[-1], 0.0)
+    losses = np.concatenate([np.zeros_like(last), measured, last], axis=-1)
+    return losses, np.array([1.0, *ladder, 0.0])
 
 
 def summary(groups: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

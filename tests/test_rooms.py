@@ -36,6 +36,7 @@ SWEEP = House(
         ("gguf",),
         ("sizes",),
         ("inputs",),
+        ("allocation",),
         ("spec",),
         ("studies",),
         ("downstream",),
