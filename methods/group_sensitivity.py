@@ -31,8 +31,6 @@ from methods.share_search import add_by_layer, count, run
 from methods.shared import Shared
 from methods.training import Arrays, Lesson
 
-NAME = "group-sensitivity"
-
 LADDER = (0.8, 0.6, 0.4, 0.2)
 
 TOKENS = 1024

@@ -1,4 +1,4 @@
-"""The density that shares have as they are written, before a method is made with it."""
+"""The density that shares have as they are written, before a method is made with it; and names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from methods import shares
 from methods.base import MethodError
+
+GROUP_SENSITIVITY = "group-sensitivity"
+"""Shares by what each group of each layer does alone (`methods.group_sensitivity`)."""
 
 DIGITS = 4
 """Decimals of the density; a method takes shares whose mean is within as much of it."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from methods import group_sensitivity, share_tables, shares
+from methods import share_tables, shares
 from methods.base import pruned
+from methods.share_tables import GROUP_SENSITIVITY
 from methods.shared import Shared
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class DIPShares(Shared):
 
     name: ClassVar[str] = "dip-shares"
     groups: ClassVar[tuple[str, ...]] = ("input", "intermediate")
-    own_shares: ClassVar[tuple[str, ...]] = (group_sensitivity.NAME,)
+    own_shares: ClassVar[tuple[str, ...]] = (GROUP_SENSITIVITY,)
 
     @classmethod
     def reach(cls, parameters: Mapping[str, Any]) -> tuple[float, float]:
@@ -45,15 +46,23 @@ class DIPShares(Shared):
         return mlp.down(pruned(select, "intermediate", glu, share["intermediate"]))  # eq. 8
 
     def learn(self, model: nn.Module, lesson: Lesson) -> Arrays:
-        if self.shares != group_sensitivity.NAME:
+        if self.shares != GROUP_SENSITIVITY:
             return {}
+        from methods import group_sensitivity
+
         return group_sensitivity.measure(model, self, lesson)
 
     def summary(self, learnt: Arrays) -> dict[str, Any]:
-        return group_sensitivity.summary(self.mlp_groups, learnt) if learnt else {}
+        if not learnt:
+            return {}
+        from methods import group_sensitivity
+
+        return group_sensitivity.summary(self.mlp_groups, learnt)
 
     def with_state(self, arrays: Mapping[str, NDArray[np.generic]], device: str) -> Self:
-        if self.shares != group_sensitivity.NAME:
+        if self.shares != GROUP_SENSITIVITY:
             return super().with_state(arrays, device)
+        from methods import group_sensitivity
+
         found = group_sensitivity.table(self.mlp_groups, self.density, arrays)
         return replace(self, _table=found)

@@ -17,6 +17,7 @@ from methods.apply import applied
 from methods.mlp import gated_mlps
 from methods.registry import reachable
 from methods.select import topk
+from methods.share_tables import GROUP_SENSITIVITY
 from methods.training import fitted
 from sweep.inputs import models
 from tests.methods.lessons import Kept, lesson, same, windows_of
@@ -95,7 +96,7 @@ def distance_of(model: nn.Module, layer: int, row: tuple[float, ...], windows: n
 
 
 def test_distances_are_those_of_one_group_of_one_layer(model: nn.Module) -> None:
-    method = methods.create("dip-shares", 1.0, shares=group_sensitivity.NAME)
+    method = methods.create("dip-shares", 1.0, shares=GROUP_SENSITIVITY)
     assert method.trained == "once"
     own = lesson(windows_of(TEXT))
     found, arrays = method.train(model, own)
@@ -111,7 +112,7 @@ def test_distances_are_those_of_one_group_of_one_layer(model: nn.Module) -> None
 
 
 def test_a_killed_measurement_goes_on(model: nn.Module) -> None:
-    method = methods.create("dip-shares", 1.0, shares=group_sensitivity.NAME)
+    method = methods.create("dip-shares", 1.0, shares=GROUP_SENSITIVITY)
     whole = method.train(model, lesson(windows_of(TEXT)))[1]
     kept = Kept(fail_after=1)
     with pytest.raises(KeyboardInterrupt):
@@ -122,10 +123,10 @@ def test_a_killed_measurement_goes_on(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("density", [0.1, 0.37, 0.5, 0.85, 1.0])
 def test_one_measurement_serves_every_density(model: nn.Module, density: float) -> None:
-    arrays = methods.create("dip-shares", 1.0, shares=group_sensitivity.NAME).train(
+    arrays = methods.create("dip-shares", 1.0, shares=GROUP_SENSITIVITY).train(
         model, lesson(windows_of(TEXT))
     )[1]
-    method = methods.create("dip-shares", density, shares=group_sensitivity.NAME)
+    method = methods.create("dip-shares", density, shares=GROUP_SENSITIVITY)
     with fitted(model, method, arrays) as ready:
         rows = [tuple(ready.at(layer).group_densities().values()) for layer in range(2)]
     assert np.mean([shares.density_of(GROUPS, row) for row in rows]) == pytest.approx(density)
