@@ -31,7 +31,10 @@ class House:
 SWEEP = House(
     "sweep",
     (
-        ("errors", "messages", "keys", "options", "plugins", "scans", "selectors"),
+        (
+            *("errors", "messages", "keys", "options", "plugins", "gpu"),
+            *("scans", "selectors", "read_prices", "read_aware", "make_selector"),
+        ),
         ("files",),
         ("gguf",),
         ("sizes",),
@@ -46,7 +49,7 @@ SWEEP = House(
         ("store",),
         ("execution",),
         ("results",),
-        ("search",),
+        ("search", "certainty"),
         ("api", "traces", "contracts"),
         ("probe",),
         ("replay",),

@@ -1,4 +1,4 @@
-"""`sweep best`, `tune` and `allocate`: what a run decides, and searches in place of a grid."""
+"""`sweep best`, `certify`, `tune` and `allocate`: decisions, how sure they are, and searches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from sweep.cli.arguments import (
     DEFAULT_FILE,
     Address,
     File,
+    MaxHours,
     Out,
     RetryFailed,
+    RunFolder,
     Set,
     StoreDir,
     Workers,
     console_on,
     kept_at,
     options_of,
+    print_outcome,
     sweep_of,
 )
 
@@ -69,6 +72,44 @@ def best(
     with kept_at(out):
         answer = searching.search(sweep, options, console_on(), budget, screen)
     console_on(stderr=False).print(searching.tables(answer))
+
+
+@searches.command()
+def certify(
+    folder: RunFolder,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Sweep file (that of the run).")
+    ] = None,
+    set_: Set = [],  # noqa: B006
+    store: StoreDir = None,
+    address: Address = None,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+    max_hours: MaxHours = None,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Go on with a run: give its choices more windows until they are certain."""
+    from sweep import api
+    from sweep.results.folder import made_of
+
+    about = made_of(folder)
+    sweep = sweep_of(about.name, file or Path(about.file), set_)
+    about.check_same(sweep)
+    console = console_on()
+    options = options_of(
+        about.name,
+        str(folder),
+        store or about.store,
+        address=address,
+        workers=workers,
+        retry_failed=retry_failed,
+        report=report,
+        max_hours=max_hours,
+        until_certain=True,
+    )
+    done = api.run(sweep, options, console)
+    print_outcome(console, done, about.name, None)
+    raise typer.Exit(done.exit_code)
 
 
 @searches.command()
