@@ -39,6 +39,7 @@ SWEEP = House(
         ("gguf",),
         ("sizes",),
         ("inputs",),
+        ("allocation",),
         ("spec",),
         ("studies",),
         ("downstream",),

@@ -14,6 +14,7 @@ from methods.base import GIVEN
 from methods.names import Swap
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
+from sweep.allocation import files as allocations
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
 from sweep.plan.excluded_points import excluded_by, unfit, unread
@@ -112,11 +113,13 @@ def _points(
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
+            place = f"{sweep.source}: sweeps.{sweep.name}"
+            allocations.check(entry.parameters, model.model, place)
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), chunk, place in product(
+            for (method, density, parameters, gamma, selector), chunk, where in product(
                 _choices(entry, traits), entry.chunk, devices
             ):
-                device, context, layout = place
+                device, context, layout = where
                 reason = refusal(quant, method)
                 if reason and method.coded:
                     raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {reason}")
