@@ -81,6 +81,8 @@ def check_each(models: Mapping[str, Any], check: Callable[[Any], object], name: 
 
 def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: MethodEntry) -> str:
     """Why a selector does not go with gamma or chunk; empty if it does."""
+    if method.routes and (gamma < 1 or chunk > 1):
+        return f"{method.name} chooses whole experts: gamma and chunk are for neurons"
     if gamma < 1 and selector != "cache-aware":
         return _not_by_cache(method, selector, entry)
     if chunk > 1 and method.groups and selector not in ("topk", *CACHED_SELECTORS):
@@ -88,12 +90,12 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
     return ""
 
 
-def unread(selector: str, place: tuple[Device, int, str]) -> str:
-    """Why a selector does not go with a device and its layout; empty if it does."""
+def unread(selector: str, device: Device) -> str:
+    """Why a selector does not go with a device; empty if it does."""
     if selector != "read-aware":
         return ""
-    if place[0].read_cost() is None:
-        return f"read-aware selection needs what a read costs, which {place[0].name} does not say"
+    if device.read_cost() is None:
+        return f"read-aware selection needs what a read costs, which {device.name} does not say"
     return ""
 
 
