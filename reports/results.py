@@ -210,6 +210,12 @@ def _absent(name: str, columns: Sequence[str]) -> str:
     return f"no column {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
 
 
+def with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    """The table with other values in one of its columns."""
+    place, field = table.column_names.index(name), table.schema.field(name)
+    return table.set_column(place, field, pa.array(values, field.type))
+
+
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     """The rows of an Arrow table or a pandas frame as plain dictionaries; missing is None.
 
