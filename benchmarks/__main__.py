@@ -11,13 +11,15 @@ import importlib.util
 
 from benchmarks.results import write_part
 
-PARTS = ("kernels", "evaluation", "coverage", "harness", "planning", "report")
+PARTS = ("kernels", "evaluation", "gpu", "coverage", "harness", "planning", "report")
 
 
 def main() -> None:
     """Run the parts given on the command line (default: all that exist)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="of gpu: a minute instead of ten")
+    parser.add_argument("--only", action="append", help="of gpu: adversarial, speeds or models")
     chosen = parser.parse_args().parts or PARTS
     for part in chosen:
         if importlib.util.find_spec(f"benchmarks.{part}") is None:

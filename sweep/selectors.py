@@ -15,11 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.base import GIVEN
 from methods.density import ATTENTION, kept_units, mlp_density
 from methods.select import Given, topk_mask
-from methods.thresholds import SELECTORS as THRESHOLDS
-from methods.thresholds import Quantiles, ThresholdSelect, check_finite
+from methods.thresholds import ThresholdSelect, check_finite
 from simulator.packing import pack
 from simulator.phases import phase_counts, spread_of
 from simulator.policies import Cache
@@ -39,21 +37,6 @@ class Reads:
 
     used: NDArray[np.int64]  # [layers, tokens]
     hits: NDArray[np.int64] | None  # [layers, tokens]
-
-
-def make_selector(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Selector:
-    """The selector that `selector` of a payload describes, with what other tasks handed over."""
-    chunk = payload.get("chunk", 1)
-    if payload["name"] == "topk":
-        return TopKSelector(chunk)
-    if payload["name"] == GIVEN:
-        return ThresholdSelector(Given())
-    if payload["name"] in THRESHOLDS:
-        quantiles = Quantiles.of(inputs["calibration"])
-        return ThresholdSelector(ThresholdSelect(quantiles, payload["name"]))
-    cache = (payload["slots"], payload["gamma"], payload["policy"], payload["scope"])
-    options = {"chunk": chunk, "traced": payload.get("traced", False)}
-    return CacheAwareSelector(*cache, inputs.get("start"), **options)
 
 
 class Selector:

@@ -31,7 +31,10 @@ class House:
 SWEEP = House(
     "sweep",
     (
-        ("errors", "messages", "keys", "options", "plugins", "scans", "selectors"),
+        (
+            *("errors", "messages", "keys", "options", "plugins", "gpu"),
+            *("scans", "selectors", "read_prices", "read_aware", "make_selector"),
+        ),
         ("files",),
         ("gguf",),
         ("sizes",),

@@ -115,7 +115,7 @@ def _masks(use: _Use) -> None:
     from methods.apply import applied
     from methods.registry import create
     from methods.training import fitted
-    from sweep.selectors import make_selector
+    from sweep.make_selector import make_selector
 
     inputs = {"calibration": _calibration(use)} if use.selector != "topk" else {}
     method = create(use.method, use.density, **dict(use.parameters))

@@ -17,7 +17,8 @@ _WEIGHT = {"train": 100.0, "transform": 30.0}
 """Passes over the windows that a kind of task takes, roughly; 1 for the others."""
 _DOCUMENT = 400
 """Tokens of a document of a downstream task with its examples, roughly."""
-_MASKED, _CACHED = 1.2, 1.3
+_MASKED = 1.2
+_SELECTED = {"cache-aware": 1.3, "read-aware": 8.0}
 """Time of an evaluation with masks, and with masks that a cache decides, over a dense one."""
 
 
@@ -102,4 +103,4 @@ def effort(task: Task) -> float:
     selector = payload.get("selector") or {}
     if not selector:
         return tokens
-    return tokens * (_CACHED if selector.get("name") == "cache-aware" else _MASKED)
+    return tokens * _SELECTED.get(selector.get("name", ""), _MASKED)

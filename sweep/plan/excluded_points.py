@@ -1,15 +1,14 @@
-"""Rules of a sweep that drop points, and models that are better dropped."""
+"""What drops points: rules of a sweep, models that are better dropped, choices that do not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from simulator.device import Device
 from sweep.errors import InputError
-from sweep.spec.entries import ALIASES, ExcludeRule
-
-if TYPE_CHECKING:
-    from sweep.plan.point import Point
+from sweep.plan.point import CACHED_SELECTORS, MethodTraits, Point
+from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
 
 
 def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:
@@ -78,3 +77,31 @@ def check_each(models: Mapping[str, Any], check: Callable[[Any], object], name: 
         )
     if faults:
         raise InputError("\n".join(faults.values()))
+
+
+def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: MethodEntry) -> str:
+    """Why a selector does not go with gamma or chunk; empty if it does."""
+    if method.routes and (gamma < 1 or chunk > 1):
+        return f"{method.name} chooses whole experts: gamma and chunk are for neurons"
+    if gamma < 1 and selector != "cache-aware":
+        return _not_by_cache(method, selector, entry)
+    if chunk > 1 and method.groups and selector not in ("topk", *CACHED_SELECTORS):
+        return f"chunks are chosen by topk, the cache or their reads, not by {selector}"
+    return ""
+
+
+def unread(selector: str, place: tuple[Device, int, str]) -> str:
+    """Why a selector does not go with a device and its layout; empty if it does."""
+    if selector != "read-aware":
+        return ""
+    if place[0].read_cost() is None:
+        return f"read-aware selection needs what a read costs, which {place[0].name} does not say"
+    return ""
+
+
+def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
+    """Why gamma below 1 makes no point with this selector: top-k alone gives way to the cache."""
+    reason = f"gamma below 1 selects by the cache, not by {selector}"
+    if entry.selector:
+        return reason
+    return f"{reason}, the selector of {method.name}; selector: topk in its entry asks for it"

@@ -16,8 +16,8 @@ from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
-from sweep.plan.excluded_points import excluded_by
-from sweep.plan.point import Accuracy, MethodTraits, Parameters, Point, Quant
+from sweep.plan.excluded_points import excluded_by, unfit, unread
+from sweep.plan.point import READ_AWARE, Accuracy, MethodTraits, Parameters, Point, Quant
 from sweep.plan.weight_steps import quantiser, refusal
 from sweep.spec.entries import (
     ALIASES,
@@ -123,10 +123,10 @@ def _points(
                 if reason:
                     left_out[reason] += 1
                     continue
-                caches = _caches(sweep, entry, method, gamma, left_out)
-                unfit = _unfit(method, selector, gamma, chunk, entry)
-                if unfit:
-                    left_out[unfit] += len(caches)
+                caches = _caches(sweep, entry, method, (gamma, selector, layout), left_out)
+                reason = unfit(method, selector, gamma, chunk, entry) or unread(selector, place)
+                if reason:
+                    left_out[reason] += len(caches)
                     continue
                 for policy, start, scope, pool in caches:
                     yield Point(
@@ -206,27 +206,6 @@ def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> 
     return (name != "dense" and entry.density) or methods.reachable(name, **parameters)[:1]
 
 
-def _unfit(
-    method: MethodTraits, selector: str, gamma: float, chunk: int, entry: MethodEntry
-) -> str:
-    """Why a selector does not go with gamma or chunk; empty if it does."""
-    if method.routes and (gamma < 1 or chunk > 1):
-        return f"{method.name} chooses whole experts: gamma and chunk are for neurons"
-    if gamma < 1 and selector != "cache-aware":
-        return _not_by_cache(method, selector, entry)
-    if chunk > 1 and method.groups and selector not in ("topk", "cache-aware"):
-        return f"chunks are chosen by topk or cache-aware selection, not by {selector}"
-    return ""
-
-
-def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
-    """Why gamma below 1 makes no point with this selector: top-k alone gives way to the cache."""
-    reason = f"gamma below 1 selects by the cache, not by {selector}"
-    if entry.selector:
-        return reason
-    return f"{reason}, the selector of {method.name}; selector: topk in its entry asks for it"
-
-
 def _all_parameters(name: str, density: float, written: Parameters) -> Parameters:
     """The method's parameters with its defaults, so that writing a default changes nothing."""
     method = methods.create(name, density=density, **dict(written))
@@ -234,9 +213,15 @@ def _all_parameters(name: str, density: float, written: Parameters) -> Parameter
 
 
 def _caches(
-    sweep: Sweep, entry: MethodEntry, method: MethodTraits, gamma: float, left_out: Counter[str]
+    sweep: Sweep,
+    entry: MethodEntry,
+    method: MethodTraits,
+    chosen_by: tuple[float, str, str],
+    left_out: Counter[str],
 ) -> list[tuple[str, str, str, bool]]:
-    """(policy, start, scope, pool) that make sense; the others are counted with their reason."""
+    """(policy, start, scope, pool) that make sense with gamma, selector and layout; the others are
+    counted with their reason."""
+    gamma, selector, layout = chosen_by
     if not method.groups:
         return [("none", "empty", "window", False)]
     caches = []
@@ -247,6 +232,9 @@ def _caches(
             left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
         elif method.reads_cache and policy_class(policy).offline:
             left_out[f"{method.name} reads the cache, and {policy} knows the future"] += len(ways)
+        elif selector == "read-aware" and policy not in READ_AWARE[layout]:
+            known = f"policy {', '.join(READ_AWARE[layout])} in {layout} order"
+            left_out[f"read-aware selection needs {known}, not {policy}"] += len(ways)
         elif not policy_class(policy).caches:
             caches.append((policy, "empty", "window", False))
         else:

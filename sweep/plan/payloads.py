@@ -21,12 +21,11 @@ from sweep.plan.task_code import (
     code_of_uses,
 )
 from sweep.plan.weight_steps import Step
+from sweep.read_prices import GroupReads, Reads
 from sweep.tasks.payloads import (
     Calibrate,
     CountUses,
     Evaluate,
-    GroupReads,
-    Reads,
     Score,
     SelectorPayload,
     Simulate,
@@ -63,8 +62,9 @@ def _run(point: Point, materials: Materials) -> _Run:
     return run
 
 
-def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
-    """How the masks of a point are chosen; `slots` are cached units by group."""
+def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None) -> SelectorPayload:
+    """How the masks of a point are chosen; `slots` are cached units by group, `asked` is how their
+    misses become reads."""
     payload: SelectorPayload = {"name": point.selector}
     if point.selector == "cache-aware":
         payload = {
@@ -78,6 +78,15 @@ def selector(point: Point, slots: Mapping[str, int]) -> SelectorPayload:
             del payload["gamma"]
         if point.device.read_cost():  # its reads are counted from its masks
             payload["traced"] = True
+    elif point.selector == "read-aware":
+        assert asked is not None  # the grid leaves out devices whose reads cost nothing
+        payload = {
+            "name": "read-aware",
+            "policy": point.policy,
+            "slots": dict(slots),
+            "scope": point.cache_scope,
+            "reads": asked,
+        }
     if point.chunk > 1:
         payload["chunk"] = point.chunk
     return payload

@@ -26,14 +26,14 @@ from sweep.plan.labels import (
 )
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
-from sweep.plan.point import Point, Quant, evaluation_identity, is_ordered
+from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
 from sweep.plan.sizes import cached_units, check_layers, without_cache
 from sweep.plan.weight_steps import Step, steps
+from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
     Calibrate,
     CountUses,
     Evaluate,
-    Reads,
     Score,
     SelectorPayload,
     Simulate,
@@ -188,13 +188,17 @@ class _Builder:
         )
 
     def _selector(self, point: Point) -> SelectorPayload:
-        return payloads.selector(point, dict(self._slots(point)))
+        asked = self._reads(point) if point.selector == "read-aware" else None
+        return payloads.selector(point, dict(self._slots(point)), asked)
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
         if point.selector in THRESHOLD_SELECTORS:
             return {"calibration": self._calibrate(point)}
-        ordered = point.selector == "cache-aware" and is_ordered(point)
-        return {"start": self._order(point)} if ordered else {}
+        ordered = point.selector in CACHED_SELECTORS and is_ordered(point)
+        inputs = {"start": self._order(point)} if ordered else {}
+        if point.selector == "read-aware" and point.layout == "hot":
+            inputs["order"] = self._count_uses(point)
+        return inputs
 
     # -- changed weights ---------------------------------------------------------------------
 
@@ -235,7 +239,7 @@ class _Builder:
     def _count_uses(self, point: Point) -> str:
         """Order of units by how many tokens use them: of one method, density and selector, or of
         top-k where that looks at the cache."""
-        if point.selector == "cache-aware":
+        if point.selector in CACHED_SELECTORS:
             point = replace(point, selector="topk", gamma=1.0)
         inputs = self._weights(point) | self._selector_inputs(point) | self._trained(point)
         payload = payloads.count_uses(point, self.materials, self._selector(point), inputs)
@@ -301,8 +305,6 @@ class _Builder:
 
     def _reads(self, point: Point) -> Reads | None:
         """How misses become reads, on a device where a read has a cost."""
-        if point.device.read_cost() is None:
-            return None
         return payloads.reads(point, self.materials.geometry(point), self.materials.storage(point))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:

@@ -18,6 +18,11 @@ from sweep.keys import digest
 from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 Parameters = tuple[tuple[str, object], ...]
+CACHED_SELECTORS = ("cache-aware", "read-aware")
+"""Those whose masks depend on what is cached."""
+READ_AWARE = {"natural": ("none", "static", "lru", "lfu"), "hot": ("none", "static")}
+"""Policies that read-aware selection knows, by layout: in hot order those that break no ties, which
+go to the lower unit and not to the one that lies first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +283,13 @@ def evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int],
     if dense:
         return shared
     masked = (*shared, point.method, point.density, point.parameters, point.chunk)
-    if point.selector != "cache-aware":
+    if point.selector not in CACHED_SELECTORS:
         return (*masked, point.selector)
-    masked = (*masked, bool(point.device.read_cost()))
+    cost = point.device.read_cost()
+    if point.selector == "read-aware":
+        storage = (point.storage, point.geometry, point.device.align_bytes)
+        masked = (*masked, "read-aware", cost, storage, point.layout)
+    masked = (*masked, bool(cost))
     return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
 
 

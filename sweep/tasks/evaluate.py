@@ -19,10 +19,11 @@ from torch import nn
 from methods.activations import counted_zeros
 from methods.registry import create
 from sweep.inputs import models
+from sweep.make_selector import make_selector
 from sweep.measures.announcements import announced
 from sweep.measures.distances import Dense, Distance, dense
 from sweep.measures.losses import Watch, losses, prove
-from sweep.selectors import Selector, make_selector
+from sweep.selectors import Selector
 from sweep.tasks.prelude import changed_model, sparse_model, text_windows
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from sweep.read_prices import Reads
+
 # -- where things are ------------------------------------------------------------------------
 
 
@@ -52,7 +54,8 @@ class SelectorPayload(TypedDict, total=False):
     """How masks are chosen; empty for a model that runs as a dense one."""
 
     name: str
-    """`topk`, a threshold, or `cache-aware`; all other keys are of `cache-aware` alone."""
+    """`topk`, a threshold, `cache-aware` or `read-aware`; all other keys but `chunk` are of these
+    last two alone."""
     gamma: float
     """Weight of a unit that is not cached."""
     policy: str
@@ -65,6 +68,8 @@ class SelectorPayload(TypedDict, total=False):
     """Neighbouring units that are chosen as one; left out for 1."""
     traced: bool
     """Whether a cache-aware selector hands over its masks; left out where it does not."""
+    reads: Reads
+    """How misses become reads, of a read-aware selector."""
 
 
 class ModelRun(TypedDict):
@@ -202,26 +207,6 @@ class Transform(ModelRun):
     """Tokens of a window, where data is needed."""
     bos: NotRequired[str]
     """As of a `TextRun`, where data is needed."""
-
-
-class GroupReads(TypedDict):
-    """What the reads of a group depend on (SEMANTICS 9)."""
-
-    unit_bytes: float
-    """Bytes of a unit, or of a chunk of them."""
-    table: NotRequired[list[list[float]]]
-    """Rows of [bytes of a read, 1e9 bytes per second]."""
-    bridge_bytes: NotRequired[float]
-    """Where a read has latency and bandwidth: the gap that takes as long as another read."""
-
-
-class Reads(TypedDict):
-    """How misses become reads."""
-
-    groups: dict[str, GroupReads]
-    """By group."""
-    align_bytes: int
-    """Both ends of a read are whole multiples of it."""
 
 
 class Simulate(TypedDict):

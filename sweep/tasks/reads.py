@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from simulator.misses import miss_masks
 from simulator.packing import unpack
 from simulator.phase_reads import PhaseReads, phase_reads
-from simulator.read_cost import ReadCost
 from simulator.read_plans import reads_by_size
+from sweep.read_prices import cost_of
 
 if TYPE_CHECKING:
     from simulator.trace import Trace
-    from sweep.tasks.payloads import GroupReads, Reads, Simulate
+    from sweep.read_prices import Reads
+    from sweep.tasks.payloads import Simulate
 
 
 def reads(
@@ -80,11 +81,3 @@ def _missed(
     slots, units = payload["slots"][group], trace.units[group]
     missed = unpack(miss_masks(masks, slots, payload["policy"], start, units=units), units)
     return missed[:, inputs["order"][group][layer]] if "order" in inputs else missed
-
-
-def cost_of(group: GroupReads) -> ReadCost:
-    """The cost that reads are planned with. Where it is latency and bandwidth, their product alone
-    decides, so a byte takes a nanosecond here."""
-    if "table" in group:
-        return ReadCost.table(group["table"])
-    return ReadCost(latency_us=group.get("bridge_bytes", 0.0) * 1e-3, gbps=1.0)

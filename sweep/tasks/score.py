@@ -18,7 +18,7 @@ from sweep.downstream.task import DownstreamTask
 from sweep.errors import InputError
 from sweep.inputs import models
 from sweep.keys import digest
-from sweep.selectors import make_selector
+from sweep.make_selector import make_selector
 from sweep.tasks.prelude import sparse_model
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from methods.apply import run_layers
 from methods.registry import create
 from simulator.packing import unpack
-from sweep.selectors import make_selector
+from sweep.make_selector import make_selector
 from sweep.tasks.prelude import sparse_model, text_windows
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from sweep.downstream.cards import asked
 from sweep.downstream.merge import merged
 from sweep.downstream.task import DownstreamTask
 from sweep.inputs import models
-from sweep.selectors import make_selector
+from sweep.make_selector import make_selector
 from sweep.spec import file as spec
 from sweep.tasks.score import score
 from tests.sweep.task_call import apart
