@@ -41,6 +41,7 @@ BUILT_IN: dict[str, str] = {
     "max-rank": "methods.experts.rules:MaxRank",
     "drop-if-miss": "methods.experts.rules:DropIfMiss",
     "score-gap": "methods.experts.rules:ScoreGap",
+    "dip-shares": "methods.dynamic.dip_shares:DIPShares",
 }
 
 QUANTISERS: dict[str, str] = {

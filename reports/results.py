@@ -124,6 +124,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
     Column("context", "count", "", "tokens that the KV cache holds"),
+    Column("decided", "text", "", "JSON: by budget, whether it is surely within, beyond or open"),
     Column("kl", "number", "nat", "KL(dense ‖ this model) of the next token, mean over tokens"),
     Column("kl_low", "number", "nat", "lower end of its 95 % interval"),
     Column("kl_high", "number", "nat", "upper end of its 95 % interval"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports.findings.budgets import Budget
+from reports.findings.certified import HEADER
 from reports.findings.costs import cost, cost_name, cost_text, flips_text, kl_text, written
 from reports.findings.decisions import Decision, MethodResult
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
@@ -22,6 +23,7 @@ from reports.pages.summary import (
     PolicyTable,
     by_frontier,
     caveats,
+    certain_rows,
     failures,
     flatten,
     headlines,
@@ -65,6 +67,10 @@ def _head(run: Run) -> Iterator[str]:
 def _decision(run: Run) -> Iterator[str]:
     yield "## What to ship"
     yield bullets([*headlines(run), *run.sentences])
+    certain = certain_rows(run)
+    if certain:
+        yield "**What is certain**"
+        yield table(HEADER, [[md(cell) for cell in row] for row in certain], "---rrr--")
     care = caveats(run)
     if care:
         yield "**Read with care**"

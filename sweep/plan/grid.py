@@ -14,6 +14,7 @@ from methods.base import GIVEN
 from methods.names import Swap
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
+from sweep.allocation import files as allocations
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
 from sweep.plan.excluded_points import excluded_by, unfit, unread
@@ -112,11 +113,13 @@ def _points(
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
+            place = f"{sweep.source}: sweeps.{sweep.name}"
+            allocations.check(entry.parameters, model.model, place)
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), chunk, place in product(
+            for (method, density, parameters, gamma, selector), chunk, where in product(
                 _choices(entry, traits), entry.chunk, devices
             ):
-                device, context, layout = place
+                device, context, layout = where
                 reason = refusal(quant, method)
                 if reason and method.coded:
                     raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {reason}")
@@ -230,11 +233,11 @@ def _caches(
         if gamma < 1 and not method.routes and policy not in cache_aware_policies():
             online = " or ".join(sorted(CACHE_AWARE))
             left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
-        elif method.reads_cache and policy_class(policy).offline:
-            left_out[f"{method.name} reads the cache, and {policy} knows the future"] += len(ways)
         elif selector == "read-aware" and policy not in READ_AWARE[layout]:
             known = f"policy {', '.join(READ_AWARE[layout])} in {layout} order"
             left_out[f"read-aware selection needs {known}, not {policy}"] += len(ways)
+        elif method.reads_cache and policy_class(policy).offline:
+            left_out[f"{method.name} reads the cache, and {policy} knows the future"] += len(ways)
         elif not policy_class(policy).caches:
             caches.append((policy, "empty", "window", False))
         else:

@@ -256,6 +256,10 @@ class Materials:
         have = self._windows(point.model, calibration=True)
         return limit if have is None else min(have, limit)
 
+    def text_windows(self, model: str) -> int | None:
+        """Windows that the evaluated text has for a model; None if that is not known yet."""
+        return self._windows(model, calibration=False)
+
     def _windows(self, model: str, calibration: bool) -> int | None:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""
         name, size = self._text_name(calibration), self.sweep.window_tokens

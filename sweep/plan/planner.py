@@ -188,8 +188,7 @@ class _Builder:
         )
 
     def _selector(self, point: Point) -> SelectorPayload:
-        asked = self._reads(point) if point.selector == "read-aware" else None
-        return payloads.selector(point, dict(self._slots(point)), asked)
+        return payloads.selector(point, dict(self._slots(point)), self._reads(point))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
         if point.selector in THRESHOLD_SELECTORS:

@@ -114,10 +114,10 @@ class _Rows:
         return row | self._downstream(planned)
 
     def _windows_asked(self, planned: PlannedPoint) -> int | None:
-        """How many windows the point is evaluated on, also where that has failed; None where its
-        tasks are not known."""
+        """How many windows the sweep asks for; None where the tasks are not known."""
         tasks = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
-        return sum(len(task.payload["windows"]) for task in tasks) or None
+        asked = planned.point.accuracy.windows  # which certainty goes beyond
+        return (tasks and asked) or sum(len(task.payload["windows"]) for task in tasks) or None
 
     def _titles(self, point: Point) -> Row:
         """How reports name the model and the text."""
