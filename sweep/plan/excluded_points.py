@@ -90,12 +90,12 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
     return ""
 
 
-def unread(selector: str, place: tuple[Device, int, str]) -> str:
-    """Why a selector does not go with a device and its layout; empty if it does."""
+def unread(selector: str, device: Device) -> str:
+    """Why a selector does not go with a device; empty if it does."""
     if selector != "read-aware":
         return ""
-    if place[0].read_cost() is None:
-        return f"read-aware selection needs what a read costs, which {place[0].name} does not say"
+    if device.read_cost() is None:
+        return f"read-aware selection needs what a read costs, which {device.name} does not say"
     return ""
 
 

@@ -193,11 +193,11 @@ class _Builder:
     def _selector_inputs(self, point: Point) -> dict[str, str]:
         if point.selector in THRESHOLD_SELECTORS:
             return {"calibration": self._calibrate(point)}
-        ordered = point.selector in CACHED_SELECTORS and is_ordered(point)
-        inputs = {"start": self._order(point)} if ordered else {}
-        if point.selector == "read-aware" and point.layout == "hot":
-            inputs["order"] = self._count_uses(point)
-        return inputs
+        if point.selector == "cache-aware":
+            return {"start": self._order(point)} if is_ordered(point) else {}
+        hot = point.selector == "read-aware" and point.layout == "hot"
+        inputs = self._start(point) if point.selector == "read-aware" else {}
+        return inputs | ({"order": self._count_uses(point)} if hot else {})
 
     # -- changed weights ---------------------------------------------------------------------
 
