@@ -63,7 +63,7 @@ REPORTS = House(
         ("results", "numbers", "read_sizes"),
         ("findings",),
         ("reading",),
-        ("pages",),
+        ("pages", "experts"),
         ("report", "compare", "paper"),
     ),
 )
