@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.device import Device
 from sweep.errors import InputError
-from sweep.plan.point import CACHED_SELECTORS, MethodTraits, Point
+from sweep.plan.point import MethodTraits, Point
 from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
 
 
@@ -83,13 +83,15 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
     """Why a selector does not go with gamma or chunk; empty if it does."""
     if gamma < 1 and selector != "cache-aware":
         return _not_by_cache(method, selector, entry)
-    if chunk > 1 and method.groups and selector not in ("topk", *CACHED_SELECTORS):
+    if chunk > 1 and method.groups and selector.endswith("-threshold"):
         return f"chunks are chosen by topk, the cache or their reads, not by {selector}"
     return ""
 
 
 def unread(selector: str, place: tuple[Device, int, str]) -> str:
     """Why a selector does not go with a device and its layout; empty if it does."""
+    if selector == "resident-threshold" and place[0].read_cost() is not None:
+        return f"{selector} counts hits and no reads, which cost on {place[0].name}"
     if selector != "read-aware":
         return ""
     if place[0].read_cost() is None:

@@ -23,6 +23,8 @@ def _selector_label(selector: SelectorPayload) -> str:
     name = selector.get("name", "")
     if "gamma" in selector and "policy" in selector and "slots" in selector:
         return f" γ={selector['gamma']:g} {selector['policy']} {slots_label(selector['slots'])}"
+    if "slots" in selector and "policy" in selector:
+        return f" {name} {selector['policy']} {slots_label(selector['slots'])}"
     return f" {name}" if name in THRESHOLD_SELECTORS else ""
 
 

@@ -58,13 +58,13 @@ def cached_units(point: Point, geometry: Geometry, storage: Storage) -> dict[str
 def without_cache(point: Point) -> Point:
     """What a point is where its caches hold no unit (SEMANTICS 4): policy, start and scope change
     nothing, and cache-aware selection is top-k, as no unit is ever cached."""
-    aware = point.selector == "cache-aware"
+    aware, resident = (point.selector == n for n in ("cache-aware", "resident-threshold"))
     return replace(
         point,
         policy="none",
         cache_start="empty",
         cache_scope="window",
-        selector="topk" if aware else point.selector,
+        selector="topk" if aware else "layer-threshold" if resident else point.selector,
         gamma=1.0 if aware else point.gamma,
     )
 
