@@ -144,6 +144,11 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("mean_read_bytes", "number", "B", "bytes of such a read, mean"),
     Column("wasted", "number", "", "share of the bytes read that no mask asked for"),
     Column("read_sizes", "text", "", "JSON: by group, reads of so many bytes and more"),
+    # Mixtures of experts.
+    Column("lam", "number", "", "bias of cached experts (λ), of rules that have one"),
+    Column("swaps", "number", "", "share of the used experts that the router had not chosen"),
+    Column("misses_per_token", "number", "", "experts read from Flash for a token, mean"),
+    Column("pool", "flag", "", "the experts of all layers share one cache"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),

@@ -40,6 +40,7 @@ HOMES = {
         "sweep/gpu/",
         "sweep/scans.py",
         "sweep/read_aware.py",
+        "sweep/routing/",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",
         "sweep/tasks/prelude.py",

@@ -45,7 +45,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks",),
+        ("tasks", "routing"),
         ("plan",),
         ("store",),
         ("execution",),

@@ -38,7 +38,7 @@ def tried(sweep: Sweep) -> Grid:
     """The sweep's points, after every method and policy of theirs did on a small model what a run
     lets it do. Raises InputError that names the first of each that cannot."""
     grid = expand(sweep)
-    uses = dict.fromkeys(_use(point) for point in grid.points if point.traits.groups)
+    uses = dict.fromkeys(_use(point) for point in grid.points if _is_masked(point))
     policies = dict.fromkeys(p.policy for p in grid.points if plugins.origin(p.policy, "policies"))
     faults = [
         *filter(None, map(_fault_of_use, uses)),
@@ -48,6 +48,11 @@ def tried(sweep: Sweep) -> Grid:
         where = f"{sweep.source}: sweeps.{sweep.name}: "
         raise InputError("\n".join(f"{where}{fault}" for fault in dict.fromkeys(faults)))
     return grid
+
+
+def _is_masked(point: Point) -> bool:
+    """Whether neurons are pruned; a rule would need a small mixture of experts."""
+    return bool(point.traits.groups) and not point.traits.routes
 
 
 def _use(point: Point) -> _Use:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simulator.device import Device
     from simulator.verdicts import Verdict as PolicyVerdict
     from sweep.cli.trace_speeds import Speed
-from sweep.traces import HitRate
+from sweep.traces import Events, HitRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +281,29 @@ def hit_rates(rates: Sequence[HitRate]) -> Table:
     for (group, fraction, slots), by_policy in rows.items():
         shown = (f"{by_policy[name]:.2%}" for name in policies)
         table.add_row(Text(group), f"{fraction:.0%}", str(slots), *shown)
+    return table
+
+
+def events(tried: Sequence[Events]) -> Table:
+    """Of `sweep trace events`: a row for each group, cache size and policy."""
+    table = Table(title="Event by event", title_justify="left")
+    columns = ("group", "cached", "policy", "hits", "misses", "first uses", "in", "out")
+    for name in (*columns, "an event, p95", "a token, p95", "asked / slots", "above 1", "gap"):
+        table.add_column(name, justify="left" if name in ("group", "policy") else "right")
+    for one in tried:
+        counts = one.counts
+        moved = (counts.hits, counts.misses, counts.compulsory, counts.insertions, counts.evictions)
+        table.add_row(
+            Text(one.group),
+            f"{one.fraction:.0%}",
+            Text(one.policy),
+            *(f"{count:,}" for count in moved),
+            f"{counts.event_misses(95)}",
+            f"{counts.step_misses(95)}",
+            f"{counts.asked_per_slot:.2f}",
+            f"{counts.asked_above_slots:.0%}",
+            "-" if one.gap is None else f"{one.gap:.1%}",
+        )
     return table
 
 

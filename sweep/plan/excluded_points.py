@@ -81,6 +81,8 @@ def check_each(models: Mapping[str, Any], check: Callable[[Any], object], name: 
 
 def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: MethodEntry) -> str:
     """Why a selector does not go with gamma or chunk; empty if it does."""
+    if method.routes and (gamma < 1 or chunk > 1):
+        return f"{method.name} chooses whole experts: gamma and chunk are for neurons"
     if gamma < 1 and selector != "cache-aware":
         return _not_by_cache(method, selector, entry)
     if chunk > 1 and method.groups and selector.endswith("-threshold"):

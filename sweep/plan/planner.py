@@ -27,7 +27,7 @@ from sweep.plan.labels import (
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
-from sweep.plan.sizes import cached_units, check_layers, footprint_of, without_cache
+from sweep.plan.sizes import cached_units, check_layers, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
@@ -187,8 +187,7 @@ class _Builder:
         )
 
     def _selector(self, point: Point) -> SelectorPayload:
-        asked = self._reads(point) if point.selector == "read-aware" else None
-        return payloads.selector(point, dict(self._slots(point)), asked)
+        return payloads.selector(point, dict(self._slots(point)), self._reads(point))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
         inputs = {"calibration": self._calibrate(point)} if point.has_thresholds else {}
@@ -274,7 +273,7 @@ class _Builder:
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
         cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
         asked = self._reads(point)
-        identity = (traces, cache, asked and (digest(asked), point.layout))
+        identity = (traces, cache, point.pool, asked and (digest(asked), point.layout))
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
         return self._simulations[identity]
@@ -298,14 +297,14 @@ class _Builder:
 
     def _order(self, point: Point) -> str:
         """The order of units that a cache begins with; chunks have one by their uses alone."""
-        return self._calibrate(point) if point.chunk == 1 else self._count_uses(point)
+        by_use = point.chunk > 1 or point.traits.routes
+        return self._count_uses(point) if by_use else self._calibrate(point)
 
     def _reads(self, point: Point) -> Reads | None:
         """How misses become reads, on a device where a read has a cost."""
         if point.device.read_cost() is None:
             return None
-        geometry, storage = self.materials.geometry(point), self.materials.storage(point)
-        return payloads.reads(point, footprint_of(point, geometry, storage))
+        return payloads.reads(point, self.materials.geometry(point), self.materials.storage(point))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
@@ -314,7 +313,8 @@ class _Builder:
         dram_gb = point.device.dram_gb if policy_class(point.policy).caches else 0.0
         kv = (point.kv_bits, point.kv_tokens)
         method = (point.method, point.parameters)
-        identity = (point.model, point.geometry, method, point.quant, kv, dram_gb, point.chunk)
+        shared = (dram_gb, point.chunk, point.pool)
+        identity = (point.model, point.geometry, method, point.quant, kv, *shared)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point)
         return self._all_slots[identity]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from methods.experts.rules import Rule
 from methods.names import Swap
 from methods.registry import method_class
 from methods.shared import Shared, scoring_parameters
@@ -102,6 +103,8 @@ class MethodTraits:
     """Whether it knows the future, so that no device can run it."""
     rotates: bool = False
     """Whether it puts rotated weights in the place of the model's."""
+    routes: bool = False
+    """Whether it chooses the experts of a mixture of experts."""
     coded: bool = False
     """Whether it runs as the dense model, whose weights are stored in a code of the method's."""
 
@@ -109,6 +112,23 @@ class MethodTraits:
     def dense(self) -> bool:
         """Whether nothing is pruned."""
         return self.coded or self.name == "dense"
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether it is a rule whose choice of experts depends on what is cached."""
+        return self.routes and self.selector == "cache-aware"
+
+    @property
+    def no_pool(self) -> str:
+        """Why its layers cannot share one cache; empty if they can."""
+        if not self.routes:
+            return "one pool for all layers (cache.pool: model) is for experts"
+        if self.reads_cache:
+            return (
+                f"{self.name} reads the cache: in one pool for all layers its choice would depend "
+                "on later layers, which one pass does not know yet"
+            )
+        return ""
 
     def with_parameters(self, parameters: Parameters) -> MethodTraits:
         """These traits with the groups, the selector and the rotation that the method has with
@@ -139,6 +159,7 @@ class MethodTraits:
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
             rotates=registered.rotates,
+            routes=issubclass(registered, Rule),
             coded=issubclass(registered, Coded),
         )
 
@@ -177,6 +198,8 @@ class Point:
     """Neighbouring units that are chosen, cached and read as one."""
     layout: str = "natural"
     """Order of the units in Flash; it matters on devices that say what a read costs."""
+    pool: bool = False
+    """Whether the experts of all layers share one cache."""
 
     @property
     def variant(self) -> str:
@@ -191,6 +214,8 @@ class Point:
         later: dict[str, Any] = {}  # what earlier releases did not have is left out where unused
         if self.chunk != 1:
             later["chunk"] = self.chunk
+        if self.pool:
+            later["pool"] = True
         if further := _further(device):
             later["flash"] = {"layout": self.layout, **further}
         speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]

@@ -24,8 +24,8 @@ from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, paper_device
-from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.results import demand, distances, facts, flash
+from sweep.plan.sizes import footprint_of, overhead_bytes, part_of, slots_of
+from sweep.results import demand, distances, experts, facts, flash
 from sweep.results.counts import (
     announced_figures,
     linear_density,
@@ -251,7 +251,7 @@ class _Rows:
         speed = self._speed(point, phases, tokens, overhead, of_flash)
         device, geometry = point.device, self.materials.geometry(point)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
-        slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
+        slots = slots_of(point, sizes, room)
         text = (counted, planned.evaluate_keys, *pruned, *slots.values())
         spread = self._once(
             ("spread", planned.evaluate_keys, not reads), self._spread, reads, planned
@@ -260,6 +260,7 @@ class _Rows:
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
             **demand.columns(phases, slots),
+            **experts.columns(point, phases, tokens, map(self._result, planned.evaluate_keys)),
             **self._flash(point, phases, tokens, overhead, of_flash, sizes),
             **flash.energy(device, speed),
             "flash_bytes_per_token": speed.flash_bytes_per_token,
@@ -309,17 +310,11 @@ class _Rows:
         overhead: float = 0.0,
         reads: Mapping[str, PhaseReads] | None = None,
     ) -> Throughput:
-        return throughput(
-            self.materials.geometry(point),
-            point.device,
-            phases,
-            tokens,
-            self.materials.storage(point),
-            overhead,
-            timing=point.timing,
-            chunk=point.chunk,
-            reads=reads,
-        )
+        geometry, storage = self.materials.geometry(point), self.materials.storage(point)
+        phases = phases or experts.uniform(geometry, storage, point.device, tokens)
+        options = {"timing": point.timing, "chunk": point.chunk, "reads": reads}
+        options["parts"] = part_of(point, geometry)
+        return throughput(geometry, point.device, phases, tokens, storage, overhead, **options)
 
     def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Counts of each group over all shards."""

@@ -341,7 +341,7 @@ class Sweep(SweepEntry):
             policies = len(entry.policies or self.policies)
             quants = sum(quant.most for quant in entry.quant or self.quant)
             total += entry.most * quants * devices * policies
-        ways = len(self.cache.start) * len(self.cache.scope) * len(self.layouts)
+        ways = len(self.cache.ways) * len(self.layouts)
         return total * ways * sum(len(model.swaps) for model in self.models)
 
 

@@ -162,6 +162,16 @@ class Cache(Entry):
         tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
     ] = ("window",)
     """Whether a cache lives for a window, or is carried through the windows of a task."""
+    pool: Annotated[
+        tuple[Annotated[str, Name("cache pool", lambda: ("layer", "model"))], ...], Axis()
+    ] = ("layer",)
+    """Whether each layer has a cache of its own, or the experts of all layers share one."""
+
+    @property
+    def ways(self) -> list[tuple[str, str, bool]]:
+        """Every start, scope, and whether there is one pool."""
+        pools = [pool == "model" for pool in self.pool]
+        return list(product(self.start, self.scope, pools))
 
 
 class Certify(Entry):
