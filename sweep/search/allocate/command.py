@@ -95,9 +95,7 @@ def _file(bench: Bench, solution: Solution, asked: Asked) -> Allocation:
     table = tuple(tuple(map(float, row)) for row in found.table.round(4))
     how: dict[str, Any] = {
         "target": {target.kind: target.amount},
-        "gamma": point.gamma,
-        "policy": point.policy,
-        "dram_gb": point.device.dram_gb,
+        **_cache(point),
         "text": point.accuracy.text,
         "windows": point.accuracy.windows,
         "measured": _figures(found),
@@ -113,6 +111,12 @@ def _file(bench: Bench, solution: Solution, asked: Asked) -> Allocation:
         key=digest([found.row["point_key"], [target.kind, target.amount], asked.rungs]),
         how=how,
     )
+
+
+def _cache(point: Point) -> dict[str, Any]:
+    """How masks were chosen, and what was cached."""
+    chosen = {"selector": point.selector, "gamma": point.gamma, "policy": point.policy}
+    return chosen | {"dram_gb": point.device.dram_gb}
 
 
 def _figures(measured: Measured) -> dict[str, float]:
@@ -131,9 +135,7 @@ def _curves(curves: Curves, point: Point, materials: Materials) -> dict[str, Any
     return {
         "model": point.model,
         "method": point.method,
-        "gamma": point.gamma,
-        "policy": point.policy,
-        "dram_gb": point.device.dram_gb,
+        **_cache(point),
         "text": materials.sweep.text,
         "groups": list(curves.groups),
         "shares": curves.shares[0, 0].tolist(),
