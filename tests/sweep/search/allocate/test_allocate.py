@@ -69,8 +69,9 @@ def test_a_density_is_met_and_no_worse_than_equal_shares(file: Path, tmp_path: P
     assert measured["kl"] <= first["kl"]
     assert measured["kl"] < found["how"]["uniform"]["kl"]
     curves = content(out, "sensitivities.json")
-    assert np.array(curves["kl"]).shape == (2, 2, 6)
-    assert curves["shares"] == [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    assert curves["measured_at"] == [0.8, 0.6, 0.4, 0.2]
+    assert np.array(curves["kl"]).shape == (2, 2, len(curves["shares"]))
+    assert (np.diff(curves["kl"]) >= 0).all()
 
 
 def test_limits_are_kept(file: Path, tmp_path: Path) -> None:
