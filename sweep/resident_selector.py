@@ -16,7 +16,7 @@ from simulator.policies import Cache
 from simulator.selection import select
 from simulator.simulation import GroupCounts
 from simulator.state import STATEFUL, CacheState, new_state
-from sweep.scans import rows_of
+from sweep.scans import floats_of, rows_of
 from sweep.selectors import Selector, Start
 
 
@@ -25,8 +25,10 @@ class ResidentSelector(Selector):
     of their layer; so how much a token reads depends on what it needs (SEMANTICS 5).
 
     The cache is asked for the units above the threshold alone, whether they are cached or not: what
-    is used only because it is there is no reason to keep it. So hits of those, and reads, are what
-    any cache would have on the masks of `layer-threshold`.
+    is used only because it is there is no reason to keep it. Until the cache is full, a token asks
+    for the best of the others too, so that it uses as many units as the cache can hold. From then
+    on hits of what is asked for, and reads, are what any cache would have on the masks of
+    `layer-threshold`.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class ResidentSelector(Selector):
     ) -> tuple[NDArray[np.int64], Tensor]:
         check_finite(scores)
         wanted = rows_of(self._threshold.mask(layer, group, scores, share)).numpy()
-        resident = self._cache(layer, group, wanted.shape[-1]).before_each(wanted)
+        cache = self._cache(layer, group, wanted.shape[-1])
+        resident, wanted = cache.before_each(wanted, floats_of(scores))
         self._hits.setdefault((group, layer), []).append(resident.sum(axis=-1, dtype=np.int64))
         used = wanted | resident
         mask = torch.from_numpy(used).to(scores.device, scores.dtype).reshape(scores.shape)
@@ -91,7 +94,7 @@ class _Resident:
     def __init__(
         self, policy: str, units: int, capacity: int, order: NDArray[np.int64] | None
     ) -> None:
-        self.units = units
+        self.capacity = min(capacity, units)
         self._state: CacheState | None = None
         self._plain: Cache | None = None
         if policy in STATEFUL:
@@ -99,13 +102,25 @@ class _Resident:
         else:
             self._plain = Cache(policy, units, capacity, None if order is None else order.tolist())
 
-    def before_each(self, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """What is cached before each token [tokens, units], which then asks for what it wants."""
-        resident = np.zeros(wanted.shape, dtype=np.bool_)
-        for token, row in enumerate(wanted):
+    def before_each(
+        self, above: NDArray[np.bool_], scores: NDArray[np.float32]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """What is cached before each token, and what the token asks for [tokens, units]."""
+        resident, asked = np.zeros(above.shape, dtype=np.bool_), above.copy()
+        for token in range(len(above)):
             resident[token, self._content()] = True
-            self._ask(row)
-        return resident
+            self._fill(resident[token], asked[token], scores[token])
+            self._ask(asked[token])
+        return resident, asked
+
+    def _fill(
+        self, resident: NDArray[np.bool_], asked: NDArray[np.bool_], scores: NDArray[np.float32]
+    ) -> None:
+        """Ask for the best of what is neither cached nor asked for, while the cache has room."""
+        room = self.capacity - int((resident | asked).sum())
+        if room > 0 and int(resident.sum()) < self.capacity:
+            order = np.argsort(-np.where(resident | asked, np.float32(-1), scores), kind="stable")
+            asked[order[:room]] = True
 
     def _content(self) -> Any:
         if self._state is not None:
