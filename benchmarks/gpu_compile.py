@@ -45,8 +45,12 @@ def compiled(job: Job, device: str = "cuda") -> None:
     faults, k = launch.new_faults(values.device), job.units // 2
     if job.kind in ("top-k", "signed"):
         options = {"blocks": job.blocks, "rows_each": job.rows}
-        masks = launch.top_k(values, k, job.kind == "top-k", faults, **options)
-        launch.packed(masks)
+        target = torch.empty_like(values)
+        for bits in (False, True):
+            launch.top_k(values, k, job.kind == "top-k", faults, 0, target, bits=bits, **options)
+        words = launch.top_k(values, k, job.kind == "top-k", faults, **options)
+        assert words is not None
+        launch.kept(values, words)
         launch.bars(values, k, faults)
     else:
         policy, place = job.kind.split() if " " in job.kind else (job.kind, "below")

@@ -20,7 +20,7 @@ from sweep.gpu.state import new_caches
 
 DENSITY, CACHED, GAMMA = 0.5, 0.4, 0.2
 KERNELS = ("lfu below", "lfu above", "lru", "top-k")
-TOP_K_ROWS, TOP_K_WARPS = (4, 64), (4, 8, 16)
+TOP_K_ROWS, TOP_K_WARPS = (4, 64), (2, 4, 8, 16)
 KINDS = ("normal", "rounded", "equal", "zero", "tiny", "outlier", "skewed")
 SIZES = ((17920, torch.bfloat16), (5120, torch.bfloat16), (8192, torch.bfloat16),
          (3072, torch.bfloat16), (1536, torch.float32), (17920, torch.float32))  # fmt: skip
@@ -85,9 +85,16 @@ def _hard(page: Page, kind: str, units: int, dtype: torch.dtype, device: str) ->
 
 
 def _same_top_k(values: Tensor, k: int, magnitude: bool) -> bool:
-    masks = launch.top_k(values, k, magnitude, launch.new_faults(values.device))
-    expected = select(_floats(values), k, magnitude=magnitude, threads=os.cpu_count() or 1)
-    return bool(np.array_equal(_words(launch.packed(masks)), expected.packed))
+    written = torch.empty_like(values)
+    bits = launch.top_k(values, k, magnitude, launch.new_faults(values.device), target=written)
+    assert bits is not None
+    target, threads = np.zeros(values.shape, np.float32), os.cpu_count() or 1
+    expected = select(_floats(values), k, magnitude=magnitude, target=target, threads=threads)
+    return bool(
+        np.array_equal(_words(bits), expected.packed)
+        and np.array_equal(_floats(written), target)
+        and np.array_equal(_floats(launch.kept(values, bits)), target)
+    )
 
 
 def _same_scan(
@@ -96,11 +103,11 @@ def _same_scan(
     """Whether masks, hits and the states left are those of the CPU; and the share of hits."""
     sequences, _, units = values.shape
     caches = new_caches(sequences, units, capacity, policy, device=values.device)
-    masks, hits = launch.cache_aware(values, k, gamma, caches, launch.new_faults(values.device))
+    bits, hits = launch.cache_aware(values, k, gamma, caches, launch.new_faults(values.device))
     states = [new_state(units, capacity, policy) for _ in range(sequences)]
     expected = select(_floats(values), k, gamma=gamma, state=states, threads=os.cpu_count() or 1)
     assert expected.hits is not None
-    same = np.array_equal(_words(launch.packed(masks)), expected.packed)
+    same = np.array_equal(_words(bits), expected.packed)
     same &= np.array_equal(hits.cpu().numpy(), expected.hits)
     for mine, theirs in zip(caches.on_host(), states, strict=True):
         same &= np.array_equal(mine.content, theirs.content)
@@ -118,13 +125,13 @@ def _words(packed: Tensor) -> Any:
 
 def speeds(page: Page, device: str, quick: bool) -> None:
     """Every kernel at the sizes of Phi-3-Medium and Phi-3-Mini, 16 sequences of 2048 tokens."""
-    sequences, tokens = (16, 256) if quick else (16, 2048)
+    sequences, tokens = 16, 2048
     for units, dtype in SIZES[:2] if quick else SIZES:
         name = f"{units} units {str(dtype)[6:]}"
         values = page.attempt(name, made_up, sequences, tokens, units, dtype, device)
         if values is None:
             continue
-        many = quick or (units, dtype) not in SIZES[:2]
+        many = (units, dtype) not in SIZES[:2]
         page.say(f"-- {name}, {sequences} sequences of {tokens} tokens")
         page.attempt(f"top-k {name}", _top_k_speed, page, values, name, many)
         for policy in ("lfu", "lru"):
@@ -138,17 +145,20 @@ def speeds(page: Page, device: str, quick: bool) -> None:
 def _top_k_speed(page: Page, values: Tensor, name: str, quick: bool) -> None:
     k, faults = round(DENSITY * values.shape[-1]), launch.new_faults(values.device)
     compiled: list[Any] = []
-    masks = launch.top_k(values, k, True, faults, compiled=compiled)
-    seconds = seconds_of(lambda: launch.top_k(values, k, True, faults))
-    moved = values.numel() * (values.element_size() + 1)
-    rate = f"{moved / seconds / 1e9:.0f} GB/s"
-    page.say(f"top-k {name}: {seconds * 1e3:.3f} ms, {rate}, {_facts(compiled)}")
+    target = torch.empty_like(values)
+    bits = launch.top_k(values, k, True, faults, compiled=compiled)
+    assert bits is not None
+    moved = 2 * values.numel() * values.element_size()
+    for label, more in (("kept", False), ("kept and bits", True)):
+        timed = seconds_of(lambda b=more: launch.top_k(values, k, True, faults, 0, target, bits=b))
+        rate = f"{moved / timed / 1e9:.0f} GB/s"
+        page.say(f"top-k {name}, {label}: {timed * 1e3:.3f} ms, {rate}, {_facts(compiled)}")
     if not quick:
-        _top_k_shapes(page, values, k, faults)
-    bits = seconds_of(lambda: launch.packed(masks))
-    page.say(f"  pack: {bits * 1e3:.3f} ms, {masks.numel() * 9 / 8 / bits / 1e9:.0f} GB/s")
-    gated = seconds_of(lambda: torch.where(masks, values, 0))
-    page.say(f"  torch.where: {gated * 1e3:.3f} ms")
+        _top_k_shapes(page, values, k, faults, target)
+    timed = seconds_of(lambda: launch.bars(values, k, faults))
+    page.say(f"  bars alone: {timed * 1e3:.3f} ms")
+    timed = seconds_of(lambda: launch.kept(values, bits))
+    page.say(f"  kept by bits: {timed * 1e3:.3f} ms, {moved / timed / 1e9:.0f} GB/s")
     few = values[:1, :64]
     by_torch = seconds_of(lambda: plain.top_k(values[:1], k, True))
     page.say(f"  plain torch, one sequence: {by_torch * 1e3:.3f} ms")
@@ -157,13 +167,17 @@ def _top_k_speed(page: Page, values: Tensor, name: str, quick: bool) -> None:
     page.check(same)
 
 
-def _top_k_shapes(page: Page, values: Tensor, k: int, faults: Tensor) -> None:
+def _top_k_shapes(page: Page, values: Tensor, k: int, faults: Tensor, target: Tensor) -> None:
     for rows in TOP_K_ROWS:
-        timed = seconds_of(lambda r=rows: launch.top_k(values, k, True, faults, rows_each=r))
+        timed = seconds_of(
+            lambda r=rows: launch.top_k(values, k, True, faults, 0, target, bits=False, rows_each=r)
+        )
         page.say(f"  {rows} rows a program: {timed * 1e3:.3f} ms")
     for warps in TOP_K_WARPS:
         blocks = Blocks.of(values.shape[-1], warps)
-        timed = seconds_of(lambda b=blocks: launch.top_k(values, k, True, faults, blocks=b))
+        timed = seconds_of(
+            lambda b=blocks: launch.top_k(values, k, True, faults, 0, target, bits=False, blocks=b)
+        )
         page.say(f"  {warps} warps: {timed * 1e3:.3f} ms")
 
 
@@ -200,7 +214,7 @@ def _timed_scan(
 
 
 def _shapes(page: Page, values: Tensor) -> None:
-    """Warps, and one block in place of two, for the scan with LFU."""
+    """Warps, for the scan with LFU."""
     units = values.shape[-1]
     k, capacity = round(DENSITY * units), round(CACHED * units)
     for blocks in _blocks(units):
@@ -209,20 +223,17 @@ def _shapes(page: Page, values: Tensor) -> None:
 
 
 def _blocks(units: int) -> list[Blocks]:
-    one = 1 << (units - 1).bit_length()
-    split = [Blocks.of(units, warps) for warps in (4, 8, 16, 32)]
-    return [*split, Blocks(one, 0, 16), Blocks(one, 0, 32)]
+    return [Blocks.of(units, warps) for warps in (4, 8, 16, 32)]
 
 
 def jobs(quick: bool) -> list[Job]:
     """All that will be compiled, the longest first."""
     dtypes = (torch.float32, torch.bfloat16)
     asked = [Job(*size, kind) for size in (SIZES[:2] if quick else SIZES) for kind in KERNELS]
-    if not quick:
-        for units, dtype in SIZES[:2]:
-            asked += [Job(units, dtype, "lfu below", blocks) for blocks in _blocks(units)]
-            asked += [Job(units, dtype, "top-k", Blocks.of(units, w)) for w in TOP_K_WARPS]
-            asked += [Job(units, dtype, "top-k", rows=rows) for rows in TOP_K_ROWS]
+    for units, dtype in SIZES[:2]:
+        asked += [Job(units, dtype, "lfu below", blocks) for blocks in _blocks(units)]
+        asked += [Job(units, dtype, "top-k", Blocks.of(units, w)) for w in TOP_K_WARPS]
+        asked += [Job(units, dtype, "top-k", rows=rows) for rows in TOP_K_ROWS]
     for units in _hard_sizes(quick):
         asked += [Job(units, dtype, kind) for dtype in dtypes for kind in (*KERNELS, "signed")]
     return sorted(dict.fromkeys(asked), key=lambda job: -job.units)

@@ -28,7 +28,7 @@ def models(page: Page, device: str, quick: bool) -> None:
         if model is None:
             continue
         page.say(f"-- {name}, {len(model.model.layers)} layers, {_gb():.1f} GB")
-        for windows in (16,) if quick else (16, 1, 4, 32):
+        for windows in (16, 32) if quick else (16, 1, 4, 32):
             page.attempt(f"{name} x {windows}", _evaluations, page, model, name, windows)
             torch.cuda.empty_cache()
         del model
@@ -134,12 +134,12 @@ class _Select:
         self.faults = launch.new_faults(torch.device("cuda"))
 
     def __call__(self, layer: int, group: str, values: Tensor, share: float) -> Tensor:
-        return self._mask(values, share).to(values.dtype)
+        return self._kept(values, share, True)
 
     def pruned(self, layer: int, group: str, values: Tensor, share: float) -> Tensor:
-        return torch.where(self._mask(values, share), values, 0)
+        return self._kept(values, share, False)
 
-    def _mask(self, values: Tensor, share: float) -> Tensor:
+    def _kept(self, values: Tensor, share: float, ones: bool) -> Tensor:
         from sweep.gpu import launch
         from sweep.gpu.state import new_caches
 
@@ -150,13 +150,16 @@ class _Select:
             caches = new_caches(
                 len(values), units, round(CACHED * units), self.policy, device=values.device
             )
-            mask, hits = launch.cache_aware(values, k, GAMMA, caches, self.faults)
+            bits, hits = launch.cache_aware(values, k, GAMMA, caches, self.faults)
             self.kept.append(hits.to("cpu", non_blocking=True))
+            target = launch.kept(values, bits, ones)
         else:
-            mask = launch.top_k(values, k, True, self.faults)
+            target = torch.empty_like(values)
+            bits = launch.top_k(values, k, True, self.faults, 0, target, ones, self.trace)
         if self.trace:
-            self.kept.append(launch.packed(mask).to("cpu", non_blocking=True))
-        return mask
+            assert bits is not None
+            self.kept.append(bits.to("cpu", non_blocking=True))
+        return target
 
 
 def _selectors(windows: int) -> dict[str, Callable[[], _Select]]:

@@ -13,15 +13,23 @@ from sweep.gpu.state import Caches
 _BIT = 1 << torch.arange(8)
 
 
-def top_k(values: Tensor, k: int, magnitude: bool) -> Tensor:
-    """Bool `[..., units]`: the k largest of each row, or of their magnitudes; ties go to the lower
-    unit."""
-    scores = values.abs() if magnitude else values
-    return _best(scores.float(), k)
+def top_k(
+    values: Tensor,
+    k: int,
+    magnitude: bool,
+    target: Tensor | None = None,
+    ones: bool = False,
+) -> Tensor:
+    """Masks as words `[..., words]` of the k largest of each row, or of their magnitudes; ties go
+    to the lower unit. `target` gets what is selected (or ones) and 0 elsewhere."""
+    words = packed(_best((values.abs() if magnitude else values).float(), k))
+    if target is not None:
+        target.copy_(kept(values, words, ones))
+    return words
 
 
 def cache_aware(values: Tensor, k: int, gamma: float, caches: Caches) -> tuple[Tensor, Tensor]:
-    """Algorithm 1 for values `[sequences, tokens, units]`: masks bool, hits int64 `[sequences,
+    """Algorithm 1 for values `[sequences, tokens, units]`: masks as words, hits int64 `[sequences,
     tokens]`; `caches` are updated in place."""
     masks = torch.empty(values.shape, dtype=torch.bool, device=values.device)
     hits = torch.empty(values.shape[:2], dtype=torch.int64, device=values.device)
@@ -35,7 +43,7 @@ def cache_aware(values: Tensor, k: int, gamma: float, caches: Caches) -> tuple[T
         hits[:, token] = (used & cached).sum(-1)
         step(caches, used, cached)
         caches.tokens += 1
-    return masks, hits
+    return packed(masks), hits
 
 
 def packed(masks: Tensor) -> Tensor:
@@ -45,6 +53,19 @@ def packed(masks: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(masks, (0, words * 64 - units))
     octets = (padded.unflatten(-1, (-1, 8)) * _BIT.to(masks.device)).sum(-1).to(torch.uint8)
     return octets.contiguous().view(torch.int64)
+
+
+def unpacked(words: Tensor, units: int) -> Tensor:
+    """Bool `[..., units]` of words."""
+    octets = words.contiguous().view(torch.uint8)
+    bits = (octets[..., None] >> torch.arange(8, device=words.device, dtype=torch.uint8)) & 1
+    return bits.flatten(-2)[..., :units].bool()
+
+
+def kept(values: Tensor, words: Tensor, ones: bool = False) -> Tensor:
+    """Values where their bits are set (or ones), 0 elsewhere."""
+    masks = unpacked(words, values.shape[-1])
+    return masks.to(values.dtype) if ones else torch.where(masks, values, 0)
 
 
 def _best(keys: Tensor, k: int | Tensor) -> Tensor:

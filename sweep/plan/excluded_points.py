@@ -90,14 +90,14 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
     return ""
 
 
-def unread(selector: str, place: tuple[Device, int, str]) -> str:
-    """Why a selector does not go with a device and its layout; empty if it does."""
-    if selector == "resident-threshold" and place[0].read_cost() is not None:
-        return f"{selector} counts hits and no reads, which cost on {place[0].name}"
+def unread(selector: str, device: Device) -> str:
+    """Why a selector does not go with a device; empty if it does."""
+    if selector == "resident-threshold" and device.read_cost() is not None:
+        return f"{selector} counts hits and no reads, which cost on {device.name}"
     if selector != "read-aware":
         return ""
-    if place[0].read_cost() is None:
-        return f"read-aware selection needs what a read costs, which {place[0].name} does not say"
+    if device.read_cost() is None:
+        return f"read-aware selection needs what a read costs, which {device.name} does not say"
     return ""
 
 

@@ -190,12 +190,13 @@ class _Builder:
         return payloads.selector(point, dict(self._slots(point)), self._reads(point))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
+        if point.selector == "cache-aware":
+            return {"start": self._order(point)} if is_ordered(point) else {}
         inputs = {"calibration": self._calibrate(point)} if point.has_thresholds else {}
-        if point.selector in CACHED_SELECTORS and is_ordered(point):
-            inputs["start"] = self._order(point)
-        if point.selector == "read-aware" and point.layout == "hot":
-            inputs["order"] = self._count_uses(point)
-        return inputs
+        if point.selector in CACHED_SELECTORS:
+            inputs |= self._start(point)
+        hot = point.selector == "read-aware" and point.layout == "hot"
+        return inputs | ({"order": self._count_uses(point)} if hot else {})
 
     # -- changed weights ---------------------------------------------------------------------
 

@@ -20,7 +20,10 @@ from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 Parameters = tuple[tuple[str, object], ...]
 CACHED_SELECTORS = ("cache-aware", "read-aware", "resident-threshold")
 """Those whose masks depend on what is cached."""
-READ_AWARE = {"natural": ("none", "static", "lru", "lfu"), "hot": ("none", "static")}
+READ_AWARE = {
+    "natural": ("none", "static", "hot-set", "lru", "lfu"),
+    "hot": ("none", "static", "hot-set"),
+}
 """Policies that read-aware selection knows, by layout: in hot order those that break no ties, which
 go to the lower unit and not to the one that lies first."""
 
