@@ -33,7 +33,8 @@ SWEEP = House(
     (
         (
             *("errors", "messages", "keys", "options", "plugins", "gpu"),
-            *("scans", "selectors", "read_prices", "read_aware", "make_selector"),
+            *("scans", "selectors", "read_prices", "read_aware", "resident_selector"),
+            "make_selector",
         ),
         ("files",),
         ("gguf",),

@@ -89,8 +89,7 @@ class _Builder:
         full = self._evaluate(replace(point, quant=_AS_IT_IS, swap=None), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.traits.dense)
-        counts_hits = point.selector == "cache-aware" and not point.device.read_cost()
-        needs_trace = point.traits.groups and not counts_hits
+        needs_trace = point.traits.groups and not point.counts_hits
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
             point,
@@ -192,12 +191,12 @@ class _Builder:
         return payloads.selector(point, dict(self._slots(point)), self._reads(point))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
-        if point.selector in THRESHOLD_SELECTORS:
-            return {"calibration": self._calibrate(point)}
         if point.selector == "cache-aware":
             return {"start": self._order(point)} if is_ordered(point) else {}
+        inputs = {"calibration": self._calibrate(point)} if point.has_thresholds else {}
+        if point.selector in CACHED_SELECTORS:
+            inputs |= self._start(point)
         hot = point.selector == "read-aware" and point.layout == "hot"
-        inputs = self._start(point) if point.selector == "read-aware" else {}
         return inputs | ({"order": self._count_uses(point)} if hot else {})
 
     # -- changed weights ---------------------------------------------------------------------

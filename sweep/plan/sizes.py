@@ -147,13 +147,14 @@ def without_cache(point: Point) -> Point:
     """What a point is where its caches hold no unit (SEMANTICS 4): policy, start and scope change
     nothing, and cache-aware selection is top-k, as no unit is ever cached."""
     aware = point.selector == "cache-aware" and not point.traits.routes
+    plain = "layer-threshold" if point.selector == "resident-threshold" else point.selector
     return replace(
         point,
         policy="none",
         cache_start="empty",
         cache_scope="window",
         pool=False,
-        selector="topk" if aware else point.selector,
+        selector="topk" if aware else plain,
         gamma=1.0 if aware else point.gamma,
     )
 
