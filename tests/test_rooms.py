@@ -45,7 +45,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks", "routing"),
+        ("tasks", "routing", "batched"),
         ("plan",),
         ("store",),
         ("execution",),
