@@ -25,7 +25,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(
 
 demo: setup
 	$(BIN)/sweep fetch smollm2-135m embedded-wiki embedded-c4
-	$(BIN)/sweep run demo $(ARGS)
+	$(BIN)/sweep run demo --until-certain $(ARGS)
 	@echo "The report: runs/demo/report.html (and report.md beside it)"
 
 test: setup-dev

@@ -11,7 +11,10 @@ import importlib.util
 
 from benchmarks.results import write_part
 
-PARTS = ("kernels", "evaluation", "gpu", "coverage", "harness", "planning", "report")
+PARTS = (
+    *("kernels", "evaluation", "gpu", "coverage", "certainty"),
+    *("harness", "planning", "report"),
+)
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ Written by these commands; any other model will do: `--set 'sweeps.field.models=
 ```sh
 sweep run field
 sweep run field --set sweeps.field.seed=1 --only dejavu --only shadow-llm \\
-    --store runs/field --out runs/field-1
-python -m benchmarks.field runs/field runs/field-1
+    --store runs/field --out runs/field-1        # and the same with 2
+python -m benchmarks.field runs/field runs/field-1 runs/field-2
 ```
 """
 
@@ -299,7 +299,13 @@ def _of_seeds(runs: Sequence[Field]) -> str:
             spread = f"{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
             rows.append([line.name, f"{line.density:g}", *cells, spread])
     seeds = [f"seed {run.rows[0]['seed']}" for run in runs]
-    return table(["method", "density", *seeds, "standard deviation"], rows)
+    return f"{_SEEDS_ABOUT}\n\n{table(['method', 'density', *seeds, 'standard deviation'], rows)}"
+
+
+_SEEDS_ABOUT = (
+    "ΔPPL of what is trained. A seed chooses the windows, too, so that the spread is that of "
+    "training and of text together."
+)
 
 
 def main() -> None:

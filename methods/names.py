@@ -36,6 +36,12 @@ BUILT_IN: dict[str, str] = {
     "packed": "methods.static.packed:Packed",
     "dfloat11": "methods.static.dfloat11:DFloat11",
     "dip+lozo": "methods.dynamic.lozo:DIPLozo",
+    "stock": "methods.experts.rules:Stock",
+    "cache-prior": "methods.experts.rules:CachePrior",
+    "max-rank": "methods.experts.rules:MaxRank",
+    "drop-if-miss": "methods.experts.rules:DropIfMiss",
+    "score-gap": "methods.experts.rules:ScoreGap",
+    "dip-shares": "methods.dynamic.dip_shares:DIPShares",
 }
 
 QUANTISERS: dict[str, str] = {

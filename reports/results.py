@@ -124,6 +124,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("policy_offline", "flag", "", "the policy knows the future"),
     Column("policy_rank", "count", "", "place of the policy from the simplest on; decides ties"),
     Column("context", "count", "", "tokens that the KV cache holds"),
+    Column("decided", "text", "", "JSON: by budget, whether it is surely within, beyond or open"),
     Column("kl", "number", "nat", "KL(dense ‖ this model) of the next token, mean over tokens"),
     Column("kl_low", "number", "nat", "lower end of its 95 % interval"),
     Column("kl_high", "number", "nat", "upper end of its 95 % interval"),
@@ -143,6 +144,13 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("mean_read_bytes", "number", "B", "bytes of such a read, mean"),
     Column("wasted", "number", "", "share of the bytes read that no mask asked for"),
     Column("read_sizes", "text", "", "JSON: by group, reads of so many bytes and more"),
+    # Mixtures of experts.
+    Column("lam", "number", "", "bias of cached experts (λ), of rules that have one"),
+    Column("swaps", "number", "", "share of the used experts that the router had not chosen"),
+    Column("misses_per_token", "number", "", "experts read from Flash for a token, mean"),
+    Column("pool", "flag", "", "the experts of all layers share one cache"),
+    Column("tokens_per_s_ahead", "number", "1/s", "the same with announced experts read ahead"),
+    Column("wasted_bytes_per_token", "number", "B", "announced experts that were read in vain"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),
@@ -202,6 +210,12 @@ def check_table(table: pa.Table, source: str) -> pa.Table:
 def _absent(name: str, columns: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, columns, n=1)
     return f"no column {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
+
+
+def with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    """The table with other values in one of its columns."""
+    place, field = table.column_names.index(name), table.schema.field(name)
+    return table.set_column(place, field, pa.array(values, field.type))
 
 
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:

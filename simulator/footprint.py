@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.errors import SimulatorError, check_number, unknown
+from simulator.experts import GROUP as EXPERT
+from simulator.experts import ROUTER_BITS, Experts
 from simulator.geometry import Geometry, Storage
 
 COVERS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -20,10 +22,11 @@ COVERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "gate-input": (("gate",), "hidden"),
     "attn-input": (("q", "k", "v"), "hidden"),
     "attn-output": (("o",), "attention_width"),
+    EXPERT: (("experts",), "experts"),
 }
 """For each weight group the matrices that it covers, and the size that its units run over: the
-hidden one (a column of W_up and W_gate, or of W_q, W_k and W_v), the intermediate one, or that of
-all heads together (SEMANTICS 1 and 8)."""
+hidden one (a column of W_up and W_gate, or of W_q, W_k and W_v), the intermediate one, that of
+all heads together, or the experts of a layer (SEMANTICS 1 and 8)."""
 GROUPS = tuple(COVERS)
 
 
@@ -106,20 +109,25 @@ def footprint(
     if len(covered) != len(set(covered)):
         raise SimulatorError(f"groups {', '.join(groups)} prune the same matrix twice")
     parts = weight_bytes(geometry, storage)
-    dense = sum(parts[matrix] for matrix in _MATRICES if matrix not in covered)
+    dense = sum(parts.get(matrix, 0.0) for matrix in _OF_MLPS if matrix not in covered)
     static = parts["mixers"] + storage.mlp_share * dense
     static -= sum(sizes[group].total_bytes for group in groups if _of_attention(group))
     static += parts["embedding"] + parts["head"] + geometry.kv_bytes(storage)
+    static += parts.get("router", 0.0)
     return Footprint(static + overhead_bytes, sizes)
 
 
 def weight_bytes(geometry: Geometry, storage: Storage) -> dict[str, float]:
     """Bytes of all weights by kind: mixers, gate, up, down, embedding and head (0 if tied).
 
-    Further embeddings count with the embedding; of the MLP, nothing is pruned.
+    Further embeddings count with the embedding; of the MLP, nothing is pruned. A mixture of experts
+    has `experts` and `router` too, and its shared experts count with gate, up and down.
     """
     parts = {"mixers": _mixer_bytes(geometry, storage)}
-    parts |= {name: geometry.layers * _matrix_bytes(geometry, name, storage) for name in _MATRICES}
+    layers = geometry.dense_layers
+    parts |= {name: layers * _matrix_bytes(geometry, name, storage) for name in _MATRICES}
+    if geometry.experts is not None:
+        parts |= _expert_parts(geometry, geometry.experts, parts, storage)
     matrix = geometry.vocabulary * geometry.hidden
     if storage.file is None:
         parts["embedding"] = storage.embedding_bytes(geometry.vocabulary, geometry.hidden)
@@ -133,6 +141,26 @@ def weight_bytes(geometry: Geometry, storage: Storage) -> dict[str, float]:
 
 
 _MATRICES = ("gate", "up", "down")
+_OF_MLPS = (*_MATRICES, "experts")
+
+
+def _expert_parts(
+    geometry: Geometry, experts: Experts, dense: Mapping[str, float], storage: Storage
+) -> dict[str, float]:
+    """Bytes of experts and routers, and of gate, up and down with those of shared experts."""
+    shared = replace(geometry, intermediate=experts.shared) if experts.shared else None
+    parts = {
+        name: dense[name] + experts.layers * (_matrix_bytes(shared, name, storage) if shared else 0)
+        for name in _MATRICES
+    }
+    parts["experts"] = experts.layers * experts.count * _expert_bytes(geometry, experts, storage)
+    parts["router"] = experts.layers * experts.router * ROUTER_BITS / 8
+    return parts
+
+
+def _expert_bytes(geometry: Geometry, experts: Experts, storage: Storage) -> float:
+    one = replace(geometry, intermediate=experts.intermediate)
+    return sum(_matrix_bytes(one, name, storage) for name in _MATRICES)
 
 
 def _mixer_bytes(geometry: Geometry, storage: Storage) -> float:
@@ -142,7 +170,7 @@ def _mixer_bytes(geometry: Geometry, storage: Storage) -> float:
 
 
 def _of_attention(group: str) -> bool:
-    return not set(COVERS[group][0]) <= set(_MATRICES)
+    return not set(COVERS[group][0]) <= set(_OF_MLPS)
 
 
 def _matrix_bytes(geometry: Geometry, matrix: str, storage: Storage) -> float:
@@ -163,6 +191,15 @@ def _group_size(geometry: Geometry, group: str, storage: Storage) -> GroupSize:
     if group not in COVERS:
         raise unknown("weight group", group, COVERS)
     matrices, runs_over = COVERS[group]
+    if group == EXPERT:
+        if geometry.experts is None:
+            raise SimulatorError(f"geometry {geometry.name!r} has no experts to be routed to")
+        one = _expert_bytes(geometry, geometry.experts, storage)
+        return GroupSize(geometry.experts.count, one, geometry.experts.layers)
+    if geometry.experts is not None and not _of_attention(group):
+        raise SimulatorError(
+            f"geometry {geometry.name!r} is a mixture of experts: group {group!r} is of plain MLPs"
+        )
     units = getattr(geometry, runs_over)
     total = sum(_matrix_bytes(geometry, matrix, storage) for matrix in matrices)
     return GroupSize(units, total / units, geometry.layers)

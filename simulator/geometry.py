@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from simulator.errors import SimulatorError, check_fields, check_number, unknown
+from simulator.experts import Experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class Geometry:
 
     Of a plain decoder the first nine fields are all. What is otherwise says `mixers`, the matrices
     of all layers that are no MLP's, `kv`, the layers that have a KV cache, and `other_embeddings`,
-    the weights of embeddings beside that of the tokens.
+    the weights of embeddings beside that of the tokens. With `experts`, `intermediate` is the width
+    of the MLPs in layers that have none.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Geometry:
     mixers: Rows | None = None
     kv: tuple[KVLayers, ...] | None = None
     other_embeddings: int = 0
+    experts: Experts | None = None
 
     def __post_init__(self) -> None:
         checked = dict.fromkeys(_SIZES, _is_size) | {"tied_embeddings": _is_flag}
@@ -135,6 +138,11 @@ class Geometry:
                 must = "true or false" if is_right is _is_flag else "a whole number of at least 1"
                 what = f"{name} is {value!r}"
                 raise SimulatorError(f"geometry {self.name!r}: {what}; it must be {must}")
+        if self.experts is not None and self.experts.layers > self.layers:
+            raise SimulatorError(
+                f"geometry {self.name!r}: {self.experts.layers} layers have experts, and there are "
+                f"{self.layers}"
+            )
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -161,6 +169,7 @@ class Geometry:
             values["mixers"] = tuple((int(a), int(b)) for a, b in values["mixers"])
         if values.get("kv") is not None:
             values["kv"] = tuple(KVLayers(**layers) for layers in values["kv"])
+        values["experts"] = Experts.load(values.get("experts"))
         if missing:
             raise SimulatorError(f"geometry {values['name']!r} lacks {', '.join(missing)}")
         return cls(**values)
@@ -194,7 +203,8 @@ class Geometry:
     @property
     def is_plain(self) -> bool:
         """Whether the first nine fields are all that there is to say."""
-        return self.mixers is None and self.kv is None and not self.other_embeddings
+        further = (self.mixers, self.kv, self.experts)
+        return further == (None, None, None) and not self.other_embeddings
 
     @property
     def mixer_rows(self) -> Rows:
@@ -250,9 +260,25 @@ class Geometry:
         return mean.numerator if mean.denominator == 1 else mean
 
     @property
+    def dense_layers(self) -> int:
+        """Layers whose MLP is a plain one."""
+        return self.layers - (self.experts.layers if self.experts else 0)
+
+    @property
     def mlp_weights(self) -> int:
-        """Weights of the three MLP matrices of one layer."""
+        """Weights of the three MLP matrices of one layer, of one without experts."""
         return 3 * self.hidden * self.intermediate
+
+    @property
+    def expert_weights(self) -> int:
+        """Weights of all routed experts."""
+        return self.experts.weights(self.hidden) if self.experts else 0
+
+    @property
+    def static_mlp_weights(self) -> int:
+        """Weights of all MLPs that are no routed experts, routers among them."""
+        shared = self.experts.static_weights(self.hidden) if self.experts else 0
+        return self.dense_layers * self.mlp_weights + shared
 
     @property
     def embedding_rows(self) -> int:
@@ -267,7 +293,8 @@ class Geometry:
     @property
     def weights(self) -> int:
         """All weights that bytes are counted for."""
-        return self.mixer_weights + self.layers * self.mlp_weights + self.embedding_weights
+        mlps = self.static_mlp_weights + self.expert_weights
+        return self.mixer_weights + mlps + self.embedding_weights
 
     def kv_bytes(self, storage: Storage) -> float:
         """Bytes of the KV cache after `storage.kv_tokens` tokens."""
@@ -289,7 +316,7 @@ _SIZES = (
     *("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim"),
     "vocabulary",
 )
-_EXACT = ("mixers", "kv", "other_embeddings")
+_EXACT = ("mixers", "kv", "other_embeddings", "experts")
 
 
 def _is_flag(value: object) -> bool:

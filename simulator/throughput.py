@@ -48,14 +48,16 @@ def throughput(
     *,
     chunk: int = 1,
     reads: Mapping[str, PhaseReads] | None = None,
+    parts: Mapping[str, float] | None = None,
 ) -> Throughput:
     """Speed of a method whose pruned `groups` read what their PhaseCounts say in `tokens` tokens.
 
     A token takes its static phase and one phase for each layer and group; a phase takes
     max(Flash bytes / Flash bandwidth, DRAM bytes / DRAM bandwidth) with `overlap`, their sum with
     `serial` (default: the device's). Empty `groups` is the dense model. Units are counted in
-    chunks of `chunk`. Raises SimulatorError if the counts are not those of `tokens` tokens in every
-    layer.
+    chunks of `chunk`. Of a group in `parts`, a token uses and reads that share of each unit
+    (neurons inside of experts); the cache holds whole units. Raises SimulatorError if the counts
+    are not those of `tokens` tokens in every layer.
 
     On a device that says what a read costs, the Flash time of a phase is that of its `reads`, and
     what is streamed for each token comes in reads of `STREAMED_BYTES` (SEMANTICS 9); a phase takes
@@ -69,19 +71,23 @@ def throughput(
     sizes = footprint(geometry, groups, storage, overhead_bytes).in_chunks(chunk)
     _check(groups, sizes, tokens)
     room = allocate(sizes, device.dram_bytes)
+    touched = {
+        name: group.unit_bytes * (parts or {}).get(name, 1.0)
+        for name, group in sizes.groups.items()
+    }
     clock = _Clock.of(device, timing)
     static = clock.static(room.excess_bytes, room.resident_bytes) + device.head_ms * 1e-3
     seconds = {
-        name: clock.seconds(counts, sizes.groups[name].unit_bytes, (reads or {}).get(name)) / tokens
+        name: clock.seconds(counts, touched[name], (reads or {}).get(name)) / tokens
         for name, counts in groups.items()
     }
     flash = sum(
         (reads or {})[name].bytes_total
         if name in (reads or {})
-        else counts.missed_total * sizes.groups[name].unit_bytes
+        else counts.missed_total * touched[name]
         for name, counts in groups.items()
     )
-    dram = sum(r.used_total * sizes.groups[name].unit_bytes for name, r in groups.items())
+    dram = sum(r.used_total * touched[name] for name, r in groups.items())
     used = sum(reads.used_total for reads in groups.values())
     total = static + sum(seconds.values())
     return Throughput(

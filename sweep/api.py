@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.downstream.merge import FILE as ACCURACY
+from sweep.errors import InputError
 from sweep.execution.ray_head import check_reachable
 from sweep.execution.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.execution.session import Session
@@ -17,7 +18,7 @@ from sweep.files.atomic import write_json
 from sweep.options import Options
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.results import reuse
-from sweep.results.folder import LIVE, cleared, plan_summary, provenance_of
+from sweep.results.folder import CERTAINTY, LIVE, cleared, plan_summary, provenance_of
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
 from sweep.store.traces import trace_bytes
@@ -25,6 +26,8 @@ from sweep.store.traces import trace_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
+
+    from sweep.certainty.certification import Certification
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class Finished:
     damaged: list[str] = field(default_factory=list)
     traces: str = ""
     """What the kept traces take on the disk, and how to be rid of them; empty where none are."""
+    certain: str = ""
+    """How many choices are certain, where that was asked for."""
 
     @property
     def exit_code(self) -> int:
@@ -63,22 +68,23 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         check_feasible(needs, local_resources(options.workers), "this machine")
     elif options.workers != 0:
         check_reachable(address)  # before models are fetched and texts are read
-    planned = plan_sweep(sweep, fetch=True, notify=console.print, points=options.points)
+    certified = _certification(sweep, options, console)
+    planned = certified.part() if certified else None
+    planned = planned or plan_sweep(sweep, True, console.print, options.points)
     with Session(sweep, options, console) as session:
-        store, todo = session.store, session.missing(planned.plan)
+        store = session.store
         options.out.mkdir(parents=True, exist_ok=True)
         store.damaged += cleared(options.out)
-        write_json(
-            options.out / "plan.json",
-            plan_summary(planned, todo) | {"store": str(options.store_folder.resolve())},
-        )
-        stopped_by = _execute(planned, todo, session) if todo else ""
+        (options.out / CERTAINTY).unlink(missing_ok=True)
+        planned, ran, stopped_by = _run_missing(planned, certified, session)
         (options.out / LIVE).unlink(missing_ok=True)
-        finished = _finish(planned, store, options, changed=bool(todo))
-        about = provenance_of(planned, store, todo, started)
-        about["table"] = reuse.seal(planned, store, options.out)
+        said = None if stopped_by else certified
+        finished = _finish(planned, store, options, ran, said)
+        about = provenance_of(planned, store, ran, started)
+        if certified is None:
+            about["table"] = reuse.seal(planned, store, options.out)
         write_json(options.out / "provenance.json", about)
-    finished.stopped_by, finished.ran = stopped_by, len(todo)
+    finished.stopped_by, finished.ran = stopped_by, len(ran)
     finished.seconds = time.monotonic() - began
     finished.traces = _kept_traces(sweep, options)
     if options.report and not stopped_by:
@@ -86,6 +92,43 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
 
         reports.build(options.out)
     return finished
+
+
+def _certification(sweep: Sweep, options: Options, console: Console) -> Certification | None:
+    if not options.until_certain:
+        return None
+    if options.points or options.only:
+        raise InputError(
+            "--until-certain decides a table as a whole, so that no point or task can be left out:"
+            " give no --point and no --only with it"
+        )
+    from sweep.certainty.certification import Certification
+    from sweep.certainty.start import begin
+
+    return Certification(begin(sweep, console.print))
+
+
+def _run_missing(
+    planned: SweepPlan, certified: Certification | None, session: Session
+) -> tuple[SweepPlan, dict[str, str], str]:
+    """Run what the store lacks, of a certification from look to look; returns what the plan has
+    become, the tasks that were to run, and what stopped them early, or nothing."""
+    ran: dict[str, str] = {}
+    store, options = session.store, session.options
+    while True:
+        missing = session.missing(planned.plan).items()
+        todo = {key: reason for key, reason in missing if key not in ran}
+        ran |= todo
+        write_json(
+            options.out / "plan.json",
+            plan_summary(planned, ran) | {"store": str(options.store_folder.resolve())},
+        )
+        stopped_by = _execute(planned, todo, session) if todo else ""
+        if stopped_by or certified is None:
+            return planned, ran, stopped_by
+        if not certified.advance(_table(planned, store), store):
+            return planned, ran, ""
+        planned = certified.part()
 
 
 def _kept_traces(sweep: Sweep, options: Options) -> str:
@@ -114,26 +157,50 @@ def _execute(planned: SweepPlan, todo: dict[str, str], session: Session) -> str:
         return session.run(planned.plan, todo, watcher)
 
 
-def _write_table(planned: SweepPlan, store: Store, out: Path) -> pa.Table:
+def _table(planned: SweepPlan, store: Store) -> pa.Table:
     from sweep.results import table
 
-    rows = table.build(planned.plan, store, planned.materials)
+    return table.build(planned.plan, store, planned.materials)
+
+
+def _write_table(
+    planned: SweepPlan, store: Store, out: Path, certified: Certification | None = None
+) -> pa.Table:
+    """The table, and what is certain of it."""
+    from sweep.results import table
+
+    rows = _table(planned, store)
+    if certified is not None:
+        from sweep.certainty import statement
+
+        rows = statement.marked(certified, rows)
+        write_json(out / CERTAINTY, statement.document(certified))
     table.write(rows, out)
     if planned.sweep.tasks:
         write_json(out / ACCURACY, table.accuracies(planned.plan, store, planned.materials))
     return rows
 
 
-def _finish(planned: SweepPlan, store: Store, options: Options, changed: bool) -> Finished:
-    table = None if changed else reuse.kept(planned, store, options.out)
+def _finish(
+    planned: SweepPlan,
+    store: Store,
+    options: Options,
+    ran: dict[str, str],
+    certified: Certification | None,
+) -> Finished:
+    fresh = ran or certified is not None
+    table = None if fresh else reuse.kept(planned, store, options.out)
     if table is None:
-        table = _write_table(planned, store, options.out)
-    records = (store.records.get(key) for key in planned.plan.tasks)
+        table = _write_table(planned, store, options.out, certified)
+    records = [store.records.get(key) for key in dict.fromkeys((*planned.plan.tasks, *ran))]
     failed = [r for r in records if r is not None and r.status == "failed"]
     _write_logs(failed, options.out)
     errors = [f"{record.label}: {record.error} (log: {record.key})" for record in failed]
     lost = sum(record.infrastructure for record in failed)
-    return Finished(table, options.out, failed=errors, lost=lost, damaged=store.damaged)
+    certain = certified.summary() if certified else ""
+    return Finished(
+        table, options.out, failed=errors, lost=lost, damaged=store.damaged, certain=certain
+    )
 
 
 def _write_logs(failed: list[Any], out: Path) -> None:

@@ -24,6 +24,8 @@ class Options:
     """Only the points with these keys, or first digits of keys; all if empty."""
     max_hours: float | None = None
     """After this time nothing that runs a model is begun; the run ends as if interrupted."""
+    until_certain: bool = False
+    """Whether choices get more windows until they are certain (SEMANTICS 13)."""
     only: tuple[str, ...] = ()
     """Patterns of `sweep.plan.task_patterns`; what they do not name stays missing."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Chosen = tuple[NDArray[np.bool_], NDArray[np.int64]]
 """Masks [tokens, units] and hits [tokens]."""
 
+FIXED = ("static", "hot-set")
+"""Policies under which a cache holds the same units for good."""
 NEAR = 0.002
 """Share of the units by which a price may miss the share that is asked for, and be taken."""
 MOST_TRIED = 24
@@ -117,7 +119,7 @@ class ReadAwareSelector(CacheAwareSelector):
         resident = np.zeros(len(order), np.bool_)
         if self.policy == "none":
             return resident
-        if self.policy != "static":
+        if self.policy not in FIXED:
             return None
         start = self._order(layer, group)
         assert start is not None  # the policy needs one

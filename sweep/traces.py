@@ -14,6 +14,7 @@ from sweep.errors import InputError
 
 if TYPE_CHECKING:
     from simulator import Trace
+    from simulator.events import EventCounts
     from sweep.plan.sweep_plan import SweepPlan
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -116,6 +117,65 @@ def _sizes(planned: SweepPlan) -> dict[str, Any]:
         "storage": asdict(storage),
         "overhead_bytes": overhead_bytes(point, geometry, storage),
     }
+
+
+def import_routes(form: str, source: Path, path: Path, experts: int | None = None) -> Trace:
+    """Write the trace file of a route trace of another engine (`simulator.routes`)."""
+    from simulator.errors import SimulatorError
+    from simulator.routes import read_routes
+    from simulator.tracefile import write_trace
+
+    try:
+        trace = read_routes(source, form, experts)
+    except SimulatorError as error:
+        raise InputError(str(error)) from None
+    write_trace(trace, path, {"label": f"{form} {source.name}"})
+    return trace
+
+
+def convert_routes(path: Path, form: str, target: Path) -> None:
+    """Write the experts of a trace file as others have them."""
+    from simulator.errors import SimulatorError
+    from simulator.routes import write_routes
+    from simulator.tracefile import read_trace
+
+    try:
+        write_routes(read_trace(path), target, form)
+    except SimulatorError as error:
+        raise InputError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What one policy did on one group of a trace, event by event."""
+
+    policy: str
+    group: str
+    fraction: float
+    counts: EventCounts
+    gap: float | None
+    """Of the fraction, how much of the misses of the best causal policy the best bound avoids; None
+    where one of these was not tried."""
+
+
+def try_events(path: Path, policies: Sequence[str], fractions: Sequence[float]) -> list[Events]:
+    """Counts of every policy at every cached fraction of each group of a trace file; what slots do
+    not divide by the layers goes to the first ones."""
+    from simulator.events import event_counts, pooled_slots, recoverable_gap
+    from simulator.policies import policy_class
+    from simulator.tracefile import TraceFile
+
+    tried: list[Events] = []
+    with TraceFile(path) as trace:
+        for group, fraction in product(trace.units, fractions):
+            slots = pooled_slots(fraction, trace.units[group], trace.layers)
+            counts = {policy: event_counts(trace, group, policy, slots) for policy in policies}
+            bounds = [c for policy, c in counts.items() if policy_class(policy).offline]
+            causal = [c for policy, c in counts.items() if not policy_class(policy).offline]
+            best = min(bounds, key=lambda c: c.misses) if bounds and causal else None
+            gap = None if best is None else recoverable_gap(causal, best)
+            tried += [Events(p, group, fraction, of_policy, gap) for p, of_policy in counts.items()]
+    return tried
 
 
 def try_policies(

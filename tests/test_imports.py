@@ -41,6 +41,7 @@ HOMES = {
         "sweep/batched/",
         "sweep/scans.py",
         "sweep/read_aware.py",
+        "sweep/routing/",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",
         "sweep/tasks/prelude.py",

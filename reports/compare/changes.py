@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reports.findings.budgets import Budget
+from reports.findings.certified import Certified
 from reports.findings.decisions import Decision, decide_points
 from reports.findings.points import Point, Setting, configuration, points, setting_label
 from reports.results import Row, accuracy_tasks
@@ -36,6 +37,10 @@ class Side:
     name: str
     points: Sequence[Point]
     accuracies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    certified: Mapping[tuple[Setting, Budget], Certified] = field(
+        default_factory=dict[tuple[Setting, Budget], Certified]
+    )
+    """What is certain of it; empty where that was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +113,35 @@ class Best:
     budget: Budget
     old: Point | None
     new: Point | None
+    old_certified: Certified | None = None
+    new_certified: Certified | None = None
 
     @property
     def speed(self) -> Difference:
         """Tokens per second of the best point; NaN where no point is within the budget."""
         old, new = (math.nan if p is None else p.tokens_per_s for p in (self.old, self.new))
         return Difference("tokens_per_s", old, new)
+
+    @property
+    def decided(self) -> Best | None:
+        """The certified choices of both sides, where both are decided and have one."""
+        pair = self.old_certified, self.new_certified
+        if pair[0] is None or pair[1] is None or not (pair[0].decided and pair[1].decided):
+            return None
+        if pair[0].choice is None:
+            return None
+        return replace(self, old=pair[0].choice, new=pair[1].choice)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it was decided and is open now, or not certified any more."""
+        was = self.old_certified is not None and self.old_certified.decided
+        return was and not (self.new_certified is not None and self.new_certified.decided)
+
+    @property
+    def open(self) -> bool:
+        """Whether it is open on the new side."""
+        return self.new_certified is not None and not self.new_certified.decided
 
     @property
     def changed(self) -> bool:
@@ -231,7 +259,14 @@ def _best(old: Side, new: Side, budgets: Sequence[Budget]) -> list[Best]:
     before = {(d.setting, d.budget): d for d in decide_points(old.points, budgets)}
     after: Sequence[Decision] = decide_points(new.points, budgets)
     return [
-        Best(d.setting, d.budget, before[d.setting, d.budget].best, d.best)
+        Best(
+            d.setting,
+            d.budget,
+            before[d.setting, d.budget].best,
+            d.best,
+            old.certified.get((d.setting, d.budget)),
+            new.certified.get((d.setting, d.budget)),
+        )
         for d in after
         if (d.setting, d.budget) in before
     ]

@@ -6,7 +6,9 @@
     kl > +0.01                      KL to the dense model has risen by more than 0.01 nat
     best@0.2 < -1%                  the fastest within +0.2 PPL is more than 1 % slower
     best@kl=0.02 < -1%              the fastest within a KL of 0.02 nat is
+    best@5% < -1% decided           the same of what is certain, where both runs have decided it
     removed > 0, added > 0, failed > 0    how many points went, came, or failed that were done
+    open > 0, undecided > 0         choices that are open now, and those that were decided before
 
 A metric is compared by its change, new less old, or with % by that over the old value. A point that
 had a value and has none any more always counts as a hit.
@@ -20,12 +22,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from reports.compare.changes import ADDED_METRICS, JUDGED, METRICS, Changes, Difference, describe
+from reports.compare.changes import (
+    ADDED_METRICS,
+    JUDGED,
+    METRICS,
+    Best,
+    Changes,
+    Difference,
+    describe,
+)
 from reports.findings.budgets import Budget
 from reports.findings.points import setting_label
 from reports.results import ReportError
 
 COUNTS = ("added", "removed", "failed")
+CERTAIN = ("open", "undecided")
+"""Counts of choices of runs that were to become certain."""
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
@@ -33,15 +45,16 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda a, b: a >= b,
 }
 _EXPRESSION = re.compile(
-    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@(?:kl=)?[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
+    r"\s*(?P<metric>[A-Za-z_][\w.\-]*(?:@(?:\w[\w.\-]*=)?[^\s<>=]+)?)\s*(?P<operator><=|>=|<|>)"
     r"\s*(?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?"
-    r"(?:\s+(?P<significant>significant))?\s*"
+    r"(?:\s+(?P<word>significant|decided))?\s*"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One parsed expression. `limit` is a share where `relative`; `budget` is that of best@."""
+    """One parsed expression. `limit` is a share where `relative`; `budget` is that of best@, of
+    which with `decided` only what is certain counts."""
 
     text: str
     metric: str
@@ -50,6 +63,7 @@ class Gate:
     relative: bool
     significant: bool
     budget: Budget | None = None
+    decided: bool = False
 
     def holds(self, difference: Difference) -> bool:
         """Whether a change is what the expression says; a value that is gone always is."""
@@ -73,7 +87,7 @@ class Hit:
     @property
     def text(self) -> str:
         """`tokens_per_s < -2%: dip · … : 25.5 -> 24.1 (-5.49 %)`."""
-        if self.gate.metric in COUNTS:
+        if self.gate.metric in (*COUNTS, *CERTAIN):
             return f"{self.gate.text}: {self.what}"
         if math.isnan(self.new):
             return f"{self.gate.text}: {self.what}: {self.old:.6g} -> no value any more"
@@ -105,18 +119,19 @@ def parse(text: str) -> Gate:
             " 'delta_ppl > +0.05' (operators: <, <=, >, >=)"
         )
     name, _, budget = matched["metric"].partition("@")
-    relative, significant = bool(matched["percent"]), bool(matched["significant"])
-    _check(text, name, budget, relative, significant)
+    relative, word = bool(matched["percent"]), matched["word"] or ""
+    _check(text, name, budget, relative, word)
     limit = float(matched["number"]) / (100 if relative else 1)
     if not math.isfinite(limit):
         raise ReportError(f"--fail-if {text!r}: the number is too large")
     parsed = Budget.parse(budget) if budget else None
     words = " ".join(text.split())
-    return Gate(words, name, matched["operator"], limit, relative, significant, parsed)
+    decided, significant = word == "decided", word == "significant"
+    return Gate(words, name, matched["operator"], limit, relative, significant, parsed, decided)
 
 
-def _check(text: str, name: str, budget: str, relative: bool, significant: bool) -> None:
-    metrics = ("best", *METRICS, *ADDED_METRICS, *COUNTS)
+def _check(text: str, name: str, budget: str, relative: bool, word: str) -> None:
+    metrics = ("best", *METRICS, *ADDED_METRICS, *COUNTS, *CERTAIN)
     if name not in metrics and not name.startswith("acc_"):
         near = get_close_matches(name, metrics, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -124,9 +139,12 @@ def _check(text: str, name: str, budget: str, relative: bool, significant: bool)
         raise ReportError(f"--fail-if {text!r}: unknown metric {name!r}{hint} (allowed: {names})")
     if (name == "best") != bool(budget):
         raise ReportError(f"--fail-if {text!r}: a budget goes with best alone, as best@0.2")
-    if name in COUNTS and relative:
-        raise ReportError(f"--fail-if {text!r}: {name} is a number of points, not a share")
-    if significant and name not in JUDGED:
+    if name in (*COUNTS, *CERTAIN) and relative:
+        of = "points" if name in COUNTS else "choices"
+        raise ReportError(f"--fail-if {text!r}: {name} is a number of {of}, not a share")
+    if word == "decided" and name != "best":
+        raise ReportError(f"--fail-if {text!r}: only best@BUDGET can be decided")
+    if word == "significant" and name not in JUDGED:
         allowed = " and ".join(JUDGED)
         raise ReportError(f"--fail-if {text!r}: only {allowed} have intervals to be significant")
 
@@ -136,6 +154,8 @@ def judge(gate: Gate, changes: Changes) -> Verdict:
     a gate that checks nothing must not pass."""
     if gate.metric in COUNTS:
         return _judge_count(gate, changes)
+    if gate.metric in CERTAIN:
+        return _judge_certain(gate, changes)
     comparable = [(what, d) for what, d in _differences(gate, changes) if not math.isnan(d.old)]
     if not comparable:
         raise ReportError(
@@ -157,6 +177,26 @@ def _judge_count(gate: Gate, changes: Changes) -> Verdict:
     return Verdict(gate, [Hit(gate, name, math.nan, math.nan) for name in names], looked_at)
 
 
+def _judge_certain(gate: Gate, changes: Changes) -> Verdict:
+    """Choices by what is certain of them."""
+    needs = changes.new if gate.metric == "open" else changes.old
+    looked_at = [best for best in changes.best if changes.new.certified or changes.old.certified]
+    if not needs.certified:
+        raise ReportError(
+            f"--fail-if {gate.text!r}: {needs.name} was not run until it is certain"
+            " (sweep certify), so that nothing of it is open or decided"
+        )
+    caught = [best for best in looked_at if getattr(best, gate.metric)]
+    if not _OPERATORS[gate.operator](len(caught), gate.limit):
+        return Verdict(gate, [], len(looked_at))
+    names = [_cell_name(best) for best in caught] or [f"no choice {gate.metric}"]
+    return Verdict(gate, [Hit(gate, n, math.nan, math.nan) for n in names], len(looked_at))
+
+
+def _cell_name(best: Best) -> str:
+    return f"{setting_label(best.setting)} within {best.budget.label}"
+
+
 def _differences(gate: Gate, changes: Changes) -> Iterator[tuple[str, Difference]]:
     if gate.metric != "best":
         for pair in changes.pairs:
@@ -164,7 +204,7 @@ def _differences(gate: Gate, changes: Changes) -> Iterator[tuple[str, Difference
                 yield describe(pair.new), pair.differences[gate.metric]
         return
     for best in changes.best:
-        if best.budget == gate.budget:
-            point = best.new or best.old
-            what = f"{setting_label(best.setting)} within {best.budget.label}"
-            yield f"{what}: {describe(point)}" if point else what, best.speed
+        meant = best.decided if gate.decided else best
+        if meant is not None and best.budget == gate.budget:
+            point, what = meant.new or meant.old, _cell_name(best)
+            yield f"{what}: {describe(point)}" if point else what, meant.speed

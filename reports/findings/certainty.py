@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports.findings.budgets import Budget
+from reports.findings.budgets import JOULE, Budget
 from reports.findings.costs import cost, cost_name, ends, upper_end, written
 from reports.findings.decisions import Decision
 from reports.findings.points import Point
@@ -29,6 +29,8 @@ def sentences(decision: Decision) -> list[str]:
 
 def _interval(decision: Decision, best: Point) -> str:
     high = written(upper_end(best, decision.budget), decision.budget)
+    if decision.budget.of == JOULE:
+        return f"It takes {written(ends(best, decision.budget)[0], decision.budget)} to {high} J."
     if decision.certainty == "within":
         return f"Sure: the 95 % interval ends at {high}, within the budget."
     if decision.certainty == "unknown":
@@ -112,7 +114,7 @@ def outlook(decisions: Sequence[Decision], seconds: float) -> list[str]:
 def windows_needed(point: Point, budget: Budget) -> float:
     """How many windows bring the interval within the budget, if estimate and spread stay as they
     are; infinite where none do, or where the spread is not known."""
-    windows = point.windows
+    windows = point.windows if budget.of != JOULE else 0  # no window tells what a byte takes
     if budget.relative:
         estimate = math.log(point.ppl / point.ppl_dense) if point.ppl > 0 else math.nan
         half = math.log(max(point.ppl_ratio_high, 1e-300)) - estimate

@@ -1,10 +1,10 @@
-"""What a budget limits, as figures of a point: ΔPPL or KL, with the interval and in words."""
+"""What a budget limits, as figures of a point: ΔPPL or another, with its interval and in words."""
 
 from __future__ import annotations
 
 import math
 
-from reports.findings.budgets import KL, Budget
+from reports.findings.budgets import JOULE, KL, PPL, Budget
 from reports.findings.points import Point
 from reports.numbers import ABSENT, figure, percent, signed
 
@@ -12,20 +12,50 @@ UNMEASURED = (
     "KL was not measured, so nothing can be held against it: set `distances: true` in the sweep and"
     " run it again."
 )
+_NO_JOULES = "No device of the run says what a byte takes, so energy is not known."
+SURE = 1.96
+"""Standard errors of half an interval of 95 % of an accuracy."""
+
+
+def unmeasured(budget: Budget) -> str:
+    """What to say where nothing has what the budget is of."""
+    if budget.of == JOULE:
+        return _NO_JOULES
+    if budget.of == KL:
+        return UNMEASURED
+    return f"{budget.of} was not measured, so nothing can be held against it."
 
 
 def cost(point: Point, budget: Budget | None = None) -> float:
-    """ΔPPL, or under a budget of KL the KL, of which dense has none; NaN where unknown."""
-    if budget is None or budget.of != KL:
+    """What the budget limits: ΔPPL; or KL or accuracy lost, of which dense has none; or joules, in
+    the middle of what they may be. NaN where unknown."""
+    if budget is None or budget.of == PPL:
         return point.delta_ppl
-    return 0.0 if point.dense else point.kl
+    if budget.of == JOULE:
+        return (point.energy_j_low + point.energy_j_high) / 2
+    if point.dense:
+        return 0.0
+    return point.kl if budget.of == KL else _lost(point, budget)[0]
 
 
 def ends(point: Point, budget: Budget | None = None) -> tuple[float, float]:
-    """The 95 % interval of `cost`; NaN where unknown."""
-    if budget is None or budget.of != KL:
+    """The 95 % interval of `cost`, of joules the least and the most; NaN where unknown."""
+    if budget is None or budget.of == PPL:
         return point.delta_ppl_low, point.delta_ppl_high
-    return (0.0, 0.0) if point.dense else (point.kl_low, point.kl_high)
+    if budget.of == JOULE:
+        return point.energy_j_low, point.energy_j_high
+    if point.dense:
+        return 0.0, 0.0
+    if budget.of == KL:
+        return point.kl_low, point.kl_high
+    lost, error = _lost(point, budget)
+    return lost - SURE * error, lost + SURE * error
+
+
+def _lost(point: Point, budget: Budget) -> tuple[float, float]:
+    """Accuracy that is lost, and its standard error."""
+    every = {task: (lost, error) for task, lost, error in point.lost_accuracy}
+    return every.get(budget.of, (math.nan, math.nan))
 
 
 def upper_end(point: Point, budget: Budget) -> float:
@@ -33,11 +63,16 @@ def upper_end(point: Point, budget: Budget) -> float:
 
     Within a share of the dense perplexity, how sure that is does not count.
     """
-    if point.dense:
+    if point.dense and budget.of != JOULE:
         return cost(point, budget)
     if budget.relative and math.isfinite(point.ppl_ratio_high):
         return point.ppl_dense * (point.ppl_ratio_high - 1)
     return ends(point, budget)[1]
+
+
+def is_measured(point: Point, budget: Budget) -> bool:
+    """Whether a point has what the budget is of."""
+    return budget.of == PPL or math.isfinite(cost(point, budget))
 
 
 def measured_kl(point: Point) -> bool:
@@ -49,13 +84,14 @@ def measured_kl(point: Point) -> bool:
 
 
 def cost_name(budget: Budget | None = None) -> str:
-    """`ΔPPL` or `KL`."""
-    return "KL" if budget is not None and budget.of == KL else "ΔPPL"
+    """`ΔPPL`, `KL`, `joules` or `loss of acc_mmlu`."""
+    of = PPL if budget is None else budget.of
+    return {PPL: "ΔPPL", KL: "KL", JOULE: "joules"}.get(of, f"loss of {of}")
 
 
 def written(value: float, budget: Budget | None = None) -> str:
-    """A cost: ΔPPL with its sign, KL without."""
-    return figure(value) if budget is not None and budget.of == KL else signed(value)
+    """A cost: KL and joules without a sign, others with it."""
+    return figure(value) if budget is not None and budget.of in (KL, JOULE) else signed(value)
 
 
 def interval(point: Point, budget: Budget | None = None) -> str:

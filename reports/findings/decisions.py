@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reports.findings.budgets import KL, Budget, parse_all
-from reports.findings.costs import UNMEASURED, cost, measured_kl, upper_end
+from reports.findings.budgets import Budget, parse_all
+from reports.findings.certified import Certified
+from reports.findings.costs import cost, is_measured, unmeasured, upper_end
 from reports.findings.frontier import best_within, interpolate, neighbours, pareto
 from reports.findings.points import Point, Setting, by_series, by_setting, points
 from reports.results import rows
@@ -47,8 +48,8 @@ class MethodResult:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer for one device setting and one budget; its cost is delta_ppl, or kl under a
-    budget of KL.
+    """The answer for one device setting and one budget; its cost is delta_ppl, or what else the
+    budget is of.
 
     best          fastest measured point with cost <= limit, dense among them and none that
                   is not faster than dense; ties: lower cost, then the simplest cache policy,
@@ -61,6 +62,7 @@ class Decision:
     methods       the same for every series by itself (the layout of Tables 2, 6 and 7)
     unmeasured    no pruned point has what the budget is of, so nothing is decided
     waiting       points of the setting that a device can run and that are not measured yet
+    certified     what is certain of it, where the run was to become certain
     """
 
     setting: Setting
@@ -75,12 +77,13 @@ class Decision:
     methods: tuple[MethodResult, ...]
     unmeasured: bool = False
     waiting: int = 0
+    certified: Certified | None = None
 
     @property
     def certainty(self) -> str:
         """Where the interval of the best point's cost lies: within the budget, beyond it, or
         unknown."""
-        if self.best is None or self.best.dense:
+        if self.best is None:
             return "within"
         end = upper_end(self.best, self.budget)
         if not math.isfinite(end):
@@ -102,7 +105,7 @@ class Decision:
         """One sentence about a decision that needs words; empty where a faster point is found."""
         name = self.budget.label
         if self.unmeasured:
-            return UNMEASURED
+            return unmeasured(self.budget)
         if self.best is None and not self._within:
             return f"No measured point is within {name}."
         if self.best is None:
@@ -130,9 +133,9 @@ def decide(
 ) -> list[Decision]:
     """Decisions of a results table, setting by setting and budget by budget in the given order.
 
-    `budgets` are absolute (`0.2`), relative (`"5%"`) or of KL (`"kl=0.02"`). Failed and missing
-    rows and rows without a figure are left out. Raises ReportError for a column that is absent or a
-    budget that cannot be read.
+    `budgets` are absolute (`0.2`), relative (`"5%"`), or of another figure (`"kl=0.02"`,
+    `"joule=0.4"`, `"acc_mmlu=0.02"`). Failed and missing rows and rows without a figure are left
+    out. Raises ReportError for a column that is absent or a budget that cannot be read.
     """
     return decide_points(points(rows(table)), parse_all(budgets))
 
@@ -153,7 +156,7 @@ def decide_points(candidates: Iterable[Point], budgets: Sequence[Budget]) -> lis
 
 def _decision(setting: Setting, budget: Budget, limit: float, usable: list[Point]) -> Decision:
     pruned = [p for p in usable if not p.dense]
-    if budget.of == KL and pruned and not any(map(measured_kl, pruned)):
+    if pruned and not any(is_measured(p, budget) for p in pruned):
         return _undecided(setting, budget, limit, usable)
     real = [p for p in usable if not p.bound]
     worth = [p for p in real if p.dense or not p.gain <= 1]  # an unknown gain is no reproach

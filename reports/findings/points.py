@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any
 
-from reports.results import Row
+from reports.findings.parameters import parameters_of, variant_of
+from reports.results import DENSE, STDERR, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +90,10 @@ class Point:
     wasted: float = math.nan  # share of the bytes read that no mask asked for
     chunk: float = math.nan  # neighbouring units read as one
     layout: str = ""  # order of the units in Flash
+    energy_j_low: float = math.nan
+    energy_j_high: float = math.nan
+    lost_accuracy: tuple[tuple[str, float, float], ...] = ()
+    """Of each task: how much of the dense model's accuracy is lost, and its standard error."""
 
     @property
     def measured(self) -> bool:
@@ -129,6 +131,7 @@ _NUMBERS = (
     *("reads_per_token", "mean_read_bytes", "linear_density"),
     *("tokens_per_s_paper", "wasted", "chunk"),
     *("kl", "kl_low", "kl_high", "flip_rate", "flip_rate_low", "flip_rate_high"),
+    *("energy_j_low", "energy_j_high"),
 )
 ABSENT_NUMBER = -1.0
 """Stands for a number of a setting that its row does not have: NaN is not equal to itself."""
@@ -167,56 +170,24 @@ def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
     return Point(
         setting=shared.setdefault(setting, setting),
         plain=text(row.get("method")),
-        cache_aware=row.get("selector") == "cache-aware",
+        cache_aware=row.get("selector") == "cache-aware" and row.get("swaps") is None,
         bound=bool(row["bound"]),
         policy_offline=bool(row["policy_offline"]),
         policy_rank=int(row["policy_rank"]),
-        pattern=text(_parameters(text(row.get("parameters"))).get("pattern")),
-        variant=_variant(figures["method"], text(row.get("parameters"))),
+        pattern=text(parameters_of(text(row.get("parameters"))).get("pattern")),
+        variant=variant_of(figures["method"], text(row.get("parameters"))),
+        lost_accuracy=tuple(_lost_accuracy(row)),
         **figures,
     )
 
 
-@cache
-def _parameters(written: str) -> Mapping[str, Any]:
-    """A method's own parameters; none where they cannot be read."""
-    try:
-        parameters: object = json.loads(written or "{}")
-    except ValueError:
-        return {}
-    return cast("Row", parameters) if isinstance(parameters, dict) else {}
-
-
-_USUAL = {"attention": "none", "shares": "uniform", "variant": "paper", "rotation": False}
-"""Parameters that tell rows of one method apart, and the values that they have by default."""
-_USUAL_OF = {"cett": {"shares": "cett"}}
-"""The same of methods that have defaults of their own."""
-
-
-@cache
-def _variant(method: str, written: str) -> str:
-    """Parameters of `_USUAL` that are not as by default, as `attention 0.5 · shares greedy`."""
-    parameters = _parameters(written)
-    usual = _USUAL | _USUAL_OF.get(method, {})
-    given = {name: parameters.get(name) for name in usual}
-    return " · ".join(
-        name if value is True else f"{name} {_parameter_text(value)}"
-        for name, value in given.items()
-        if value not in (None, "", usual[name])
-    )
-
-
-def _parameter_text(value: object) -> str:
-    """A number, a word, or shares for each group and layer, as short as they can be told apart."""
-    if isinstance(value, int | float):
-        return f"{value:g}"
-    words = value if isinstance(value, str) else json.dumps(value)
-    if len(words) <= _LONGEST_WORDS:
-        return words
-    return f"own {hashlib.sha256(words.encode()).hexdigest()[:6]}"
-
-
-_LONGEST_WORDS = 40
+def _lost_accuracy(row: Row) -> Iterator[tuple[str, float, float]]:
+    """By task; the errors of the two models are taken as independent and alike."""
+    for column in row:
+        if column.startswith("acc_") and column.endswith(DENSE):
+            task = column.removesuffix(DENSE)
+            own, stderr = number(row.get(task)), number(row.get(f"{task}{STDERR}"))
+            yield task, number(row[column]) - own, math.sqrt(2) * stderr
 
 
 def _setting(row: Row) -> Setting:

@@ -60,6 +60,13 @@ TERMS: tuple[tuple[str, str], ...] = (
         "the fastest point whose whole ΔPPL interval lies within the budget; dense always does.",
     ),
     (
+        "Certain",
+        (
+            "true with all other choices of the run together, at the level that is named; decided"
+            " is a choice that is within and has no faster candidate that may be."
+        ),
+    ),
+    (
         "Reads",
         (
             "units that a token misses, each counted as one read of Flash, and their mean size. A"

@@ -19,7 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import numbers
+from reports.experts import section
 from reports.findings import certainty, costs
+from reports.findings.certified import HEADER
 from reports.findings.points import configuration, device_label, weights_label
 from reports.pages import announcements, flash
 from reports.pages.accuracy import html_section
@@ -29,6 +31,7 @@ from reports.pages.page_data import results_document, script_json
 from reports.pages.palette import looks
 from reports.pages.summary import (
     caveats,
+    certain_rows,
     failures,
     flatten,
     headlines,
@@ -61,8 +64,11 @@ def render(run: Run) -> str:
         flash=flash.html_section(run),
         stopwatch=flash.stopwatch_section(run),
         announced=announcements.html_section(run),
+        routed=section.html_section(run),
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),
+        certain=certain_rows(run),
+        certain_header=HEADER,
         caveats=caveats(run),
         measured_on=measured_on(run),
         policy_table=policy_table(run),

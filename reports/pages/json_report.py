@@ -42,6 +42,7 @@ def document(run: Run) -> dict[str, Any]:
         "budgets": [{"label": b.label, **asdict(b)} for b in run.budgets],
         "settings": [_clean({**asdict(s), "id": i}) for s, i in position.items()],
         "decisions": [_decision(d, position[d.setting]) for d in run.decisions],
+        "certainty": _certainty(run),
         "findings": list(run.sentences),
         "points": [
             _point(point, row, position[point.setting], run)
@@ -63,6 +64,7 @@ def _decision(d: Decision, setting: int) -> dict[str, Any]:
         "certainty": d.certainty,
         "message": d.message,
         "unmeasured": d.unmeasured,
+        "certified": _certified(d),
         **{name: _key(point) for name, point in named.items()},
         "tokens_per_s": clean(d.best.tokens_per_s) if d.best else None,
         "gain": clean(d.best.gain) if d.best else None,
@@ -75,6 +77,29 @@ def _decision(d: Decision, setting: int) -> dict[str, Any]:
             }
             for m in d.methods
         ],
+    }
+
+
+def _certainty(run: Run) -> dict[str, Any] | None:
+    """At which level, looks and windows choices are certain; null where that was not asked."""
+    said = run.statement
+    if said is None:
+        return None
+    names = ("alpha", "looks", "windows_of_text", "windows_used", "windows_of_all")
+    return {name: clean(getattr(said, name)) for name in names}
+
+
+def _certified(d: Decision) -> dict[str, Any] | None:
+    cell = d.certified
+    if cell is None:
+        return None
+    return {
+        "decided": cell.decided,
+        "choice": _key(cell.choice),
+        "bound": clean(cell.bound),
+        "estimated": _key(cell.estimated),
+        "rivals": [rival.point_key for rival in cell.rivals],
+        "windows_needed": clean(cell.windows_needed),
     }
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from reports.experts import section
 from reports.findings.budgets import Budget
+from reports.findings.certified import HEADER
 from reports.findings.costs import cost, cost_name, cost_text, flips_text, kl_text, written
 from reports.findings.decisions import Decision, MethodResult
 from reports.findings.points import Point, Setting, configuration, device_label, weights_label
@@ -22,6 +24,7 @@ from reports.pages.summary import (
     PolicyTable,
     by_frontier,
     caveats,
+    certain_rows,
     failures,
     flatten,
     headlines,
@@ -46,6 +49,7 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
         *flash.markdown_section(run),
         *markdown_section(run),
         *announcements.markdown_section(run),
+        *section.markdown_section(run),
         *_points(run),
         *_plan(run),
         *_failures(run),
@@ -65,6 +69,10 @@ def _head(run: Run) -> Iterator[str]:
 def _decision(run: Run) -> Iterator[str]:
     yield "## What to ship"
     yield bullets([*headlines(run), *run.sentences])
+    certain = certain_rows(run)
+    if certain:
+        yield "**What is certain**"
+        yield table(HEADER, [[md(cell) for cell in row] for row in certain], "---rrr--")
     care = caveats(run)
     if care:
         yield "**Read with care**"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from reports.findings.budgets import KL, PPL
 from reports.findings.costs import UNMEASURED
 from reports.findings.points import Point, device_label, weights_label
 from reports.findings.policies import policy_names
@@ -63,7 +64,7 @@ def results_document(run: Run) -> dict[str, Any]:
         "distances": run.has_distances,
         "attention": run.prunes_attention,
         "unmeasured": UNMEASURED,
-        "budgets": [{"label": b.label, **asdict(b)} for b in run.budgets],
+        "budgets": [{"label": b.label, **asdict(b)} for b in run.budgets if b.of in (PPL, KL)],
     }
 
 

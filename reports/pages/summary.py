@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.findings import certified
 from reports.findings.budgets import Budget, kinds
 from reports.findings.decisions import Decision, frontier_of, stay_sentence
 from reports.findings.points import (
@@ -50,7 +51,9 @@ class Failure:
 
 def headlines(run: Run) -> list[str]:
     """What to ship, for each model: dense where nothing is faster, and who surely wins, by how
-    much, at the budget of which most is sure."""
+    much, at the budget of which most is sure. Of a run that became certain, what is decided."""
+    if run.statement is not None:
+        return certified.headlines(run.statement)
     groups = list(run.of_weights().values())
     return [
         sentence
@@ -64,13 +67,29 @@ def headlines(run: Run) -> list[str]:
     ]
 
 
+def certain_rows(run: Run) -> list[list[str]]:
+    """What is certain, a row a choice under `certified.HEADER`; none where that was not asked."""
+    said = run.statement
+    if said is None:
+        return []
+    return [
+        certified.row(said, d.certified, setting_name(d.setting, run.told_apart))
+        for d in run.decisions
+        if d.certified is not None
+    ]
+
+
 def measured_on(run: Run) -> str:
     """The text and how much of it, where that is the same for all settings; empty otherwise."""
     measured = {(s.text_title, s.windows, s.window_tokens, dense_start(s)) for s in run.settings}
     if len(measured) != 1 or min(next(iter(measured))[1:3]) <= 0:
         return ""
     ((text, windows, tokens, start),) = measured
-    of_text = f"{windows:g} window{'' if windows == 1 else 's'} of {tokens:g} tokens of {text}"
+    most = max((p.windows for p in run.points if p.measured), default=windows)
+    span = (
+        f"{windows:g}" if run.statement is None or most <= windows else f"{windows:g} to {most:g}"
+    )
+    of_text = f"{span} window{'' if span == '1' else 's'} of {tokens:g} tokens of {text}"
     return f"{of_text}, {start}" if start else of_text
 
 

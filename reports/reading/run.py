@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from reports.findings import certainty
 from reports.findings.budgets import Budget, parse_all
 from reports.findings.cache_aware import Comparison, Finding, compare, findings, sentences
+from reports.findings.certified import Statement
 from reports.findings.costs import measured_kl
 from reports.findings.decisions import Decision, decide_points
 from reports.findings.points import Point, Setting, by_setting, points, varying
 from reports.findings.policies import PolicyRow, compare_policies, compared_series, headline
-from reports.reading import stopwatch, study, timeline
+from reports.reading import certified, stopwatch, study, timeline
 from reports.reading.stopwatch import Replayed
 from reports.reading.timeline import Span
 from reports.results import ReportError, Row, accuracy_tasks, read_table, rows
@@ -55,15 +56,18 @@ class Run:
     study: Mapping[str, Any] | None = None
     stopwatch: Sequence[Replayed] = ()
     verdict: str = ""  # of the stopwatch
+    statement: Statement | None = None  # what is certain, where that was asked for
 
     @property
     def notes(self) -> list[str]:
         """Caveats that the run itself recorded, and those of what was chosen."""
         written = self.provenance.get("notes") or []
         recorded = [str(note) for note in written] if isinstance(written, list) else [str(written)]
+        noted = [*recorded, *_dense_starts(self.settings)]
+        if self.statement is not None:  # which knows of all choices, and of what they need
+            return noted
         chosen = certainty.chosen_among(self.points)
-        outlook = certainty.outlook(self.headline, self.evaluated_s)
-        return [*recorded, *_dense_starts(self.settings), *chosen, *outlook]
+        return [*noted, *chosen, *certainty.outlook(self.headline, self.evaluated_s)]
 
     @property
     def has_distances(self) -> bool:
@@ -112,8 +116,13 @@ def load(run_dir: Path, chosen_budgets: Sequence[Budget | float | str] = ()) -> 
     reads = _reads(table)
     run = assemble(title, listed, budgets, plan, provenance, problems, tasks, reads)
     lines, verdict = stopwatch.read(run_dir)
+    statement, certified_problem = certified.read(run_dir, run.points)
+    cells = statement.cells if statement else {}
     return replace(
         run,
+        statement=statement,
+        decisions=[replace(d, certified=cells.get((d.setting, d.budget))) for d in run.decisions],
+        problems=(*run.problems, *([certified_problem] if certified_problem else [])),
         tasks=timeline.read(run_dir, plan),
         study=study.read(run_dir),
         stopwatch=lines,

@@ -19,9 +19,9 @@ def in_batches(payload: Mapping[str, Any]) -> bool:
     selector = payload["selector"]
     if "distances" in payload or payload["method"] == "dense":
         return False
-    if selector["name"] == "cache-aware":
+    if selector.get("name") == "cache-aware":
         return selector["policy"] in POLICIES
-    return selector["name"] in ("topk", GIVEN, *THRESHOLDS)
+    return selector.get("name") in ("topk", GIVEN, *THRESHOLDS)
 
 
 def make_batched(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Batched:

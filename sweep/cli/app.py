@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,19 +21,18 @@ from sweep.cli.arguments import (
     RunFolder,
     Set,
     StoreDir,
+    UntilCertain,
     Workers,
     console_on,
     kept_at,
     options_of,
+    print_outcome,
     sweep_of,
 )
 from sweep.cli.search import searches
 from sweep.cli.tools import tools
 from sweep.errors import InputError, SweepError
 from sweep.files.atomic import FULL, write_error
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     name="sweep",
@@ -67,6 +66,7 @@ def run(
     max_hours: MaxHours = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     point: OnlyPoint = [],  # noqa: B006
+    until_certain: UntilCertain = False,
 ) -> None:
     """Run what is missing of a sweep, and write its table and report."""
     from sweep import api
@@ -85,10 +85,11 @@ def run(
         points=tuple(point),
         max_hours=max_hours,
         only=tuple(only),
+        until_certain=until_certain,
     )
     with kept_at(out):
         done = api.run(sweep, options, console)
-    _print_outcome(console, done, name, out)
+    print_outcome(console, done, name, out)
     raise typer.Exit(done.exit_code)
 
 
@@ -270,31 +271,6 @@ cli_report.add_to(app)
 
 
 app.add_typer(searches)
-
-
-def _print_outcome(console: Console, done: Any, name: str, out: str | None) -> None:
-    from sweep.execution.progress import duration
-
-    for text in done.damaged:
-        console.print(f"damaged and made again: {text}", markup=False)
-    for text in done.failed:
-        console.print(f"failed: {text}", markup=False)
-    if done.lost:
-        console.print(f"{done.lost} of them the machine failed; the same command tries them again")
-    if len(done.failed) > done.lost:
-        console.print("failed tasks stay failed; --retry-failed runs them again")
-    if done.stopped_by:
-        console.print(f"stopped by {done.stopped_by}; run the same command again to go on")
-    else:
-        tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
-        console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")
-    if done.traces and done.ran:
-        console.print(done.traces)
-    report = done.out / "report.html"
-    if report.exists():
-        typer.echo(f"report: {report}")
-    if done.out != Path(out or done.out):
-        typer.echo(f"all of it: {out}")
 
 
 def _is_input(error: Exception) -> bool:

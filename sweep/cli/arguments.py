@@ -37,6 +37,10 @@ MaxHours = Annotated[
     float | None,
     typer.Option("--max-hours", min=0, help="Stop after this time as Ctrl-C would; resumable."),
 ]
+UntilCertain = Annotated[
+    bool,
+    typer.Option("--until-certain", help="Give choices windows until they are certain (certify)."),
+]
 
 DEFAULT_FILE = Path("sweeps.yaml")
 
@@ -80,3 +84,31 @@ def console_on(stderr: bool = True) -> Console:
     from rich.console import Console
 
     return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)
+
+
+def print_outcome(console: Console, done: Any, name: str, out: str | None) -> None:
+    """What came of a run (`sweep.api.Finished`), for people; where its report is, for programs."""
+    from sweep.execution.progress import duration
+
+    for text in done.damaged:
+        console.print(f"damaged and made again: {text}", markup=False)
+    for text in done.failed:
+        console.print(f"failed: {text}", markup=False)
+    if done.lost:
+        console.print(f"{done.lost} of them the machine failed; the same command tries them again")
+    if len(done.failed) > done.lost:
+        console.print("failed tasks stay failed; --retry-failed runs them again")
+    if done.stopped_by:
+        console.print(f"stopped by {done.stopped_by}; run the same command again to go on")
+    else:
+        tasks = f"{done.ran} tasks run" if done.ran else "nothing was missing"
+        console.print(f"{name}: {done.table.num_rows} points, {tasks}, {duration(done.seconds)}")
+    if done.certain:
+        console.print(done.certain, markup=False)
+    if done.traces and done.ran:
+        console.print(done.traces)
+    report = done.out / "report.html"
+    if report.exists():
+        typer.echo(f"report: {report}")
+    if done.out != Path(out or done.out):
+        typer.echo(f"all of it: {out}")

@@ -15,7 +15,6 @@ import numpy as np
 from sweep import plugins
 from sweep.errors import InputError
 from sweep.plan.grid import Grid, expand
-from sweep.plan.labels import THRESHOLD_SELECTORS
 
 if TYPE_CHECKING:
     from sweep.plan.point import Point
@@ -39,7 +38,7 @@ def tried(sweep: Sweep) -> Grid:
     """The sweep's points, after every method and policy of theirs did on a small model what a run
     lets it do. Raises InputError that names the first of each that cannot."""
     grid = expand(sweep)
-    uses = dict.fromkeys(_use(point) for point in grid.points if point.traits.groups)
+    uses = dict.fromkeys(_use(point) for point in grid.points if _is_masked(point))
     policies = dict.fromkeys(p.policy for p in grid.points if plugins.origin(p.policy, "policies"))
     faults = [
         *filter(None, map(_fault_of_use, uses)),
@@ -51,12 +50,17 @@ def tried(sweep: Sweep) -> Grid:
     return grid
 
 
+def _is_masked(point: Point) -> bool:
+    """Whether neurons are pruned; a rule would need a small mixture of experts."""
+    return bool(point.traits.groups) and not point.traits.routes
+
+
 def _use(point: Point) -> _Use:
     from simulator.policies import policy_class
 
-    by_threshold = point.selector in THRESHOLD_SELECTORS
+    by_threshold = point.has_thresholds
     ordered = point.cache_start == "hot" or policy_class(point.policy).needs_start
-    selector = point.selector if by_threshold else "topk"
+    selector = point.selector.replace("resident", "layer") if by_threshold else "topk"
     what = (point.method, point.density, point.parameters, selector)
     return _Use(*what, calibrated=by_threshold or ordered)
 

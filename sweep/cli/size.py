@@ -129,16 +129,19 @@ def _storage(model: str, bits: str, context: int) -> Any:
 def _needs(geometry: Any, storage: Any) -> Iterator[Need]:
     """Of the methods that prune while this model runs; those that need the same stand together."""
     import methods
+    from methods.experts.rules import Rule
     from methods.registry import method_class
     from methods.static.coded import Coded
     from methods.static.pruning import StaticPruning
     from simulator import SimulatorError, footprint
     from sweep.plan.sizes import method_bytes
 
+    has_experts = geometry.experts is not None
     alike: dict[tuple[float, float], list[str]] = {}
     for name in methods.names():
         registered = method_class(name)
-        if issubclass(registered, (StaticPruning, Coded)):
+        of_experts = issubclass(registered, Rule)
+        if issubclass(registered, (StaticPruning, Coded)) or (of_experts and not has_experts):
             continue
         method = methods.create(name, 1.0)
         try:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from methods.contract import Verdict as MethodVerdict
     from reports.findings.budgets import Budget
+    from reports.findings.certified import Certified
     from reports.findings.decisions import Decision
     from reports.findings.points import Point
     from reports.reading.run import Run
     from simulator.device import Device
     from simulator.verdicts import Verdict as PolicyVerdict
     from sweep.cli.trace_speeds import Speed
-from sweep.traces import HitRate
+from sweep.traces import Events, HitRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ def decisions(folder: Path, budgets: list[str]) -> Decided:
 
 def _lacking(run: Run, folder: Path) -> list[str]:
     """Settings without a measured dense row, and why that is so; budgets without their figure."""
-    from reports.findings.costs import UNMEASURED
+    from reports.findings.costs import unmeasured
     from reports.findings.points import device_label, weights_label
 
     if not run.points:
         return [f"{folder} has no point, so nothing can be decided"]
-    open_budgets = dict.fromkeys(d.budget.label for d in run.decisions if d.unmeasured)
+    open_budgets = dict.fromkeys(d.budget for d in run.decisions if d.unmeasured)
     by_reason: dict[str, list[str]] = {}
     for setting in run.settings:
         members = [p for p in run.points if p.setting == setting]
@@ -77,7 +78,7 @@ def _lacking(run: Run, folder: Path) -> list[str]:
             setting_name = f"{weights_label(setting)}, {device_label(setting)}"
             by_reason.setdefault(_why_no_dense(members), []).append(setting_name)
     without_dense = [f"{why}: {'; '.join(places)}" for why, places in by_reason.items()]
-    return [*without_dense, *(f"within {label}: {UNMEASURED}" for label in open_budgets)]
+    return [*without_dense, *(f"within {b.label}: {unmeasured(b)}" for b in open_budgets)]
 
 
 def _why_no_dense(members: Sequence[Point]) -> str:
@@ -92,7 +93,7 @@ def _why_no_dense(members: Sequence[Point]) -> str:
 
 
 def _decision_table(title: str, cost: str) -> Table:
-    """Eighty columns hold it: only the configuration wraps. `cost` is ΔPPL or KL."""
+    """Eighty columns hold it: only the configuration wraps. `cost` is ΔPPL, KL or another."""
     table = Table(title=Text(f"\n{title}"), title_justify="left", box=None, padding=(0, 1, 0, 0))
     names = ("within", "choice", "tok/s", "gain", "configuration", cost, "95 % interval", "hits")
     for name in names:
@@ -110,6 +111,9 @@ def _decision_rows(decision: Decision) -> Iterator[list[str]]:
     """The fastest, what is certain where that is another, and the runner-up."""
     best, certain, budget = decision.best, decision.conservative, decision.budget
     name = budget.label.removesuffix(" nat")
+    if decision.certified is not None:
+        yield [name, *_certified(decision.certified)]
+        name = ""
     if best is None:
         yield [name, "none", "-", "-", decision.message, "", "", ""]
     elif decision.certainty == "within":
@@ -120,6 +124,15 @@ def _decision_rows(decision: Decision) -> Iterator[list[str]]:
         yield ["", "best sure", *_figures(certain, budget)]
     if decision.runner_up is not None:
         yield ["", "runner-up", *_figures(decision.runner_up, budget, _doubt(decision))]
+
+
+def _certified(cell: Certified) -> list[str]:
+    """What is certain with all other choices of the run; its bound stands for the interval."""
+    if cell.choice is None:
+        words = "no candidate is within" if cell.decided else "none is surely within"
+        return [cell.state, "-", "-", words, "", "", ""]
+    figures = _figures(cell.choice, cell.budget)
+    return [cell.state, *figures[:4], cell.bound_text, figures[5]]
 
 
 def _doubt(decision: Decision) -> str:
@@ -136,8 +149,8 @@ def _figures(point: Point, budget: Budget, doubt: str = "") -> list[str]:
     from reports.findings.points import configuration
     from reports.numbers import figure
 
-    is_kl = cost_name(budget) == "KL"
-    written = figure if is_kl else "{:+.3f}".format
+    unsigned = cost_name(budget) in ("KL", "joules")
+    written = figure if unsigned else "{:+.3f}".format
     pair = ends(point, budget)
     interval = "…".join(map(written, pair)) if all(map(math.isfinite, pair)) else "-"
     return [
@@ -268,6 +281,29 @@ def hit_rates(rates: Sequence[HitRate]) -> Table:
     for (group, fraction, slots), by_policy in rows.items():
         shown = (f"{by_policy[name]:.2%}" for name in policies)
         table.add_row(Text(group), f"{fraction:.0%}", str(slots), *shown)
+    return table
+
+
+def events(tried: Sequence[Events]) -> Table:
+    """Of `sweep trace events`: a row for each group, cache size and policy."""
+    table = Table(title="Event by event", title_justify="left")
+    columns = ("group", "cached", "policy", "hits", "misses", "first uses", "in", "out")
+    for name in (*columns, "an event, p95", "a token, p95", "asked / slots", "above 1", "gap"):
+        table.add_column(name, justify="left" if name in ("group", "policy") else "right")
+    for one in tried:
+        counts = one.counts
+        moved = (counts.hits, counts.misses, counts.compulsory, counts.insertions, counts.evictions)
+        table.add_row(
+            Text(one.group),
+            f"{one.fraction:.0%}",
+            Text(one.policy),
+            *(f"{count:,}" for count in moved),
+            f"{counts.event_misses(95)}",
+            f"{counts.step_misses(95)}",
+            f"{counts.asked_per_slot:.2f}",
+            f"{counts.asked_above_slots:.0%}",
+            "-" if one.gap is None else f"{one.gap:.1%}",
+        )
     return table
 
 

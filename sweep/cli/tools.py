@@ -166,6 +166,77 @@ def trace_export(
     typer.echo(f"{path}: {written.tokens:,} tokens, {written.layers} layers, {groups}")
 
 
+@trace.command("import")
+def trace_import(
+    form: Annotated[str, typer.Argument(help="jsonl, colibri or moe-cache-eval.")],
+    source: Annotated[Path, typer.Argument(help="Route trace of an engine.")],
+    path: Annotated[Path, typer.Argument(help="Trace file to write.")],
+    experts: Annotated[
+        int | None, typer.Option(help="Experts of a layer, where the trace does not say it.")
+    ] = None,
+) -> None:
+    """Make a trace file of which experts the tokens of another engine used."""
+    from sweep.traces import import_routes
+
+    written = import_routes(form, source, path, experts)
+    typer.echo(
+        f"{path}: {written.tokens:,} tokens, {written.layers} layers, experts of "
+        f"{written.units['expert']} units"
+    )
+
+
+@trace.command("convert")
+def trace_convert(
+    path: Annotated[Path, typer.Argument(help="Trace file of a rule that routes to experts.")],
+    form: Annotated[str, typer.Argument(help="jsonl or moe-cache-eval.")],
+    target: Annotated[Path, typer.Argument(help="File, or folder of moe-cache-eval, to write.")],
+) -> None:
+    """Write the experts of a trace file in the form of others."""
+    from sweep.traces import convert_routes
+
+    convert_routes(path, form, target)
+    typer.echo(str(target))
+
+
+@trace.command("events")
+def trace_events(
+    path: Annotated[Path, typer.Argument(help="Trace file.")],
+    policy: Annotated[list[str], typer.Option("--policy", "-p", help="Policy (repeatable).")] = [],  # noqa: B006
+    fraction: Annotated[
+        list[float], typer.Option("--fraction", help="Cached share of the units (repeatable).")
+    ] = [],  # noqa: B006
+) -> None:
+    """What caches did event by event: misses at once, insertions, evictions, and the gap to the
+    bounds."""
+    from sweep.cli.tables import events
+    from sweep.traces import try_events
+
+    chosen = policy or ["lru", "lfu", "lfru", "slru", "belady", "min"]
+    console_on(stderr=False).print(events(try_events(path, chosen, fraction or [0.1, 0.3, 0.5])))
+
+
+@tools.command()
+def split(
+    model: Annotated[str, typer.Argument(help="Dense model of Llama's family.")],
+    path: Annotated[Path, typer.Argument(help="Folder to write.")],
+    shared: Annotated[int, typer.Option(help="Experts of a layer that every token uses.")] = 4,
+    routed: Annotated[int, typer.Option(help="Experts of a layer that are routed to.")] = 12,
+    chosen: Annotated[int, typer.Option(help="Routed experts that a token uses.")] = 6,
+    tokens: Annotated[int, typer.Option(help="Tokens that routers learn on.")] = 0,
+    calibration: Annotated[str, typer.Option(help="Text that is learnt from.")] = "embedded-c4",
+    seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
+) -> None:
+    """Split the MLPs of a dense model into experts: a mixture of experts without a hub."""
+    from methods.experts.splitting import Shape
+    from sweep.routing.split import split_model
+
+    console = console_on()
+    shape = Shape(shared, routed, chosen)
+    options = {"calibration": calibration, "tokens": tokens, "seed": seed}
+    share = split_model(model, path, shape, **options, notify=console.print)
+    typer.echo(f"{path}: the chosen experts have {share:.0%} of what routed neurons contribute")
+
+
 @tools.command()
 def simulate(
     path: Annotated[Path, typer.Argument(help="Trace file.")],

@@ -20,7 +20,7 @@ from simulator.geometry import FileBits, Geometry
 from sweep.errors import InputError
 from sweep.inputs import gguf_header, hub
 from sweep.inputs.model_ref import ModelRef, resolve, weight_files
-from sweep.sizes import decoder, safetensors
+from sweep.sizes import decoder, experts, safetensors
 from sweep.sizes.defaults import completed
 from sweep.sizes.parts import Parts, parts_of
 from sweep.sizes.tensor import SizesError
@@ -56,11 +56,14 @@ def geometry(ref: str) -> Geometry:
     model = resolve(ref)
     name = Path(ref).name if model.source == "local" else ref
     try:
+        config = _config(model)
+        if not model.is_gguf and experts.family_of(config):
+            return experts.of_config(config, name)
         if model.path is None:
-            return decoder.of_config(read_config(model), name)
+            return decoder.of_config(config, name)
         files = files_of(model)
         if files is None:  # a head alone, without tensors
-            return decoder.of_config(_config(model), name)
+            return decoder.of_config(config, name)
         return decoder.of_parts(files.parts, files.config, name, files.tied)
     except SizesError as error:
         raise InputError(f"model {ref}: {error}") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.device import Device
 from sweep.errors import InputError
-from sweep.plan.point import CACHED_SELECTORS, MethodTraits, Point
+from sweep.plan.point import MethodTraits, Point
 from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
 
 
@@ -81,19 +81,23 @@ def check_each(models: Mapping[str, Any], check: Callable[[Any], object], name: 
 
 def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: MethodEntry) -> str:
     """Why a selector does not go with gamma or chunk; empty if it does."""
+    if method.routes and (gamma < 1 or chunk > 1):
+        return f"{method.name} chooses whole experts: gamma and chunk are for neurons"
     if gamma < 1 and selector != "cache-aware":
         return _not_by_cache(method, selector, entry)
-    if chunk > 1 and method.groups and selector not in ("topk", *CACHED_SELECTORS):
+    if chunk > 1 and method.groups and selector.endswith("-threshold"):
         return f"chunks are chosen by topk, the cache or their reads, not by {selector}"
     return ""
 
 
-def unread(selector: str, place: tuple[Device, int, str]) -> str:
-    """Why a selector does not go with a device and its layout; empty if it does."""
+def unread(selector: str, device: Device) -> str:
+    """Why a selector does not go with a device; empty if it does."""
+    if selector == "resident-threshold" and device.read_cost() is not None:
+        return f"{selector} counts hits and no reads, which cost on {device.name}"
     if selector != "read-aware":
         return ""
-    if place[0].read_cost() is None:
-        return f"read-aware selection needs what a read costs, which {place[0].name} does not say"
+    if device.read_cost() is None:
+        return f"read-aware selection needs what a read costs, which {device.name} does not say"
     return ""
 
 

@@ -14,6 +14,7 @@ from methods.base import GIVEN
 from methods.names import Swap
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
+from sweep.allocation import files as allocations
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
 from sweep.plan.excluded_points import excluded_by, unfit, unread
@@ -112,6 +113,7 @@ def _points(
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
+            allocations.check(entry.parameters, model.model, f"{sweep.source}: sweeps.{sweep.name}")
             devices = _devices(sweep, entry, model)
             for (method, density, parameters, gamma, selector), chunk, place in product(
                 _choices(entry, traits), entry.chunk, devices
@@ -124,11 +126,11 @@ def _points(
                     left_out[reason] += 1
                     continue
                 caches = _caches(sweep, entry, method, (gamma, selector, layout), left_out)
-                reason = unfit(method, selector, gamma, chunk, entry) or unread(selector, place)
+                reason = unfit(method, selector, gamma, chunk, entry) or unread(selector, device)
                 if reason:
                     left_out[reason] += len(caches)
                     continue
-                for policy, start, scope in caches:
+                for policy, start, scope, pool in caches:
                     yield Point(
                         sweep=sweep.name,
                         model=model.model,
@@ -151,6 +153,7 @@ def _points(
                         swap=swap,
                         chunk=chunk if method.groups else 1,
                         layout=layout if method.groups else "natural",
+                        pool=pool,
                     )
 
 
@@ -192,7 +195,7 @@ def _choices(
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
-            if selectors and method.selector == GIVEN:
+            if selectors and (method.selector == GIVEN or method.routes):
                 raise InputError(f"{name} decides its masks itself: leave out its selector")
             for gamma, selector in product(gammas, selectors or (method.selector,)):
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
@@ -217,25 +220,32 @@ def _caches(
     method: MethodTraits,
     chosen_by: tuple[float, str, str],
     left_out: Counter[str],
-) -> list[tuple[str, str, str]]:
-    """(policy, start, scope) that make sense with gamma, selector and layout; the others are
+) -> list[tuple[str, str, str, bool]]:
+    """(policy, start, scope, pool) that make sense with gamma, selector and layout; the others are
     counted with their reason."""
     gamma, selector, layout = chosen_by
     if not method.groups:
-        return [("none", "empty", "window")]
+        return [("none", "empty", "window", False)]
     caches = []
+    ways = sweep.cache.ways
     for policy in entry.policies or sweep.policies:
-        ways = list(product(sweep.cache.start, sweep.cache.scope))
-        if gamma < 1 and policy not in cache_aware_policies():
+        if gamma < 1 and not method.routes and policy not in cache_aware_policies():
             online = " or ".join(sorted(CACHE_AWARE))
             left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
+        elif selector == "resident-threshold" and policy_class(policy).offline:
+            left_out[f"{selector} needs a policy that does not know the future"] += len(ways)
         elif selector == "read-aware" and policy not in READ_AWARE[layout]:
             known = f"policy {', '.join(READ_AWARE[layout])} in {layout} order"
             left_out[f"read-aware selection needs {known}, not {policy}"] += len(ways)
+        elif method.reads_cache and policy_class(policy).offline:
+            left_out[f"{method.name} reads the cache, and {policy} knows the future"] += len(ways)
         elif not policy_class(policy).caches:
-            caches.append((policy, "empty", "window"))
+            caches.append((policy, "empty", "window", False))
         else:
-            caches += [(policy, *way) for way in ways]
+            fit = [way for way in ways if not (way[-1] and method.no_pool)]
+            if len(fit) < len(ways):
+                left_out[method.no_pool] += len(ways) - len(fit)
+            caches += [(policy, *way) for way in fit]
     return caches
 
 

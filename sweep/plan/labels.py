@@ -21,8 +21,10 @@ def run_label(payload: MethodRun, model: str) -> str:
 
 def _selector_label(selector: SelectorPayload) -> str:
     name = selector.get("name", "")
-    if "gamma" in selector and "policy" in selector and "slots" in selector:
-        return f" γ={selector['gamma']:g} {selector['policy']} {slots_label(selector['slots'])}"
+    if "policy" in selector and "slots" in selector:
+        named = f" {name}" if name.endswith("-threshold") else ""
+        weight = f" γ={selector['gamma']:g}" if "gamma" in selector else named  # rules have none
+        return f"{weight} {selector['policy']} {slots_label(selector['slots'])}"
     return f" {name}" if name in THRESHOLD_SELECTORS else ""
 
 

@@ -23,7 +23,7 @@ from sweep.inputs import model_ref as weights
 from sweep.keys import digest
 from sweep.plan.excluded_points import check_each
 from sweep.plan.point import Point
-from sweep.plan.sizes import difference, groupby_model, planned_sizes, sparse_note
+from sweep.plan.sizes import check_experts, difference, groupby_model, planned_sizes, sparse_note
 from sweep.spec.entries import Sweep
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Materials:
         """
         size, bos = self.sweep.window_tokens, self.sweep.bos
         every = list(points)
-        pruned = {point.model for point in every if point.traits.groups or point.swap}
+        neurons = (point for point in every if not point.traits.routes)
+        pruned = {point.model for point in neurons if point.traits.groups or point.swap}
         models = dict.fromkeys(point.model for point in every)
 
         def make_ready(model: str) -> None:
@@ -118,7 +119,9 @@ class Materials:
 
         Raises InputError where they are not those of a decoder with gated MLPs of one width.
         """
-        return point.geometry or self._sizes(point.model)
+        geometry = point.geometry or self._sizes(point.model)
+        check_experts(point, geometry)
+        return geometry
 
     def _sizes(self, model: str) -> Geometry:
         geometry = next((m.load_geometry() for m in self.sweep.models if m.model == model), None)
@@ -252,6 +255,10 @@ class Materials:
         """How many windows of the calibration text a training gets that can use `limit`."""
         have = self._windows(point.model, calibration=True)
         return limit if have is None else min(have, limit)
+
+    def text_windows(self, model: str) -> int | None:
+        """Windows that the evaluated text has for a model; None if that is not known yet."""
+        return self._windows(model, calibration=False)
 
     def _windows(self, model: str, calibration: bool) -> int | None:
         """Windows that a text has for a model's tokenizer; None if that is not known yet."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+from methods.experts.rules import Rule, Stock
 from methods.registry import create
 from methods.shared import asks_trials, training_parameters
-from simulator import Footprint
+from simulator import Geometry, Storage
 from sweep.plan.materials import Materials
 from sweep.plan.point import Point
+from sweep.plan.sizes import footprint_of, part_of
 from sweep.plan.task_code import (
     code_of_method,
     code_of_policy,
+    code_of_rule,
     code_of_transform,
     code_of_trials,
     code_of_uses,
@@ -71,6 +74,8 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
             "slots": dict(slots),
             "scope": point.cache_scope,
         }
+        if point.traits.routes:
+            del payload["gamma"]
         if point.device.read_cost():  # its reads are counted from its masks
             payload["traced"] = True
     elif point.selector == "read-aware":
@@ -81,6 +86,13 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
             "slots": dict(slots),
             "scope": point.cache_scope,
             "reads": asked,
+        }
+    elif point.selector == "resident-threshold":
+        payload = {
+            "name": "resident-threshold",
+            "policy": point.policy,
+            "slots": dict(slots),
+            "scope": point.cache_scope,
         }
     if point.chunk > 1:
         payload["chunk"] = point.chunk
@@ -107,6 +119,23 @@ def evaluate(
     }
     if selector and point.accuracy.dense_tokens:
         payload["dense_tokens"] = point.accuracy.dense_tokens
+    if point.traits.routes and own:
+        return _routed(payload, rule_of(point).plain())
+    return payload
+
+
+def rule_of(point: Point) -> Rule:
+    """The routing rule of a point that has one."""
+    rule = create(point.method, point.density, **dict(point.parameters))
+    assert isinstance(rule, Rule)
+    return rule
+
+
+def _routed(payload: Evaluate, rule: Rule) -> Evaluate:
+    """The evaluation of a rule; of one that chooses as the router does, that of `stock`."""
+    payload["routed"] = True
+    payload["method"], payload["parameters"] = rule.name, rule.parameters()
+    payload["code"] = code_of_rule(rule, payload["selector"].get("policy", ""))
     return payload
 
 
@@ -187,7 +216,7 @@ def count_uses(
     point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs
 ) -> CountUses:
     """Uses of units on the calibration text, by the masks of the point."""
-    return {
+    payload: CountUses = {
         **_run(point, materials),
         "text": materials.text(point, "calibration"),
         "windows": list(range(materials.calibration_windows(point))),
@@ -198,6 +227,12 @@ def count_uses(
         "inputs": inputs,
         "code": code_of_uses(point.method),
     }
+    if point.traits.routes:
+        stock = Stock(experts=rule_of(point).experts)
+        payload["method"], payload["parameters"] = stock.name, stock.parameters()
+        payload["density"], payload["code"] = 1.0, code_of_uses(stock.name)
+        payload["routed"] = True
+    return payload
 
 
 def train(point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs) -> Train:
@@ -231,14 +266,16 @@ def simulate(
         "slots": dict(slots),
         "scope": point.cache_scope,
         "inputs": inputs,
-        "code": code_of_policy(point.policy, reads=asked is not None),
+        "code": code_of_policy(point.policy, reads=asked is not None, pool=point.pool),
     }
+    if point.pool:
+        payload["pool"] = True
     if asked is not None:
         payload["reads"] = asked
     return payload
 
 
-def reads(point: Point, sizes: Footprint) -> Reads | None:
+def reads(point: Point, geometry: Geometry, storage: Storage) -> Reads | None:
     """How misses of the point become reads; None where a read costs nothing beside its bytes.
 
     Of a device with latency and bandwidth, their product alone enters.
@@ -247,8 +284,9 @@ def reads(point: Point, sizes: Footprint) -> Reads | None:
     if cost is None:
         return None
     groups: dict[str, GroupReads] = {}
-    for name, group in sizes.groups.items():
-        groups[name] = {"unit_bytes": group.unit_bytes}
+    parts = part_of(point, geometry)
+    for name, group in footprint_of(point, geometry, storage).groups.items():
+        groups[name] = {"unit_bytes": group.unit_bytes * parts.get(name, 1.0)}
         if cost.affine:
             groups[name]["bridge_bytes"] = cost.latency_us * cost.gbps * 1e3
         else:

@@ -27,7 +27,7 @@ from sweep.plan.labels import (
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
-from sweep.plan.sizes import cached_units, check_layers, footprint_of, without_cache
+from sweep.plan.sizes import cached_units, check_layers, check_scored, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
@@ -89,8 +89,7 @@ class _Builder:
         full = self._evaluate(replace(point, quant=_AS_IT_IS, swap=None), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.traits.dense)
-        counts_hits = point.selector == "cache-aware" and not point.device.read_cost()
-        needs_trace = point.traits.groups and not counts_hits
+        needs_trace = point.traits.groups and not point.counts_hits
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
             point,
@@ -158,6 +157,7 @@ class _Builder:
         tasks = self.materials.tasks()
         identity = ("scores", evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
+            check_scored(point, dense)
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
             where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
@@ -188,17 +188,16 @@ class _Builder:
         )
 
     def _selector(self, point: Point) -> SelectorPayload:
-        asked = self._reads(point) if point.selector == "read-aware" else None
-        return payloads.selector(point, dict(self._slots(point)), asked)
+        return payloads.selector(point, dict(self._slots(point)), self._reads(point))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
-        if point.selector in THRESHOLD_SELECTORS:
-            return {"calibration": self._calibrate(point)}
-        ordered = point.selector in CACHED_SELECTORS and is_ordered(point)
-        inputs = {"start": self._order(point)} if ordered else {}
-        if point.selector == "read-aware" and point.layout == "hot":
-            inputs["order"] = self._count_uses(point)
-        return inputs
+        if point.selector == "cache-aware":
+            return {"start": self._order(point)} if is_ordered(point) else {}
+        inputs = {"calibration": self._calibrate(point)} if point.has_thresholds else {}
+        if point.selector in CACHED_SELECTORS:
+            inputs |= self._start(point)
+        hot = point.selector == "read-aware" and point.layout == "hot"
+        return inputs | ({"order": self._count_uses(point)} if hot else {})
 
     # -- changed weights ---------------------------------------------------------------------
 
@@ -276,7 +275,7 @@ class _Builder:
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
         cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
         asked = self._reads(point)
-        identity = (traces, cache, asked and (digest(asked), point.layout))
+        identity = (traces, cache, point.pool, asked and (digest(asked), point.layout))
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
         return self._simulations[identity]
@@ -300,14 +299,12 @@ class _Builder:
 
     def _order(self, point: Point) -> str:
         """The order of units that a cache begins with; chunks have one by their uses alone."""
-        return self._calibrate(point) if point.chunk == 1 else self._count_uses(point)
+        by_use = point.chunk > 1 or point.traits.routes
+        return self._count_uses(point) if by_use else self._calibrate(point)
 
     def _reads(self, point: Point) -> Reads | None:
         """How misses become reads, on a device where a read has a cost."""
-        if point.device.read_cost() is None:
-            return None
-        geometry, storage = self.materials.geometry(point), self.materials.storage(point)
-        return payloads.reads(point, footprint_of(point, geometry, storage))
+        return payloads.reads(point, self.materials.geometry(point), self.materials.storage(point))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:
         """Cached units of each group and layer; devices of equal capacity share their tasks."""
@@ -316,7 +313,8 @@ class _Builder:
         dram_gb = point.device.dram_gb if policy_class(point.policy).caches else 0.0
         kv = (point.kv_bits, point.kv_tokens)
         method = (point.method, point.parameters)
-        identity = (point.model, point.geometry, method, point.quant, kv, dram_gb, point.chunk)
+        shared = (dram_gb, point.chunk, point.pool)
+        identity = (point.model, point.geometry, method, point.quant, kv, *shared)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point)
         return self._all_slots[identity]

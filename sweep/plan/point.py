@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from methods.experts.rules import Rule
 from methods.names import Swap
 from methods.registry import method_class
 from methods.shared import Shared, scoring_parameters
@@ -17,9 +18,12 @@ from sweep.keys import digest
 from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 Parameters = tuple[tuple[str, object], ...]
-CACHED_SELECTORS = ("cache-aware", "read-aware")
+CACHED_SELECTORS = ("cache-aware", "read-aware", "resident-threshold")
 """Those whose masks depend on what is cached."""
-READ_AWARE = {"natural": ("none", "static", "lru", "lfu"), "hot": ("none", "static")}
+READ_AWARE = {
+    "natural": ("none", "static", "hot-set", "lru", "lfu"),
+    "hot": ("none", "static", "hot-set"),
+}
 """Policies that read-aware selection knows, by layout: in hot order those that break no ties, which
 go to the lower unit and not to the one that lies first."""
 
@@ -102,6 +106,8 @@ class MethodTraits:
     """Whether it knows the future, so that no device can run it."""
     rotates: bool = False
     """Whether it puts rotated weights in the place of the model's."""
+    routes: bool = False
+    """Whether it chooses the experts of a mixture of experts."""
     coded: bool = False
     """Whether it runs as the dense model, whose weights are stored in a code of the method's."""
 
@@ -109,6 +115,23 @@ class MethodTraits:
     def dense(self) -> bool:
         """Whether nothing is pruned."""
         return self.coded or self.name == "dense"
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether it is a rule whose choice of experts depends on what is cached."""
+        return self.routes and self.selector == "cache-aware"
+
+    @property
+    def no_pool(self) -> str:
+        """Why its layers cannot share one cache; empty if they can."""
+        if not self.routes:
+            return "one pool for all layers (cache.pool: model) is for experts"
+        if self.reads_cache:
+            return (
+                f"{self.name} reads the cache: in one pool for all layers its choice would depend "
+                "on later layers, which one pass does not know yet"
+            )
+        return ""
 
     def with_parameters(self, parameters: Parameters) -> MethodTraits:
         """These traits with the groups, the selector and the rotation that the method has with
@@ -139,6 +162,7 @@ class MethodTraits:
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
             rotates=registered.rotates,
+            routes=issubclass(registered, Rule),
             coded=issubclass(registered, Coded),
         )
 
@@ -177,6 +201,8 @@ class Point:
     """Neighbouring units that are chosen, cached and read as one."""
     layout: str = "natural"
     """Order of the units in Flash; it matters on devices that say what a read costs."""
+    pool: bool = False
+    """Whether the experts of all layers share one cache."""
 
     @property
     def variant(self) -> str:
@@ -191,6 +217,8 @@ class Point:
         later: dict[str, Any] = {}  # what earlier releases did not have is left out where unused
         if self.chunk != 1:
             later["chunk"] = self.chunk
+        if self.pool:
+            later["pool"] = True
         if further := _further(device):
             later["flash"] = {"layout": self.layout, **further}
         speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
@@ -213,6 +241,17 @@ class Point:
         """The dense model of the same weights on the same device."""
         dense = MethodTraits.of("dense")
         return replace(self, method="dense", density=1.0, parameters=(), chunk=1, traits=dense)
+
+    @property
+    def counts_hits(self) -> bool:
+        """Whether its selector counts hits itself, so that no trace is simulated."""
+        own = self.selector in ("cache-aware", "resident-threshold")
+        return own and not self.device.read_cost()
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether its selector has thresholds, which calibration finds."""
+        return self.selector.endswith("-threshold")
 
     @property
     def storage(self) -> Storage:
@@ -264,6 +303,8 @@ def evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int],
     if point.selector == "read-aware":
         storage = (point.storage, point.geometry, point.device.align_bytes)
         masked = (*masked, "read-aware", cost, storage, point.layout)
+    if point.has_thresholds:
+        masked = (*masked, point.selector)
     masked = (*masked, bool(cost))
     return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
 

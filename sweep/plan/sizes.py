@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import methods
-from methods.base import Method
+from methods.base import Method, MethodError
+from methods.experts.rules import GROUP, Rule
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
-from simulator import Footprint, Geometry, SimulatorError, Storage, allocate, footprint
+from simulator import (
+    Allocation,
+    Footprint,
+    Geometry,
+    SimulatorError,
+    Storage,
+    allocate,
+    footprint,
+)
 from sweep.errors import InputError
 from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
@@ -44,27 +54,107 @@ def method_bytes(method: Method, geometry: Geometry, storage: Storage) -> float:
 def footprint_of(point: Point, geometry: Geometry, storage: Storage) -> Footprint:
     """Bytes of the point's model, its method's among them, as a device stores them."""
     overhead = overhead_bytes(point, geometry, storage)
-    return footprint(geometry, point.traits.groups, storage, overhead).in_chunks(point.chunk)
+    experts = (GROUP,) if geometry.experts is not None else ()
+    groups = point.traits.groups or experts
+    return footprint(geometry, groups, storage, overhead).in_chunks(point.chunk)
 
 
 def cached_units(point: Point, geometry: Geometry, storage: Storage) -> dict[str, int]:
     """Units of each pruned group that a layer's cache holds; none under the policy `none`."""
     sizes = footprint_of(point, geometry, storage)
+    slots = slots_of(point, sizes, allocate(sizes, point.device.dram_gb * 1e9))
+    _check_pool(point, geometry, slots)
+    return slots
+
+
+def slots_of(point: Point, sizes: Footprint, room: Allocation) -> dict[str, int]:
+    """As `cached_units`, of a point whose DRAM is shared out already; of one pool all its units."""
     if point.policy == "none":
         return dict.fromkeys(sizes.groups, 0)
-    return dict(allocate(sizes, point.device.dram_gb * 1e9).slots)
+    if not point.pool:
+        return dict(room.slots)
+    return {
+        name: math.floor(room.fraction * group.units * group.layers + 1e-9)
+        for name, group in sizes.groups.items()
+    }
+
+
+def part_of(point: Point, geometry: Geometry) -> dict[str, float]:
+    """Share of a unit that a token uses of it, by group: below 1 where a method runs in experts."""
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    if not isinstance(method, Rule) or geometry.experts is None:
+        return {}
+    return {GROUP: method.part(geometry.hidden, geometry.experts.intermediate)}
+
+
+def check_experts(point: Point, geometry: Geometry) -> None:
+    """Raise InputError for a rule on a model without experts or that does not fit them, and for
+    all that is not made for a mixture of experts."""
+    experts = geometry.experts
+    if not point.traits.routes:
+        if experts is None or (point.traits.dense and not point.traits.coded):
+            _check_weights(point, experts is not None)
+            return
+        raise InputError(
+            f"model {point.model} is a mixture of experts, and {point.method} is for plain MLPs; "
+            "rules choose its experts, and neuron methods run inside of these: "
+            "{method: stock, inside: glu, density: 0.8}"
+        )
+    if experts is None:
+        raise InputError(
+            f"{point.method} chooses experts; model {point.model} has none that are routed to"
+        )
+    _check_weights(point, True)
+    rule = methods.create(point.method, point.density, **dict(point.parameters))
+    assert isinstance(rule, Rule)
+    try:
+        rule.check(experts.count, experts.chosen)
+    except MethodError as error:
+        raise InputError(f"model {point.model}: {error}") from None
+
+
+def check_scored(point: Point, dense: bool) -> None:
+    """Raise InputError for a rule that downstream tasks are to be scored under."""
+    if point.traits.routes and not dense:
+        raise InputError(
+            f"{point.method} chooses experts, and downstream tasks are scored without rules: leave "
+            "out tasks, or the rules"
+        )
+
+
+def _check_weights(point: Point, of_experts: bool) -> None:
+    if of_experts and (point.quant.method != "none" or point.swap):
+        raise InputError(
+            f"model {point.model} is a mixture of experts: its weights are counted at any bits, "
+            "and no quantiser and no other activation is made for them"
+        )
+
+
+def _check_pool(point: Point, geometry: Geometry, slots: Mapping[str, int]) -> None:
+    """Raise InputError where one pool is smaller than what a token asks of it in one layer."""
+    rule = methods.create(point.method, point.density, **dict(point.parameters))
+    if not point.pool or geometry.experts is None or not isinstance(rule, Rule):
+        return
+    asked = rule.used(geometry.experts.chosen)
+    if slots[GROUP] < asked:
+        raise InputError(
+            f"a pool of {slots[GROUP]} experts for all layers of {point.model} with "
+            f"{point.device.dram_gb:g} GB of DRAM is smaller than one event, which asks for {asked}"
+        )
 
 
 def without_cache(point: Point) -> Point:
     """What a point is where its caches hold no unit (SEMANTICS 4): policy, start and scope change
     nothing, and cache-aware selection is top-k, as no unit is ever cached."""
-    aware = point.selector == "cache-aware"
+    aware = point.selector == "cache-aware" and not point.traits.routes
+    plain = "layer-threshold" if point.selector == "resident-threshold" else point.selector
     return replace(
         point,
         policy="none",
         cache_start="empty",
         cache_scope="window",
-        selector="topk" if aware else point.selector,
+        pool=False,
+        selector="topk" if aware else plain,
         gamma=1.0 if aware else point.gamma,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from methods.experts.rules import Rule
 from methods.registry import method_class
 from simulator.policies import policy_class
 from sweep import plugins
@@ -18,6 +19,13 @@ MODULES: Mapping[str, str] = {
     "simulate": "sweep.tasks.simulate",
 }
 """The module of each kind of task, in the order of `KINDS`."""
+
+ROUTED: Mapping[str, str] = {
+    "evaluate": "sweep.routing.evaluate",
+    "calibrate": "sweep.routing.uses",
+    "simulate": "sweep.routing.pool",
+}
+"""The module of each kind of task about experts, where these have one of their own."""
 
 POLICY_MODULES = ("simulator.engine_policies",)
 """Modules of policies that no simulation imports, as the door of `simulator` registers them."""
@@ -37,9 +45,19 @@ def code_of_method(kind: str, method: str, policy: str = "") -> str:
     return _with_method(MODULES[kind], method, policy)
 
 
+def code_of_rule(rule: Rule, policy: str = "") -> str:
+    """Fingerprint of the code of an evaluation under a routing rule, with the method inside of
+    experts and the policy of the cache that it reads."""
+    extra = [method_class(rule.inside).__module__] if rule.inner() else []
+    if policy and plugins.origin(policy, "policies") is None:
+        extra += _of_policy(policy)
+    return _with_method(ROUTED["evaluate"], rule.name, policy, tuple(extra))
+
+
 def code_of_uses(method: str) -> str:
     """Fingerprint of the code that counts the uses of units by the masks of a method."""
-    return _with_method(USES, method)
+    routes = issubclass(method_class(method), Rule)
+    return _with_method(ROUTED["calibrate"] if routes else USES, method)
 
 
 def code_of_trials(method: str) -> str:
@@ -47,25 +65,29 @@ def code_of_trials(method: str) -> str:
     return _with_method(TRIALS, method)
 
 
-def _with_method(module: str, method: str, policy: str = "") -> str:
+def _with_method(module: str, method: str, policy: str = "", extra: tuple[str, ...] = ()) -> str:
     plugin, cache = plugins.origin(method), plugins.origin(policy, "policies")
     source = "\0".join(dict.fromkeys(p.source for p in (plugin, cache) if p is not None))
     modules = (module,) if plugin else (module, method_class(method).__module__)
-    return code_fingerprint(*modules, plugin=source)
+    return code_fingerprint(*modules, *extra, plugin=source)
 
 
-def code_of_policy(policy: str, reads: bool = False) -> str:
-    """Fingerprint of the code of a simulation, or of one that counts reads.
+def code_of_policy(policy: str, reads: bool = False, pool: bool = False) -> str:
+    """Fingerprint of the code of a simulation, or of one that counts reads, or of one pool.
 
     A policy of a user's own counts by its source, one of ours by its module too where the
     simulation does not import that anyway."""
-    simulation = READS if reads else MODULES["simulate"]
+    simulation = READS if reads else (ROUTED if pool else MODULES)["simulate"]
     plugin = plugins.origin(policy, "policies")
     if plugin is not None:
         return code_fingerprint(simulation, plugin=plugin.source)
+    return code_fingerprint(simulation, *_of_policy(policy))
+
+
+def _of_policy(policy: str) -> list[str]:
+    """The module of a policy of ours, where tasks do not import that anyway."""
     module = policy_class(policy).__module__
-    extra = (module,) if module in POLICY_MODULES else ()
-    return code_fingerprint(simulation, *extra)
+    return [module] if module in POLICY_MODULES else []
 
 
 def code_of_transform(method: str, modules: tuple[str, ...]) -> str:

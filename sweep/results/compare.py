@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from reports.compare.changes import Changes, Intervals, Side, compare, side
 from reports.compare.gate import Gate, Verdict, judge, parse
 from reports.findings.budgets import Budget, parse_all
+from reports.reading import certified
 from reports.results import Row, read_table, rows, with_facts
 from sweep.errors import InputError
 from sweep.keys import digest
@@ -119,7 +120,10 @@ def _of_run(folder: Path, name: str) -> Measured:
         if losses is not None:
             losses_by_point[str(row["point_key"])] = losses
     budgets = planned.get("budgets")
-    return Measured(side(name, table), parse_all(budgets if budgets else ()), losses_by_point)
+    read = side(name, table)
+    said, _ = certified.read(folder, read.points)
+    read = replace(read, certified=said.cells if said else {})
+    return Measured(read, parse_all(budgets if budgets else ()), losses_by_point)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator import Footprint, Geometry, PhaseCounts, Storage, weight_bytes
 from simulator.phase_reads import PhaseReads
+from sweep.results import experts
 
 
 def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -95,8 +96,10 @@ def linear_density(
 ) -> float:
     """Weights of attention, or of whatever mixes tokens, and of MLPs that a token uses, over all of
     them (SEMANTICS 8); shards say what share of each group of attention was used."""
-    mixers, mlps = geometry.mixer_weights, geometry.layers * geometry.mlp_weights
+    mixers, mlps = geometry.mixer_weights, geometry.dense_layers * geometry.mlp_weights
     used = mixers + mlp_density * mlps
+    if geometry.experts is not None:
+        return experts.linear_density(geometry, geometry.experts, mlp_density)
     if "attention" in shards[0]:
         tokens = [shard["tokens"] for shard in shards]
         for group, weights in geometry.attention_weights_of.items():

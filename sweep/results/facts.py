@@ -31,7 +31,7 @@ def columns(point: Point) -> dict[str, Any]:
 def series(method: MethodTraits, selector: str) -> str:
     """What is compared as one line: `dip` under top-k or a selector that is the method's own,
     `dip-ca` when cache-aware, else `dip (selector)`."""
-    if selector == "cache-aware":
+    if selector == "cache-aware" and not method.routes:
         return f"{method.name}-ca"
     plain = selector in ("topk", method.selector)
     return method.name if plain else f"{method.name} ({selector})"

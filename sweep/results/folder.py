@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,14 @@ from sweep.tasks.task import KINDS, Record
 
 if TYPE_CHECKING:
     from sweep.plan.sweep_plan import SweepPlan
+    from sweep.spec.entries import Sweep
 
 LIVE = ".live.json"
 """What a running driver says of itself, for `sweep status`."""
 
 
+CERTAINTY = "certainty.json"
+"""What a certification states (`sweep.certainty.statement`)."""
 FILES = ("plan.json", "provenance.json", "results.parquet", "results.csv", LIVE)
 REPORT_FILES, FOLDERS = ("report.md", "report.html"), ("logs", "figures")
 
@@ -81,6 +85,39 @@ def _read_json(path: Path, **parts: type) -> dict[str, Any]:
         ) from None
     except (ValueError, TypeError, LookupError, OSError):
         raise InputError(f"{path} cannot be read; run the sweep again to write it anew") from None
+
+
+@dataclass(frozen=True, slots=True)
+class MadeOf:
+    """What a run folder says of the sweep that it is of, to go on with it."""
+
+    folder: Path
+    name: str
+    file: str
+    store: Path | None
+    spec: dict[str, Any]
+
+    def check_same(self, sweep: Sweep) -> None:
+        """Raises InputError where the sweep would be another run: with other points or windows."""
+        spec = sweep.model_dump(mode="json", exclude=set(_SAYS_NOTHING))
+        other = [key for key in spec if key in self.spec and spec[key] != self.spec[key]]
+        if other:
+            raise InputError(
+                f"{self.folder} was run with another {', '.join(other)} than {sweep.source} has for"
+                f" {self.name} now; give the same --set as it had, or run it again"
+            )
+
+
+_SAYS_NOTHING = ("certify", "source", "description", "resources", "priority", "traces_gb")
+
+
+def made_of(folder: Path) -> MadeOf:
+    """The sweep of a run folder. Raises InputError where the folder does not say."""
+    planned = _read_json(folder / "plan.json", sweep=str)
+    spec = _read_json(folder / "provenance.json", spec=dict)["spec"]
+    store = planned.get("store")
+    at = Path(store) if store and Path(store) != folder.resolve() else None
+    return MadeOf(folder, planned["sweep"], str(spec.get("source", "")), at, spec)
 
 
 def plan_summary(planned: SweepPlan, todo: dict[str, str]) -> dict[str, Any]:

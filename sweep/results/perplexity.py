@@ -59,29 +59,29 @@ def _exp(mean_nll: float) -> float:
     return math.exp(mean_nll) if mean_nll < 700 else math.inf
 
 
-def ratio_interval(losses: Losses, dense: Losses) -> Interval:
-    """95 % interval of perplexity over dense perplexity, from differences of the same windows.
+def ratio_interval(losses: Losses, dense: Losses, confidence: float = CONFIDENCE) -> Interval:
+    """Interval (of 95 %) of perplexity over dense perplexity, from differences of the same windows.
 
     (nan, nan) with fewer than two windows.
     """
-    below, above = _reach(losses.influences() - dense.influences())
+    below, above = _reach(losses.influences() - dense.influences(), confidence)
     difference = losses.mean - dense.mean
     return _ends(difference - below, difference + above, _exp)
 
 
-def delta_interval(losses: Losses, dense: Losses) -> Interval:
-    """95 % interval of perplexity minus dense perplexity, from differences of the same windows.
+def delta_interval(losses: Losses, dense: Losses, confidence: float = CONFIDENCE) -> Interval:
+    """Interval (of 95 %) of perplexity less dense perplexity, from differences of the same windows.
 
     It is as sure of the level of the dense perplexity as these windows are; within a budget that is
     a share of that level, `ratio_interval` is what to ask. (nan, nan) with fewer than two windows.
     """
-    return _of_sum([(1, losses), (-1, dense)])
+    return _of_sum([(1, losses), (-1, dense)], confidence)
 
 
-def mean_interval(sums: Losses) -> Interval:
-    """95 % interval of a mean over predicted tokens that is never below 0, as a distance to the
-    dense run is. (nan, nan) with fewer than two windows."""
-    below, above = _reach(sums.influences())
+def mean_interval(sums: Losses, confidence: float = CONFIDENCE) -> Interval:
+    """Interval (of 95 %) of a mean over predicted tokens that is never below 0, as a distance to
+    the dense run is. (nan, nan) with fewer than two windows."""
+    below, above = _reach(sums.influences(), confidence)
     low, high = _ends(sums.mean - below, sums.mean + above)
     return (max(0.0, low), high) if low == low else UNKNOWN
 
@@ -99,15 +99,15 @@ def change_interval(
     return _of_sum(terms)
 
 
-def _of_sum(terms: list[tuple[int, Losses]]) -> Interval:
+def _of_sum(terms: list[tuple[int, Losses]], confidence: float = CONFIDENCE) -> Interval:
     """Of a sum of perplexities with these signs, on the same windows."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = sum(sign * losses.perplexity for sign, losses in terms)
         moved = [sign * losses.perplexity * losses.influences() for sign, losses in terms]
         influences = np.sum(moved, axis=0)
-        below, above = _reach(influences)
-        level = _half(terms[0][1].influences())
-        bend = _half(influences) * min(1.0, level / 2)
+        below, above = _reach(influences, confidence)
+        level = _half(terms[0][1].influences(), confidence)
+        bend = _half(influences, confidence) * min(1.0, level / 2)
     if total > 0:
         above += bend
     else:
@@ -119,23 +119,23 @@ def _ends(low: float, high: float, of: Callable[[float], float] = float) -> Inte
     return UNKNOWN if math.isnan(low) or math.isnan(high) else (of(low), of(high))
 
 
-def _half(influences: Floats) -> float:
+def _half(influences: Floats, confidence: float = CONFIDENCE) -> float:
     """t · se of a sum that windows move by `influences`, [windows]."""
     windows = len(influences)
     if windows < 2:
         return math.nan
     spread = math.sqrt(float((influences**2).sum()) * windows / (windows - 1))
-    return student_t(windows - 1) * spread
+    return student_t(windows - 1, confidence) * spread
 
 
-def _reach(influences: Floats) -> Interval:
+def _reach(influences: Floats, confidence: float = CONFIDENCE) -> Interval:
     """How far the interval of a sum goes below and above it."""
-    windows, half = len(influences), _half(influences)
+    windows, half = len(influences), _half(influences, confidence)
     squares = float((influences**2).sum())
     if windows < 3 or not squares > 0:
         return half, half
     cubes = float((influences**3).sum()) * windows / (windows - 2)
-    skewed = cubes / (6 * squares) * (1 + 2 * student_t(windows - 1) ** 2)
+    skewed = cubes / (6 * squares) * (1 + 2 * student_t(windows - 1, confidence) ** 2)
     return half + min(max(-skewed, 0.0), half / 2), half + min(max(skewed, 0.0), half / 2)
 
 

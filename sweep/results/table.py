@@ -24,8 +24,8 @@ from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, paper_device
-from sweep.plan.sizes import footprint_of, overhead_bytes
-from sweep.results import demand, distances, facts, flash
+from sweep.plan.sizes import footprint_of, overhead_bytes, part_of, slots_of
+from sweep.results import demand, distances, experts, facts, flash
 from sweep.results.counts import (
     announced_figures,
     linear_density,
@@ -114,10 +114,10 @@ class _Rows:
         return row | self._downstream(planned)
 
     def _windows_asked(self, planned: PlannedPoint) -> int | None:
-        """How many windows the point is evaluated on, also where that has failed; None where its
-        tasks are not known."""
+        """How many windows the sweep asks for; None where the tasks are not known."""
         tasks = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
-        return sum(len(task.payload["windows"]) for task in tasks) or None
+        asked = planned.point.accuracy.windows  # which certainty goes beyond
+        return (tasks and asked) or sum(len(task.payload["windows"]) for task in tasks) or None
 
     def _titles(self, point: Point) -> Row:
         """How reports name the model and the text."""
@@ -251,15 +251,17 @@ class _Rows:
         speed = self._speed(point, phases, tokens, overhead, of_flash)
         device, geometry = point.device, self.materials.geometry(point)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
-        slots = dict.fromkeys(phases, 0) if point.policy == "none" else room.slots
+        slots = slots_of(point, sizes, room)
         text = (counted, planned.evaluate_keys, *pruned, *slots.values())
         spread = self._once(
             ("spread", planned.evaluate_keys, not reads), self._spread, reads, planned
         )
+        known = (point, geometry, sizes, phases, tokens, speed)
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
             **demand.columns(phases, slots),
+            **experts.columns(*known, map(self._result, planned.evaluate_keys)),
             **self._flash(point, phases, tokens, overhead, of_flash, sizes),
             **flash.energy(device, speed),
             "flash_bytes_per_token": speed.flash_bytes_per_token,
@@ -309,17 +311,11 @@ class _Rows:
         overhead: float = 0.0,
         reads: Mapping[str, PhaseReads] | None = None,
     ) -> Throughput:
-        return throughput(
-            self.materials.geometry(point),
-            point.device,
-            phases,
-            tokens,
-            self.materials.storage(point),
-            overhead,
-            timing=point.timing,
-            chunk=point.chunk,
-            reads=reads,
-        )
+        geometry, storage = self.materials.geometry(point), self.materials.storage(point)
+        phases = phases or experts.uniform(geometry, storage, point.device, tokens)
+        options = {"timing": point.timing, "chunk": point.chunk, "reads": reads}
+        options["parts"] = part_of(point, geometry)
+        return throughput(geometry, point.device, phases, tokens, storage, overhead, **options)
 
     def _reads(self, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Counts of each group over all shards."""

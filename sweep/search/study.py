@@ -15,15 +15,18 @@ from pydantic_core import PydanticCustomError
 
 from methods import MethodError, allocation
 from methods.layers import spread
+from methods.registry import parameter_names
+from methods.share_tables import GROUP_SENSITIVITY
 from simulator.policies import CACHE_AWARE, cache_aware_policies
 from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files
 from sweep.messages import nearest, show
 from sweep.plan.grid import expand
 from sweep.plan.point import Point
-from sweep.spec.entries import MethodEntry, Sweep
+from sweep.spec.entries import ALIASES, MethodEntry, Sweep
 from sweep.spec.file import SweepFile, select
 from sweep.spec.spaces import (
+    CHUNK,
     DIGITS,
     LAYERS,
     Choices,
@@ -108,13 +111,29 @@ class Study:
         if parameters.get("method") == "dense":
             return {"method": "dense"}
         fixed = self.entry.method.model_dump(exclude_unset=True, exclude={"models", "devices"})
-        entry = {**fixed, **split(parameters)}
+        entry = _of_its_method({**fixed, **split(parameters)}, self.entry.search)
         logits = entry.pop(_LOGITS, None)
         if logits:
             (density,) = _one(entry["density"])
             entry["layers"] = spread(logits, density)
         policy = entry.pop("policy", None)
         return entry | {"policies": (policy,)} if policy else entry
+
+
+def _of_its_method(entry: Mapping[str, Any], search: Mapping[str, Space]) -> dict[str, Any]:
+    """An entry without what is searched for other methods alone; a chunk as a whole number."""
+    kept = dict(entry)
+    methods_ = search.get("method")
+    if isinstance(methods_, Choices):
+        own = _parameters(str(kept["method"]))
+        others = {name for other in methods_.values for name in _parameters(str(other))} - own
+        kept = {key: value for key, value in kept.items() if key not in others or key not in search}
+    return kept | ({CHUNK: int(kept[CHUNK])} if CHUNK in search else {})
+
+
+def _parameters(method: str) -> frozenset[str]:
+    """A method's own parameters, that of an alias too."""
+    return frozenset(parameter_names(ALIASES.get(method, (method, 1.0))[0]))
 
 
 def _one(value: Any) -> tuple[Any, ...]:
@@ -255,11 +274,16 @@ def _setting(point: Point) -> tuple[Any, ...]:
 
 
 def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
-    """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation."""
+    """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation; and
+    where shares by sensitivity are searched, these too."""
     paper: dict[str, Any] = {"gamma": 0.2, "allocation": "paper", "policy": "lfu", "method": "dip"}
+    informed = paper | {"shares": GROUP_SENSITIVITY, "method": "dip-shares"}
     safe = {key: _safe(value, key) for key, value in space.items()}
-    published = {key: _nearest(value, paper.get(key, safe[key])) for key, value in space.items()}
-    return [safe, published] if safe != published else [safe]
+    known = [safe, {k: _nearest(value, paper.get(k, safe[k])) for k, value in space.items()}]
+    shares = space.get("shares")
+    if isinstance(shares, Choices) and GROUP_SENSITIVITY in shares.values:
+        known.append({k: _nearest(v, informed.get(k, safe[k])) for k, v in space.items()})
+    return [point for i, point in enumerate(known) if point not in known[:i]]
 
 
 def _safe(space: Space, key: str = "") -> Any:

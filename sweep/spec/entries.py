@@ -20,7 +20,8 @@ from sweep.spec.entry import Entry
 from sweep.spec.names import (
     BUDGETS,
     Bits,
-    Budget,
+    BosName,
+    Budgets,
     DtypeName,
     LayoutName,
     ModelNames,
@@ -29,8 +30,9 @@ from sweep.spec.names import (
     SelectorName,
     TextName,
     Timings,
+    Windows,
 )
-from sweep.spec.resources import KV, Cache, ModelEntry, Resources
+from sweep.spec.resources import KV, Cache, Certify, ModelEntry, Resources
 from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Shares, Whole, Words
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
@@ -148,8 +150,8 @@ class MethodEntry(Entry):
     """Below 1: cache-aware selection (paper, eq. 10) in place of topk, which needs lfu, lru or a
     policy of one's own that does not know the future. Left out: 1."""
     selector: Annotated[tuple[SelectorName, ...], Axis()] = ()
-    """How scores become a mask: thresholds are of the calibration text, read-aware weighs reads.
-    gamma below 1 takes the place of topk alone. Left out: the method's own (mostly topk)."""
+    """How scores become a mask: thresholds are of calibration text, read-aware weighs reads. gamma
+    below 1 takes the place of topk alone. Left out: the method's own (mostly topk)."""
     chunk: Annotated[tuple[Whole, ...], Axis()] = (1,)
     """Units that are chosen, cached and read together: neighbours in the layout, by the sum of
     their scores. Not with thresholds; it must divide the units of each group."""
@@ -253,18 +255,14 @@ class Settings(Entry):
     """Its name in reports; left out: the last part of a path."""
     calibration: TextName = "embedded-c4"
     """What thresholds, statistics, predictors and adapters are learnt from: as for `text`."""
-    windows: Annotated[
-        int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})
-    ] = 2
+    windows: Windows = 2
     """Windows of the text to evaluate, or all."""
     window_order: Annotated[str, Name("window order", lambda: ("spread", "first"))] = "spread"
     """spread: from four windows on, windows from all over the text in an order that the seed fixes,
     so that more go on from fewer; first: those at its start, as fewer than four always are."""
     window_tokens: Annotated[int, Number(at_least=2, at_most=1e7, whole=True)] = 2048
     """Tokens of a window, with what the tokenizer puts before a text."""
-    bos: Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))] = (
-        "each-window"
-    )
+    bos: BosName = "each-window"
     """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
     the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
     distances: bool = False
@@ -277,8 +275,7 @@ class Settings(Entry):
     dtype: DtypeName = "float32"
     """Numbers that the model computes with; bfloat16 is for screening."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
-    """What is done to the weights, and their bits; left out: none, with the bits of quantised
-    files, else 4."""
+    """What is done to the weights, and their bits; left out: none, the files' bits, else 4."""
     policies: Policies = ("lfu",)
     """Who leaves a full cache; none caches nothing, belady and min know the future. window-8 and
     other numbers are written as window-5 is."""
@@ -292,8 +289,11 @@ class Settings(Entry):
     hot by how often the calibration text uses them (with top-k of its own method)."""
     kv: KV = KV()
     """The KV cache that the simulator counts."""
-    budgets: Annotated[tuple[Annotated[str, Budget(kl=True)], ...], Axis(or_none=True)] = BUDGETS
-    """What may be lost of perplexity: 0.2, or 5% of dense; or kl=0.02, the KL to dense in nats."""
+    budgets: Budgets = BUDGETS
+    """What may be lost of perplexity: 0.2, or 5% of dense; of accuracy: acc_mmlu=0.02; the KL to
+    dense in nats: kl=0.02; or what a token may take: joule=0.4."""
+    certify: Certify = Certify()
+    """How `sweep run --until-certain` decides."""
     tasks: Annotated[tuple[TaskEntry, ...], Axis(or_none=True)] = ()
     """Downstream tasks beside the perplexity."""
     resources: Resources = Resources()
@@ -341,7 +341,7 @@ class Sweep(SweepEntry):
             policies = len(entry.policies or self.policies)
             quants = sum(quant.most for quant in entry.quant or self.quant)
             total += entry.most * quants * devices * policies
-        ways = len(self.cache.start) * len(self.cache.scope) * len(self.layouts)
+        ways = len(self.cache.ways) * len(self.layouts)
         return total * ways * sum(len(model.swaps) for model in self.models)
 
 

@@ -17,7 +17,7 @@ from sweep.messages import show
 from sweep.spec import values as fields
 from sweep.spec.values import Axis, Name, Number, Words
 
-SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware")
+SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware", "resident-threshold")
 LAYOUTS = ("natural", "hot")
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
@@ -58,9 +58,9 @@ def _dtypes() -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Annotation: a number (+0.2 perplexity), text such as 5% (of the dense perplexity), or where
-    `kl` says so text such as kl=0.02."""
+    `others` says so text such as kl=0.02, joule=0.4 or acc_mmlu=0.02."""
 
-    kl: bool = False
+    others: bool = False
 
     _NUMBER: ClassVar = Number(at_least=0, at_most=1e6)
 
@@ -69,7 +69,7 @@ class Budget:
 
     def _check(self, value: Any) -> str:
         if isinstance(value, str) and "=" in value:
-            return self._check_kl(value)
+            return self._check_named(value)
         if not isinstance(value, str) or not value.strip().endswith("%"):
             return f"{self._NUMBER.check(value):.12g}"
         try:
@@ -79,20 +79,28 @@ class Budget:
             raise fields.wrong(f"{show(value)} is given; {expected}") from None
         return f"{share:.12g}%"
 
-    def _check_kl(self, value: str) -> str:
+    def _check_named(self, value: str) -> str:
         name, _, amount = value.partition("=")
-        if not self.kl:
+        if not self.others:
             raise fields.wrong(f"{show(value)} is given; a budget here is one of perplexity")
+        from reports.findings.budgets import named  # with pyarrow, which few files need
+
+        of = named(name)
         try:
-            if name.strip().lower() == "kl":
-                return f"kl={self._NUMBER.check(float(amount)):.12g}"
+            if of:
+                return f"{of}={self._NUMBER.check(float(amount)):.12g}"
         except ValueError:
             pass
-        raise fields.wrong(f"{show(value)} is given; a budget of KL is written as kl=0.02")
+        expected = "such a budget is written as kl=0.02, joule=0.4 or acc_TASK=0.02"
+        if of == "kl":
+            expected = "a budget of KL is written as kl=0.02"
+        raise fields.wrong(f"{show(value)} is given; {expected}")
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        texts = [r"^[0-9]+(\.[0-9]+)?%$", *([r"^kl=[0-9.]+$"] if self.kl else [])]
-        of_text = [{"type": "string", "pattern": pattern} for pattern in texts]
+        named = [r"^(kl|joule|acc_[A-Za-z0-9_.-]+)=[0-9.]+$"] if self.others else []
+        of_text = [
+            {"type": "string", "pattern": pattern} for pattern in [r"^[0-9]+(\.[0-9]+)?%$", *named]
+        ]
         return {"anyOf": [{"type": "number", "minimum": 0}, *of_text]}
 
 
@@ -112,4 +120,7 @@ FILE_BITS = 0.0
 Bits = Annotated[float, Number(above=0, at_most=32, words={"file": FILE_BITS})]
 QuantName = Annotated[str, Name("quantisation", _quant_names)]
 ActivationName = Annotated[str, Name("activation", lambda: ("none", *ACTIVATIONS))]
+Budgets = Annotated[tuple[Annotated[str, Budget(others=True)], ...], Axis(or_none=True)]
+Windows = Annotated[int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})]
+BosName = Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))]
 DtypeName = Annotated[str, Name("dtype", _dtypes)]

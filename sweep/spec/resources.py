@@ -11,7 +11,7 @@ from methods.names import Swap
 from simulator.geometry import Geometry
 from sweep.spec import values as fields
 from sweep.spec.entry import Entry
-from sweep.spec.names import ActivationName, ModelName
+from sweep.spec.names import ActivationName, ModelName, Windows
 from sweep.spec.values import Axis, Name, Natural, Number, Whole, Words
 
 Memory = Annotated[float, Number(at_least=0, at_most=1e6)]
@@ -162,6 +162,26 @@ class Cache(Entry):
         tuple[Annotated[str, Name("cache scope", lambda: ("window", "carry"))], ...], Axis()
     ] = ("window",)
     """Whether a cache lives for a window, or is carried through the windows of a task."""
+    pool: Annotated[
+        tuple[Annotated[str, Name("cache pool", lambda: ("layer", "model"))], ...], Axis()
+    ] = ("layer",)
+    """Whether each layer has a cache of its own, or the experts of all layers share one."""
+
+    @property
+    def ways(self) -> list[tuple[str, str, bool]]:
+        """Every start, scope, and whether there is one pool."""
+        pools = [pool == "model" for pool in self.pool]
+        return list(product(self.start, self.scope, pools))
+
+
+class Certify(Entry):
+    """How sure a whole table of choices has to be, and what that may take."""
+
+    alpha: Annotated[float, Number(above=0, at_most=0.99)] = 0.05
+    """How often a table may have a wrong choice: 0.05 is 95 % for all its choices together."""
+    most_windows: Windows = None
+    """Windows that a choice may take at most, or all that the text has; first are `windows`, 4 at
+    least."""
 
 
 class KV(Entry):

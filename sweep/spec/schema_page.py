@@ -42,6 +42,7 @@ _SECTIONS = (
     ("Exclude", "ExcludeRule", "An entry of `exclude`."),
     ("Cache", "Cache", "`cache: ...`"),
     ("KV", "KV", "`kv: ...`"),
+    ("Certify", "Certify", "`certify: ...`"),
     ("Task", "TaskEntry", "An entry of `tasks`."),
     ("Resources", "Resources", "`resources: ...`"),
     ("Evaluate", "EvaluateResources", "`resources: {evaluate: ...}`"),
@@ -132,8 +133,8 @@ def _kind(node: Schema) -> str:
         return _object(node)
     if "%" in node.get("pattern", ""):
         return "a share as `5%`"
-    if node.get("pattern", "").startswith("^kl="):
-        return "a KL as `kl=0.02`"
+    if node.get("pattern", "").startswith("^(kl|"):
+        return "a name with a limit as `kl=0.02`"
     if "[0-9]" in node.get("pattern", "") and "-" in node["pattern"].partition("[")[0]:
         return "a name with a number"
     plain = {"string": "text", "boolean": "`true`, `false`"}

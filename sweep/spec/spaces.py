@@ -24,6 +24,8 @@ SHARES = ("density", "gamma", "input", "intermediate")
 """What lies above 0 and goes up to 1. `input` and `intermediate` are the densities of dip's two
 groups (appendix B.1); together they make the density and the allocation."""
 NAMES = ("method", "policy")
+CHUNK = "chunk"
+"""Units that are chosen as one: whole numbers, as {from: 1, to: 4, step: 1}."""
 LAYERS = "layers"
 """A span of logits, the same for each layer: `density` is shared out by their softmax."""
 MOST_LOGIT = 10.0
@@ -110,7 +112,7 @@ def _span(low: float, high: float, log: bool = False) -> Span:
 
 def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
     """Why `key` cannot be searched so; empty if it can. `parameters` are the methods' own."""
-    searchable = (*SHARES, *NAMES, *dict.fromkeys(parameters))
+    searchable = (*SHARES, *NAMES, CHUNK, *dict.fromkeys(parameters))
     if key not in searchable:
         return f"unknown parameter to search{nearest(key, searchable)}"
     try:
@@ -121,9 +123,16 @@ def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
         return _share_fault(key, space)
     if key == LAYERS:
         return _logits_fault(space)
+    if key == CHUNK and not _whole(space):
+        return "whole numbers are expected for chunk, as {from: 1, to: 4, step: 1}"
     if key in NAMES and not all(isinstance(v, str) for v in getattr(space, "values", (0,))):
         return f"a list of names is expected for {key}"
     return ""
+
+
+def _whole(space: Space) -> bool:
+    values = space.values if isinstance(space, Choices) else (0.5,)
+    return all(_is_number(value) and value == int(value) >= 1 for value in values)
 
 
 def _share_fault(key: str, space: Space) -> str:

@@ -54,8 +54,8 @@ class SelectorPayload(TypedDict, total=False):
     """How masks are chosen; empty for a model that runs as a dense one."""
 
     name: str
-    """`topk`, a threshold, `cache-aware` or `read-aware`; all other keys but `chunk` are of these
-    last two alone."""
+    """`topk`, a threshold, or one that looks at the cache: `cache-aware`, `read-aware` or
+    `resident-threshold`; all other keys but `chunk` are of these last three alone."""
     gamma: float
     """Weight of a unit that is not cached."""
     policy: str
@@ -130,6 +130,8 @@ class Evaluate(TextRun, MethodRun):
     """Windows of the text."""
     dense_tokens: NotRequired[int]
     """Tokens at the start of each window that the method leaves alone; left out for none."""
+    routed: NotRequired[bool]
+    """Whether the method is a rule that chooses experts; left out for others."""
     distances: NotRequired[Distances]
     """Of what the model expects to what the dense one does; left out where they are not asked
     for."""
@@ -174,6 +176,8 @@ class CountUses(TextRun, MethodRun):
 
     windows: list[int]
     """Windows of the calibration text."""
+    routed: NotRequired[bool]
+    """Whether experts are counted; left out for other units."""
 
 
 class Train(TextRun, MethodRun):
@@ -220,5 +224,7 @@ class Simulate(TypedDict):
     """Keys of the evaluation that leaves the `trace` and, where an order is needed, of `start`."""
     code: str
     """Fingerprint of the code that it runs."""
+    pool: NotRequired[bool]
+    """Whether all layers share one cache; left out where each has its own."""
     reads: NotRequired[Reads]
     """Left out where a read costs nothing beside its bytes."""

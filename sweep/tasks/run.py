@@ -9,7 +9,8 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from sweep import plugins
@@ -85,32 +86,16 @@ def _text(written: str) -> str:
     return written.encode("utf-8", "backslashreplace").decode()
 
 
-def _function(task: Task, device: str) -> Function:  # noqa: C901  a case for each kind
+def _function(task: Task, device: str) -> Function:
     """What does a task of this kind; a worker imports no more than the kinds that it runs."""
-    match task.kind:
-        case "calibrate" if "selector" in task.payload:
-            from sweep.tasks.uses import count_uses as function
-        case "calibrate":
-            from sweep.tasks.calibrate import calibrate as function
-        case "evaluate" if device != "cpu" and _in_batches(task):
-            from sweep.batched.evaluate import evaluate as function
-        case "evaluate":
-            from sweep.tasks.evaluate import evaluate as function
-        case "score":
-            from sweep.tasks.score import score as function
-        case "simulate" if "reads" in task.payload:
-            from sweep.tasks.reads import reads as function
-        case "simulate":
-            from sweep.tasks.simulate import simulate as function
-        case "train" if "study" in task.payload:
-            from sweep.tasks.train_by_trials import train as function
-        case "train":
-            from sweep.tasks.train import train as function
-        case "transform":
-            from sweep.tasks.transform import transform as function
-        case _:
-            raise ValueError(f"no kind of task is called {task.kind!r}")
-    return function
+    of_kind = _FUNCTIONS.get(task.kind)
+    if of_kind is None:
+        raise ValueError(f"no kind of task is called {task.kind!r}")
+    place = next(place for mark, place in of_kind if not mark or mark in task.payload)
+    if place == _EVALUATE and device != "cpu" and _in_batches(task):
+        place = "sweep.batched.evaluate:evaluate"
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _in_batches(task: Task) -> bool:
@@ -119,6 +104,31 @@ def _in_batches(task: Task) -> bool:
 
     return in_batches(task.payload)
 
+
+_EVALUATE = "sweep.tasks.evaluate:evaluate"
+_FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "calibrate": (
+        ("routed", "sweep.routing.uses:count_uses"),
+        ("selector", "sweep.tasks.uses:count_uses"),
+        ("", "sweep.tasks.calibrate:calibrate"),
+    ),
+    "evaluate": (
+        ("routed", "sweep.routing.evaluate:evaluate"),
+        ("", _EVALUATE),
+    ),
+    "score": (("", "sweep.tasks.score:score"),),
+    "simulate": (
+        ("pool", "sweep.routing.pool:pool"),
+        ("reads", "sweep.tasks.reads:reads"),
+        ("", "sweep.tasks.simulate:simulate"),
+    ),
+    "train": (
+        ("study", "sweep.tasks.train_by_trials:train"),
+        ("", "sweep.tasks.train:train"),
+    ),
+    "transform": (("", "sweep.tasks.transform:transform"),),
+}
+"""By kind of task, the function for a payload that has a key, and at last for all others."""
 
 Function = Callable[[Any, Any, dict[str, Any], str], tuple[dict[str, Any], Any]]
 """function(payload, where, inputs by role, device) -> (result as JSON, hand-over or None).

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 import methods
 from methods import Method, MethodError, contract
 from methods.apply import applied
+from methods.experts.rules import Rule
 from methods.mlp import GatedMLP, gated_mlps
+from methods.registry import method_class
 from sweep.inputs import models
 
-NAMES = methods.names()
+NAMES = tuple(n for n in methods.names() if not issubclass(method_class(n), Rule))
+"""Rules that choose experts are tried on mixtures of experts: tests/methods/experts."""
 PLAIN = [name for name in NAMES if not contract.subject_of(name).make().trained]
 MODELS = ("tiny_llama", "tiny_phi3", "tiny_bias")
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from methods.experts.rules import Rule
 from methods.names import BUILT_IN
-from methods.registry import method_class
+from methods.registry import create, method_class
 from methods.static import quantiser
 from methods.static.pruning import StaticPruning
 from sweep.plan.task_code import (
     code_of_method,
     code_of_policy,
+    code_of_rule,
     code_of_transform,
     code_of_uses,
 )
@@ -26,7 +28,8 @@ def fingerprints() -> dict[str, dict[str, str]]:
     static = [name for name in BUILT_IN if issubclass(method_class(name), StaticPruning)]
     trained = [name for name in BUILT_IN if method_class(name).trained]
     learnt = [name for name in static if name in trained]
-    dynamic = [name for name in BUILT_IN if name not in static]
+    rules = [name for name in BUILT_IN if issubclass(method_class(name), Rule)]
+    dynamic = [name for name in BUILT_IN if name not in (*static, *rules)]
     chosen = {
         "calibrate": dynamic,
         "train": trained,
@@ -43,6 +46,9 @@ def fingerprints() -> dict[str, dict[str, str]]:
     }
     uses = {"uses of dip": code_of_uses("dip")}
     policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
+    policies["pool"] = code_of_policy("lru", pool=True)
+    uses["uses of experts"] = code_of_uses("stock")
+    codes["evaluate"]["experts"] = code_of_rule(create("cache-prior"))
     return codes | {"calibrate": codes["calibrate"] | uses, "simulate": policies}
 
 

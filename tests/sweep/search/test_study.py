@@ -156,6 +156,39 @@ def test_a_combination_that_is_no_point_is_a_trial_that_was_stopped(tmp_path: Pa
     assert all("glu" in t["stopped"] for t in low)
 
 
+def test_each_method_of_a_search_has_its_own_parameters_and_chunks(tmp_path: Path):
+    space = {
+        "method": ["dip", "dip-shares", "up"],
+        "density": [0.5, 0.9],
+        "allocation": ["paper", "uniform"],
+        "shares": ["uniform", "0.5 0.8"],
+        "chunk": {"from": 1, "to": 2, "step": 1},
+    }
+    entry = SPEED | {"search": space, "sampler": "random", "prune": False, "trials": 24}
+    found = loaded(entry)
+    setting = found.settings[0]
+    given = {"density": 0.6, "allocation": "uniform", "shares": "0.5 0.8", "chunk": 2.0}
+    dip = found.point(setting, given | {"method": "dip"})
+    assert dict(dip.parameters) == {"allocation": "uniform"}
+    assert dip.chunk == 2
+    own = found.point(setting, given | {"method": "dip-shares"})
+    assert dict(own.parameters)["shares"] == "0.5 0.8"
+    assert found.point(setting, given | {"method": "up"}).parameters == ()
+
+
+def test_shares_by_sensitivity_are_tried_first_where_they_are_searched():
+    space = {
+        "method": ["dip", "dip-shares"],
+        "density": [0.5, 0.9],
+        "gamma": [0.05, 1.0],
+        "shares": ["uniform", "group-sensitivity"],
+    }
+    first = loaded(SPEED | {"search": space}).first
+    assert [p["method"] for p in first] == ["dip", "dip", "dip-shares"]
+    assert first[-1] == {"method": "dip-shares", "density": 0.9, "gamma": 0.2,
+                         "shares": "group-sensitivity"}  # fmt: skip
+
+
 # -- resume ----------------------------------------------------------------------------------------
 
 
@@ -287,6 +320,7 @@ def test_what_makes_no_study_is_said(change: dict[str, Any], sweep: dict[str, An
         ({"density": {"from": 0.5, "to": 0.9, "by": 0.1}}, "unknown key 'by' of a range"),
         ({"gamma": {"from": 0.5, "to": 0.1, "log": True}}, "low 0.5 is not below high 0.1"),
         ({"policy": [0.5, 0.9]}, "a list of names is expected for policy"),
+        ({"chunk": [1, 4]}, "whole numbers are expected for chunk"),
     ],
 )
 def test_what_cannot_be_searched_is_said_with_its_place(search: dict[str, Any], words: str):

@@ -106,6 +106,8 @@ def test_defaults_are_merged_key_by_key():
 def test_one_value_stands_for_a_list_and_text_for_its_mapping():
     of_kl = sweep_of(budgets=["kl=0.020", "KL = 1", "5%"])
     assert of_kl.budgets == ("kl=0.02", "kl=1", "5%")
+    others = sweep_of(budgets=["joule=0.40", "acc_arc_easy = 0.02", "Joule=1"])
+    assert others.budgets == ("joule=0.4", "acc_arc_easy=0.02", "joule=1")
     sweep = sweep_of(policies="lru", budgets=0.2, quant="none", tasks="mmlu", exclude=[])
     assert sweep.policies == ("lru",)
     assert sweep.budgets == ("0.2",)
@@ -191,8 +193,15 @@ sweeps:
         ({"budgets": ["5 percent"]}, ".budgets[0]", "'5 percent' is text; a number"),
         ({"budgets": ["x%"]}, ".budgets[0]", "'x%' is given; a budget is a number, or a share"),
         ({"budgets": ["kl=x"]}, ".budgets[0]", "'kl=x' is given; a budget of KL is written as kl="),
+        ({"budgets": ["joule=x"]}, ".budgets[0]", "such a budget is written as kl=0.02, joule="),
+        ({"budgets": ["acc_=0.1"]}, ".budgets[0]", "'acc_=0.1' is given; such a budget is written"),
+        ({"certify": {"alpha": 0}}, ".certify.alpha", "0 is given; a number above 0"),
+        ({"certify": {"alpha": 1}}, ".certify.alpha", "1 is given; a number above 0"),
+        ({"certify": {"alpha": "5%"}}, ".certify.alpha", "'5%' is text; a number"),
+        ({"certify": {"most_windows": 0}}, ".certify.most_windows", "0 is given; a whole number"),
+        ({"certify": {"most": 8}}, ".certify.most", "unknown key"),
         ({"budgets": ["kl=5%"]}, ".budgets[0]", "'kl=5%' is given; a budget of KL is written"),
-        ({"budgets": ["ppl=1"]}, ".budgets[0]", "'ppl=1' is given; a budget of KL is written"),
+        ({"budgets": ["ppl=1"]}, ".budgets[0]", "'ppl=1' is given; such a budget is written"),
         ({"budgets": [-1]}, ".budgets[0]", "-1 is given; a number of at least 0"),
         ({"budgets": ["-1%"]}, ".budgets[0]", "'-1%' is given; a budget is a number, or a sh"),
         ({"window": 1}, ".window", "unknown key; did you mean windows? (allowed: seed"),

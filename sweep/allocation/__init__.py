@@ -1,0 +1,1 @@
+"""Files of allocations: which shares a model's layers and groups get."""

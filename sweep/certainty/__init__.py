@@ -1,0 +1,1 @@
+"""How a table of choices becomes certain: planned looks, levels, and windows where they matter."""

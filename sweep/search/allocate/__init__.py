@@ -1,0 +1,1 @@
+"""`sweep allocate`: shares for layers and groups by measured sensitivities."""
