@@ -179,10 +179,10 @@ def test_the_model_goes_to_the_device_of_the_task(
     monkeypatch.setattr(batched, "total_bytes", lambda: 1 << 40)
     monkeypatch.setattr(batched, "_proved", set())
     monkeypatch.setattr(batched, "Proof", Counted)
-    for _ in range(2):
-        result = batched.evaluate(*apart({**payload, "selector": aware()}), {}, "cuda")[0]
+    task = apart({**payload, "selector": aware()})
+    results = [batched.evaluate(*task, {}, "cuda")[0] for _ in range(2)]
     assert set(asked) == {"cuda"}
-    assert result["device"] == "cuda"
+    assert [result["device"] for result in results] == ["cuda", "cuda"]
     assert [proof.compared > 0 for proof in proofs] == [True]
 
 
@@ -221,7 +221,7 @@ def test_a_gpu_takes_batches_and_leaves_the_rest(payload: dict[str, Any]) -> Non
     """What has no kernel, and what is held against the dense model, runs as on the CPU."""
     own, _ = apart(payload)
     policies = {"selector": {**aware(), "policy": "none"}}
-    others = [{"distances": {}}, policies, {"method": "dense"}]
+    others = [{"distances": {}}, policies, {"method": "dense"}, {"selector": {}}]
     for changes, batches in (({}, True), *((other, False) for other in others)):
         task = Task("evaluate", "key", {**own, **changes}, "label")
         function = run._function(task, "cuda")
