@@ -149,6 +149,8 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("swaps", "number", "", "share of the used experts that the router had not chosen"),
     Column("misses_per_token", "number", "", "experts read from Flash for a token, mean"),
     Column("pool", "flag", "", "the experts of all layers share one cache"),
+    Column("tokens_per_s_ahead", "number", "1/s", "the same with announced experts read ahead"),
+    Column("wasted_bytes_per_token", "number", "B", "announced experts that were read in vain"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),

@@ -10,6 +10,7 @@ from methods.select import Given
 from methods.thresholds import SELECTORS as THRESHOLDS
 from methods.thresholds import Quantiles, ThresholdSelect
 from sweep.read_aware import ReadAwareSelector
+from sweep.resident_selector import ResidentSelector
 from sweep.selectors import CacheAwareSelector, Selector, ThresholdSelector, TopKSelector
 
 
@@ -24,6 +25,9 @@ def make_selector(payload: Mapping[str, Any], inputs: Mapping[str, Any]) -> Sele
         quantiles = Quantiles.of(inputs["calibration"])
         return ThresholdSelector(ThresholdSelect(quantiles, payload["name"]))
     start, scope, slots = inputs.get("start"), payload["scope"], payload["slots"]
+    if payload["name"] == "resident-threshold":
+        threshold = ThresholdSelect(Quantiles.of(inputs["calibration"]), "layer-threshold")
+        return ResidentSelector(threshold, slots, payload["policy"], scope, start)
     if payload["name"] == "read-aware":
         reads, options = payload["reads"], {"order": inputs.get("order"), "chunk": chunk}
         return ReadAwareSelector(slots, payload["policy"], scope, start, reads, **options)

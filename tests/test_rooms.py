@@ -33,7 +33,8 @@ SWEEP = House(
     (
         (
             *("errors", "messages", "keys", "options", "plugins", "gpu"),
-            *("scans", "selectors", "read_prices", "read_aware", "make_selector"),
+            *("scans", "selectors", "read_prices", "read_aware", "resident_selector"),
+            "make_selector",
         ),
         ("files",),
         ("gguf",),
@@ -44,7 +45,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks", "routing"),
+        ("tasks", "routing", "batched"),
         ("plan",),
         ("store",),
         ("execution",),
@@ -63,7 +64,7 @@ REPORTS = House(
         ("results", "numbers", "read_sizes"),
         ("findings",),
         ("reading",),
-        ("pages",),
+        ("pages", "experts"),
         ("report", "compare", "paper"),
     ),
 )

@@ -15,7 +15,6 @@ import numpy as np
 from sweep import plugins
 from sweep.errors import InputError
 from sweep.plan.grid import Grid, expand
-from sweep.plan.labels import THRESHOLD_SELECTORS
 
 if TYPE_CHECKING:
     from sweep.plan.point import Point
@@ -59,9 +58,9 @@ def _is_masked(point: Point) -> bool:
 def _use(point: Point) -> _Use:
     from simulator.policies import policy_class
 
-    by_threshold = point.selector in THRESHOLD_SELECTORS
+    by_threshold = point.has_thresholds
     ordered = point.cache_start == "hot" or policy_class(point.policy).needs_start
-    selector = point.selector if by_threshold else "topk"
+    selector = point.selector.replace("resident", "layer") if by_threshold else "topk"
     what = (point.method, point.density, point.parameters, selector)
     return _Use(*what, calibrated=by_threshold or ordered)
 

@@ -160,12 +160,15 @@ def allocate(
         list[float], typer.Option("--kl", help="Mean KL to the dense model (repeatable).")
     ] = [],  # noqa: B006
     method: Annotated[str, typer.Option(help="A method with shares.")] = "dip-shares",
-    gamma: Annotated[float, typer.Option(help="Below 1: masks that look at the cache.")] = 0.2,
+    selector: Annotated[str, typer.Option(help="How scores become masks.")] = "topk",
+    gamma: Annotated[
+        float | None, typer.Option(help="Below 1: masks that look at the cache [of topk 0.2].")
+    ] = None,
     policy: Annotated[str, typer.Option(help="Policy of the cache.")] = "lfu",
     share: Annotated[
         list[float], typer.Option("--share", help="Share to measure at (repeatable).")
     ] = [],  # noqa: B006
-    rounds: Annotated[int, typer.Option(min=1, max=4, help="Rounds of measurements.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, max=4, help="Rounds of measurements.")] = 1,
     text: Annotated[str | None, typer.Option(help="Text to measure on.")] = None,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows of that text.")] = None,
     file: File = DEFAULT_FILE,
@@ -185,7 +188,7 @@ def allocate(
     targets += [Target("missed", amount * 1e6) for amount in missed_mb]
     targets += [Target("kl", amount) for amount in kl]
     ladder = tuple(share) or LADDER
-    asked = Asked(tuple(targets), method, gamma, policy, ladder, rounds, text, windows)
+    asked = Asked(tuple(targets), method, selector, gamma, policy, ladder, rounds, text, windows)
     options = options_of(
         f"{name}-allocation",
         out,

@@ -18,7 +18,7 @@ _WEIGHT = {"train": 100.0, "transform": 30.0}
 _DOCUMENT = 400
 """Tokens of a document of a downstream task with its examples, roughly."""
 _MASKED = 1.2
-_SELECTED = {"cache-aware": 1.3, "read-aware": 8.0}
+_SELECTED = {"cache-aware": 1.3, "read-aware": 8.0, "resident-threshold": 2.0}
 """Time of an evaluation with masks, and with masks that a cache decides, over a dense one."""
 
 

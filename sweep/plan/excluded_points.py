@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.device import Device
 from sweep.errors import InputError
-from sweep.plan.point import CACHED_SELECTORS, MethodTraits, Point
+from sweep.plan.point import MethodTraits, Point
 from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
 
 
@@ -85,13 +85,15 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
         return f"{method.name} chooses whole experts: gamma and chunk are for neurons"
     if gamma < 1 and selector != "cache-aware":
         return _not_by_cache(method, selector, entry)
-    if chunk > 1 and method.groups and selector not in ("topk", *CACHED_SELECTORS):
+    if chunk > 1 and method.groups and selector.endswith("-threshold"):
         return f"chunks are chosen by topk, the cache or their reads, not by {selector}"
     return ""
 
 
 def unread(selector: str, device: Device) -> str:
     """Why a selector does not go with a device; empty if it does."""
+    if selector == "resident-threshold" and device.read_cost() is not None:
+        return f"{selector} counts hits and no reads, which cost on {device.name}"
     if selector != "read-aware":
         return ""
     if device.read_cost() is None:

@@ -113,13 +113,12 @@ def _points(
         for i, entry in enumerate(entries):
             if quant not in quants[i] or (entry.models and model.model not in entry.models):
                 continue
-            place = f"{sweep.source}: sweeps.{sweep.name}"
-            allocations.check(entry.parameters, model.model, place)
+            allocations.check(entry.parameters, model.model, f"{sweep.source}: sweeps.{sweep.name}")
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), chunk, where in product(
+            for (method, density, parameters, gamma, selector), chunk, place in product(
                 _choices(entry, traits), entry.chunk, devices
             ):
-                device, context, layout = where
+                device, context, layout = place
                 reason = refusal(quant, method)
                 if reason and method.coded:
                     raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {reason}")
@@ -233,6 +232,8 @@ def _caches(
         if gamma < 1 and not method.routes and policy not in cache_aware_policies():
             online = " or ".join(sorted(CACHE_AWARE))
             left_out[f"gamma below 1 needs policy {online}, not {policy}"] += len(ways)
+        elif selector == "resident-threshold" and policy_class(policy).offline:
+            left_out[f"{selector} needs a policy that does not know the future"] += len(ways)
         elif selector == "read-aware" and policy not in READ_AWARE[layout]:
             known = f"policy {', '.join(READ_AWARE[layout])} in {layout} order"
             left_out[f"read-aware selection needs {known}, not {policy}"] += len(ways)

@@ -22,7 +22,8 @@ def run_label(payload: MethodRun, model: str) -> str:
 def _selector_label(selector: SelectorPayload) -> str:
     name = selector.get("name", "")
     if "policy" in selector and "slots" in selector:
-        weight = f" γ={selector['gamma']:g}" if "gamma" in selector else ""  # rules have none
+        named = f" {name}" if name.endswith("-threshold") else ""
+        weight = f" γ={selector['gamma']:g}" if "gamma" in selector else named  # rules have none
         return f"{weight} {selector['policy']} {slots_label(selector['slots'])}"
     return f" {name}" if name in THRESHOLD_SELECTORS else ""
 

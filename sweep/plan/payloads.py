@@ -87,6 +87,13 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
             "scope": point.cache_scope,
             "reads": asked,
         }
+    elif point.selector == "resident-threshold":
+        payload = {
+            "name": "resident-threshold",
+            "policy": point.policy,
+            "slots": dict(slots),
+            "scope": point.cache_scope,
+        }
     if point.chunk > 1:
         payload["chunk"] = point.chunk
     return payload

@@ -27,7 +27,7 @@ from sweep.plan.labels import (
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
-from sweep.plan.sizes import cached_units, check_layers, without_cache
+from sweep.plan.sizes import cached_units, check_layers, check_scored, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
@@ -89,8 +89,7 @@ class _Builder:
         full = self._evaluate(replace(point, quant=_AS_IT_IS, swap=None), dense=True)
         dense = self._evaluate(point, dense=True)
         evaluate = self._evaluate(point, dense=point.traits.dense)
-        counts_hits = point.selector == "cache-aware" and not point.device.read_cost()
-        needs_trace = point.traits.groups and not counts_hits
+        needs_trace = point.traits.groups and not point.counts_hits
         simulate = self._simulate(point, evaluate) if needs_trace else ()
         return PlannedPoint(
             point,
@@ -158,6 +157,7 @@ class _Builder:
         tasks = self.materials.tasks()
         identity = ("scores", evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
+            check_scored(point, dense)
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
             where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
@@ -191,12 +191,12 @@ class _Builder:
         return payloads.selector(point, dict(self._slots(point)), self._reads(point))
 
     def _selector_inputs(self, point: Point) -> dict[str, str]:
-        if point.selector in THRESHOLD_SELECTORS:
-            return {"calibration": self._calibrate(point)}
         if point.selector == "cache-aware":
             return {"start": self._order(point)} if is_ordered(point) else {}
+        inputs = {"calibration": self._calibrate(point)} if point.has_thresholds else {}
+        if point.selector in CACHED_SELECTORS:
+            inputs |= self._start(point)
         hot = point.selector == "read-aware" and point.layout == "hot"
-        inputs = self._start(point) if point.selector == "read-aware" else {}
         return inputs | ({"order": self._count_uses(point)} if hot else {})
 
     # -- changed weights ---------------------------------------------------------------------
@@ -304,8 +304,6 @@ class _Builder:
 
     def _reads(self, point: Point) -> Reads | None:
         """How misses become reads, on a device where a read has a cost."""
-        if point.device.read_cost() is None:
-            return None
         return payloads.reads(point, self.materials.geometry(point), self.materials.storage(point))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:

@@ -18,7 +18,7 @@ from sweep.keys import digest
 from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 Parameters = tuple[tuple[str, object], ...]
-CACHED_SELECTORS = ("cache-aware", "read-aware")
+CACHED_SELECTORS = ("cache-aware", "read-aware", "resident-threshold")
 """Those whose masks depend on what is cached."""
 READ_AWARE = {
     "natural": ("none", "static", "hot-set", "lru", "lfu"),
@@ -243,6 +243,17 @@ class Point:
         return replace(self, method="dense", density=1.0, parameters=(), chunk=1, traits=dense)
 
     @property
+    def counts_hits(self) -> bool:
+        """Whether its selector counts hits itself, so that no trace is simulated."""
+        own = self.selector in ("cache-aware", "resident-threshold")
+        return own and not self.device.read_cost()
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether its selector has thresholds, which calibration finds."""
+        return self.selector.endswith("-threshold")
+
+    @property
     def storage(self) -> Storage:
         """How the simulator stores the weights and the KV cache of this point, but for the bits of
         the model's files (`Materials.storage` knows those)."""
@@ -292,6 +303,8 @@ def evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int],
     if point.selector == "read-aware":
         storage = (point.storage, point.geometry, point.device.align_bytes)
         masked = (*masked, "read-aware", cost, storage, point.layout)
+    if point.has_thresholds:
+        masked = (*masked, point.selector)
     masked = (*masked, bool(cost))
     return (*masked, point.gamma, point.policy, slots, point.cache_scope, point.cache_start)
 

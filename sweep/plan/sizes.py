@@ -113,6 +113,15 @@ def check_experts(point: Point, geometry: Geometry) -> None:
         raise InputError(f"model {point.model}: {error}") from None
 
 
+def check_scored(point: Point, dense: bool) -> None:
+    """Raise InputError for a rule that downstream tasks are to be scored under."""
+    if point.traits.routes and not dense:
+        raise InputError(
+            f"{point.method} chooses experts, and downstream tasks are scored without rules: leave "
+            "out tasks, or the rules"
+        )
+
+
 def _check_weights(point: Point, of_experts: bool) -> None:
     if of_experts and (point.quant.method != "none" or point.swap):
         raise InputError(
@@ -138,13 +147,14 @@ def without_cache(point: Point) -> Point:
     """What a point is where its caches hold no unit (SEMANTICS 4): policy, start and scope change
     nothing, and cache-aware selection is top-k, as no unit is ever cached."""
     aware = point.selector == "cache-aware" and not point.traits.routes
+    plain = "layer-threshold" if point.selector == "resident-threshold" else point.selector
     return replace(
         point,
         policy="none",
         cache_start="empty",
         cache_scope="window",
         pool=False,
-        selector="topk" if aware else point.selector,
+        selector="topk" if aware else plain,
         gamma=1.0 if aware else point.gamma,
     )
 

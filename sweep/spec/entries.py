@@ -150,8 +150,8 @@ class MethodEntry(Entry):
     """Below 1: cache-aware selection (paper, eq. 10) in place of topk, which needs lfu, lru or a
     policy of one's own that does not know the future. Left out: 1."""
     selector: Annotated[tuple[SelectorName, ...], Axis()] = ()
-    """How scores become a mask: thresholds are of the calibration text, read-aware weighs reads.
-    gamma below 1 takes the place of topk alone. Left out: the method's own (mostly topk)."""
+    """How scores become a mask: thresholds are of calibration text, read-aware weighs reads. gamma
+    below 1 takes the place of topk alone. Left out: the method's own (mostly topk)."""
     chunk: Annotated[tuple[Whole, ...], Axis()] = (1,)
     """Units that are chosen, cached and read together: neighbours in the layout, by the sum of
     their scores. Not with thresholds; it must divide the units of each group."""

@@ -17,7 +17,7 @@ from sweep.messages import show
 from sweep.spec import values as fields
 from sweep.spec.values import Axis, Name, Number, Words
 
-SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware")
+SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware", "resident-threshold")
 LAYOUTS = ("natural", "hot")
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")

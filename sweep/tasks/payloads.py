@@ -54,8 +54,8 @@ class SelectorPayload(TypedDict, total=False):
     """How masks are chosen; empty for a model that runs as a dense one."""
 
     name: str
-    """`topk`, a threshold, `cache-aware` or `read-aware`; all other keys but `chunk` are of these
-    last two alone."""
+    """`topk`, a threshold, or one that looks at the cache: `cache-aware`, `read-aware` or
+    `resident-threshold`; all other keys but `chunk` are of these last three alone."""
     gamma: float
     """Weight of a unit that is not cached."""
     policy: str

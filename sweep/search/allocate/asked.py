@@ -35,10 +35,12 @@ class Asked:
 
     targets: tuple[Target, ...]
     method: str = "dip-shares"
-    gamma: float = 1.0
+    selector: str = "topk"
+    gamma: float | None = None
+    """Left out: 0.2 of top-k, 1 of another selector."""
     policy: str = "lfu"
     ladder: tuple[float, ...] = LADDER
-    rounds: int = 2
+    rounds: int = 1
     text: str | None = None
     windows: int | None = None
 
@@ -71,11 +73,14 @@ class Asked:
         text = self.text or text_of_calibration(sweep)
         if text_files.fingerprint(text) == text_files.fingerprint(sweep.text):
             raise InputError(f"{text} is the text that is reported; allocate on another (--text)")
-        entry: dict[str, Any] = {"method": self.method, "density": 1.0, "gamma": self.gamma}
+        gamma = (0.2 if self.selector == "topk" else 1.0) if self.gamma is None else self.gamma
+        entry: dict[str, Any] = {"method": self.method, "density": 1.0, "gamma": gamma}
+        entry |= {"selector": self.selector, "policies": (self.policy,)}
         try:
-            entries = MethodEntry.model_validate(entry | {"policies": (self.policy,)})
+            entries = MethodEntry.model_validate(entry)
         except ValidationError as error:
-            raise InputError(f"--gamma, --policy: {error.errors()[0]['msg']}") from None
+            text = error.errors()[0]["msg"]
+            raise InputError(f"--selector, --gamma, --policy: {text}") from None
         changed: dict[str, Any] = {
             "text": text,
             "calibration": _another(text, sweep),

@@ -73,7 +73,7 @@ def _setting(point: Point, asked: Asked, session: Session, materials: Materials)
     cells = whole(bench.layers, len(bench.groups)).size
     say(f"{cells} groups of layers at {len(asked.rungs)} shares, one at a time")
     curves = first_round(bench, asked.rungs)
-    write_json(out / f"{label}-{SENSITIVITIES}", _curves(curves, point, materials))
+    write_json(out / f"{label}-{SENSITIVITIES}", _curves(curves, asked, point, materials))
     allotted = []
     for target in asked.targets:
         solution = allocate(bench, curves, target, asked.rounds, say)
@@ -95,9 +95,7 @@ def _file(bench: Bench, solution: Solution, asked: Asked) -> Allocation:
     table = tuple(tuple(map(float, row)) for row in found.table.round(4))
     how: dict[str, Any] = {
         "target": {target.kind: target.amount},
-        "gamma": point.gamma,
-        "policy": point.policy,
-        "dram_gb": point.device.dram_gb,
+        **_cache(point),
         "text": point.accuracy.text,
         "windows": point.accuracy.windows,
         "measured": _figures(found),
@@ -115,6 +113,12 @@ def _file(bench: Bench, solution: Solution, asked: Asked) -> Allocation:
     )
 
 
+def _cache(point: Point) -> dict[str, Any]:
+    """How masks were chosen, and what was cached."""
+    chosen = {"selector": point.selector, "gamma": point.gamma, "policy": point.policy}
+    return chosen | {"dram_gb": point.device.dram_gb}
+
+
 def _figures(measured: Measured) -> dict[str, float]:
     row = measured.row
     return {
@@ -126,16 +130,16 @@ def _figures(measured: Measured) -> dict[str, float]:
     }
 
 
-def _curves(curves: Curves, point: Point, materials: Materials) -> dict[str, Any]:
-    """What each group of each layer does alone: KL and bytes that are read, by share."""
+def _curves(curves: Curves, asked: Asked, point: Point, materials: Materials) -> dict[str, Any]:
+    """What each group of each layer does alone: KL and bytes that are read, by share, as measured
+    at some shares and smoothed between them."""
     return {
         "model": point.model,
         "method": point.method,
-        "gamma": point.gamma,
-        "policy": point.policy,
-        "dram_gb": point.device.dram_gb,
+        **_cache(point),
         "text": materials.sweep.text,
         "groups": list(curves.groups),
+        "measured_at": list(asked.rungs),
         "shares": curves.shares[0, 0].tolist(),
         "kl": curves.kl.tolist(),
         "missed_bytes_per_token": curves.missed.tolist(),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.group_sensitivity import with_ends
+from methods.group_sensitivity import smooth
 from sweep.search.allocate.asked import STEP
 from sweep.search.allocate.measured import Bench, Measured, changed, whole
 from sweep.search.allocate.targets import Curves, Floats, Target, solve
@@ -51,14 +51,21 @@ def first_round(bench: Bench, ladder: tuple[float, ...]) -> Curves:
     for cell, of_cell in zip(cells, measured, strict=True):
         kl[cell] = of_cell.kl
         missed[cell] = of_cell.missed[cell[:2]]
-    losses, rungs = with_ends(kl, ladder)
-    nothing = np.zeros((*dense.shape, 1))
+    losses, shares = smooth(kl, ladder)
+    known = np.concatenate([at_one.missed[..., None], missed, np.zeros((*dense.shape, 1))], axis=-1)
     return Curves(
         bench.groups,
-        np.broadcast_to(rungs, losses.shape),
+        np.broadcast_to(shares, losses.shape),
         losses,
-        np.concatenate([at_one.missed[..., None], missed, nothing], axis=-1),
+        _between(shares, np.array([1.0, *ladder, 0.0]), known),
     )
+
+
+def _between(wanted: Floats, shares: Floats, known: Floats) -> Floats:
+    """Values [..., options] at falling `wanted` shares, in proportion between known ones."""
+    flat = known.reshape(-1, known.shape[-1])
+    values = np.array([np.interp(wanted, shares[::-1], row[::-1]) for row in flat])
+    return values.reshape(*known.shape[:-1], len(wanted))
 
 
 def second_round(bench: Bench, around: Measured) -> Curves:
@@ -77,10 +84,26 @@ def second_round(bench: Bench, around: Measured) -> Curves:
         for cell, of_cell in zip(cells, of_option, strict=True):
             kl[(*cell, option)] = of_cell.kl
             missed[(*cell, option)] = of_cell.missed[cell]
-    losses = kl - kl[..., :1]
     options = np.stack([up, around.table, down], axis=-1)
-    before = around.kl - float(losses[..., 1].sum())
-    return Curves(bench.groups, options, losses, missed, before)
+    steps = np.linspace(-1, 1, 9)
+    losses = _parabolas(kl, steps)
+    losses -= losses[..., :1]
+    before = around.kl - float(losses[..., 4].sum())
+    along = [_along(values, steps) for values in (options, missed)]
+    return Curves(bench.groups, along[0], losses, along[1], before)
+
+
+def _parabolas(values: Floats, steps: Floats) -> Floats:
+    """Through three values [..., 3] at -1, 0 and 1, where they bend downwards straight lines."""
+    first, middle, last = (values[..., i, None] for i in range(3))
+    bend = np.maximum(0.0, (first + last) / 2 - middle)
+    return middle + (last - first) / 2 * steps + bend * steps**2
+
+
+def _along(values: Floats, steps: Floats) -> Floats:
+    """Values [..., 3] at -1, 0 and 1, in proportion between them."""
+    first, middle, last = (values[..., i, None] for i in range(3))
+    return middle + np.where(steps < 0, (middle - first), (last - middle)) * steps
 
 
 def allocate(bench: Bench, curves: Curves, target: Target, rounds: int, say: Say) -> Solution:

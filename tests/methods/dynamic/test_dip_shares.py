@@ -140,6 +140,18 @@ def test_the_least_sensitive_give_up_first() -> None:
     assert min(row[1], *other) < 0.7
 
 
+def test_curves_are_powers_between_what_was_measured() -> None:
+    ladder = (0.8, 0.6, 0.4, 0.2)
+    kl = 0.3 * (1 - np.array(ladder)) ** 2.5
+    losses, at = group_sensitivity.smooth(np.stack([kl, 2 * kl]), ladder)
+    assert losses[0] == pytest.approx(0.3 * (1 - at) ** 2.5)
+    assert losses[1] == pytest.approx(0.6 * (1 - at) ** 2.5)
+    assert (at[0], at[-1]) == (1, 0)
+    odd, at = group_sensitivity.smooth(np.array([0.0, -0.1, 0.2, 0.1]), (0.9, 0.65, 0.3, 0.2))
+    assert {0.9, 0.65, 0.3, 0.2} <= set(at)
+    assert (np.diff(odd) >= 0).all()
+
+
 # -- Lagrange --------------------------------------------------------------------------------
 
 

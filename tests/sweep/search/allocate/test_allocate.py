@@ -60,7 +60,7 @@ def content(out: Path, ending: str) -> dict[str, Any]:
 
 def test_a_density_is_met_and_no_worse_than_equal_shares(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    printed = allocate(file, out, "--density", 0.5)
+    printed = allocate(file, out, "--density", 0.5, "--rounds", 2)
     assert "allocated" in printed
     found = content(out, "density-0.5.json")
     rows = list(zip(*(found["shares"][group] for group in GROUPS), strict=True))
@@ -69,13 +69,14 @@ def test_a_density_is_met_and_no_worse_than_equal_shares(file: Path, tmp_path: P
     assert measured["kl"] <= first["kl"]
     assert measured["kl"] < found["how"]["uniform"]["kl"]
     curves = content(out, "sensitivities.json")
-    assert np.array(curves["kl"]).shape == (2, 2, 6)
-    assert curves["shares"] == [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    assert curves["measured_at"] == [0.8, 0.6, 0.4, 0.2]
+    assert np.array(curves["kl"]).shape == (2, 2, len(curves["shares"]))
+    assert (np.diff(curves["kl"]) >= 0).all()
 
 
 def test_limits_are_kept(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    allocate(file, out, "--missed-mb", 0.008, "--kl", 0.01, "--rounds", 1)
+    allocate(file, out, "--missed-mb", 0.008, "--kl", 0.01)
     by_bytes = content(out, "-0.008mb.json")["how"]
     assert by_bytes["measured"]["missed_bytes_per_token"] <= 8000
     assert by_bytes["measured"]["missed_bytes_per_token"] > 7000
@@ -83,21 +84,30 @@ def test_limits_are_kept(file: Path, tmp_path: Path) -> None:
     assert 0.005 < by_kl["measured"]["kl"] <= 0.01
 
 
+def test_shares_of_thresholds_at_a_cache(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    chosen = ("--selector", "resident-threshold", "--windows", 1)
+    allocate(file, out, "--missed-mb", 0.008, *chosen)
+    how = content(out, "-0.008mb.json")["how"]
+    assert (how["selector"], how["gamma"]) == ("resident-threshold", 1)
+    assert 6500 < how["measured"]["missed_bytes_per_token"] <= 8000
+
+
 def test_nothing_is_measured_twice(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    allocate(file, out, "--density", 0.5, "--rounds", 1)
+    allocate(file, out, "--density", 0.5)
     first, known = content(out, "density-0.5.json"), set(Store(out).records)
-    allocate(file, out, "--density", 0.5, "--rounds", 1)
+    allocate(file, out, "--density", 0.5)
     assert content(out, "density-0.5.json") == first
     assert set(Store(out).records) == known
-    allocate(file, out, "--density", 0.6, "--rounds", 1)
+    allocate(file, out, "--density", 0.6)
     more = set(Store(out).records) - known
     assert len(more) == 4  # the solution and equal shares, in two windows each
 
 
 def test_a_sweep_takes_the_file(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    allocate(file, out, "--density", 0.6, "--rounds", 1)
+    allocate(file, out, "--density", 0.6)
     (path,) = out.glob("*density-0.6.json")
     entry = f"sweeps.tiny.methods=[dense, {{method: dip-shares, shares: {path}, gamma: 0.2}}]"
     sweep("run", "tiny", "--file", file, "--set", entry, "--out", tmp_path / "used",
@@ -126,8 +136,8 @@ def test_a_file_of_another_model_is_refused(file: Path, tmp_path: Path) -> None:
         (["--density", 0.5, "--method", "dip"], "method dip has no shares to allocate"),
         (["--density", 0.5, "--method", "dipp"], "unknown method 'dipp'"),
         (["--density", 0.5, "--share", 0.5], "--share: two shares between 0 and 1"),
-        (["--density", 0.5, "--gamma", 0], "--gamma, --policy"),
-        (["--density", 0.5, "--policy", "lfx"], "--gamma, --policy"),
+        (["--density", 0.5, "--gamma", 0], "--selector, --gamma, --policy"),
+        (["--density", 0.5, "--policy", "lfx"], "--selector, --gamma, --policy"),
         (["--density", 0.5, "--text", "reported.txt"], "is the text that is reported"),
     ],
 )
