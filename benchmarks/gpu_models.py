@@ -8,16 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.gpu_tools import Page
 from methods.apply import applied
-from methods.density import kept_units
 from methods.registry import create
 from simulator.geometry import Geometry
+from sweep.batched.losses import losses
+from sweep.batched.make import Batched
+from sweep.batched.proof import Proof
+from sweep.batched.selectors import BatchedCacheAware, BatchedTopK
+from sweep.measures.losses import prove
 
 DENSITY, GAMMA, CACHED, TOKENS = 0.5, 0.2, 0.4, 2048
-ROWS = 256
 
 
 def models(page: Page, device: str, quick: bool) -> None:
@@ -28,7 +31,7 @@ def models(page: Page, device: str, quick: bool) -> None:
         if model is None:
             continue
         page.say(f"-- {name}, {len(model.model.layers)} layers, {_gb():.1f} GB")
-        for windows in (16, 32) if quick else (16, 1, 4, 32):
+        for windows in (16, 32, 64) if quick else (16, 1, 4, 32, 64):
             page.attempt(f"{name} x {windows}", _evaluations, page, model, name, windows)
             torch.cuda.empty_cache()
         del model
@@ -70,20 +73,36 @@ def _evaluations(page: Page, model: Any, name: str, windows: int) -> None:
     tokens = torch.randint(
         0, model.config.vocab_size, (windows, TOKENS), generator=random, device="cuda"
     )
-    dense = _timed(page, f"{name} x {windows} dense", lambda: _loss(model, tokens), 0.0)
+    prove(model)
+    dense = _timed(page, f"{name} x {windows} dense", lambda: losses(model, tokens).sum(1), 0.0)
     if dense is None:
         return
-    for label, make in _selectors(windows).items():
+    for label, make in _selectors(model).items():
         method = create("glu" if "glu" in label else "dip", 0.7 if "glu" in label else DENSITY)
 
-        select = make()
-
-        def run(select: _Select = select, method: Any = method) -> Tensor:
-            select.begin()
+        def run(make: Callable[[], Batched] = make, method: Any = method) -> Tensor:
+            select = make()
+            select.begin_batch(windows, TOKENS)
             with applied(model, method, select):
-                return _loss(model, tokens)
+                sums = losses(model, tokens).sum(1)
+            select.settle()
+            return sums
 
         _timed(page, f"{name} x {windows} {label}", run, dense)
+    if windows == 16:
+        page.attempt("proof", _proved, page, model, tokens[:2])
+
+
+def _proved(page: Page, model: Any, tokens: Tensor) -> None:
+    """What a first shard does: one window's selection on the CPU, too."""
+    for label, make in _selectors(model).items():
+        select = make()
+        select.begin_batch(len(tokens), TOKENS)
+        select.proof = proof = Proof()
+        with torch.inference_mode(), applied(model, create("dip", DENSITY), select):
+            losses(model, tokens)
+        select.settle()
+        page.say(f"  {label}: {proof.compared} masks of a window equal to the CPU kernels")
 
 
 def _timed(page: Page, label: str, run: Callable[[], Tensor], dense: float) -> float | None:
@@ -106,69 +125,19 @@ def _timed(page: Page, label: str, run: Callable[[], Tensor], dense: float) -> f
     return page.attempt(label, measured)
 
 
-def _loss(model: Any, tokens: Tensor) -> Tensor:
-    """Summed losses [windows] in float32, from logits of a few positions at a time."""
-    states = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-    sums = torch.zeros(len(tokens), device=tokens.device)
-    for window in range(len(tokens)):
-        for begin in range(0, TOKENS - 1, ROWS):
-            targets = tokens[window, begin + 1 : begin + 1 + ROWS]
-            logits = model.lm_head(states[window, begin : begin + len(targets)]).float()
-            logs = logits.log_softmax(-1)
-            sums[window] += nn.functional.nll_loss(logs, targets, reduction="sum")
-    return sums
+def _selectors(model: Any) -> dict[str, Callable[[], Batched]]:
+    widths = {"input": model.config.hidden_size, "intermediate": model.config.intermediate_size}
+    slots = {group: round(CACHED * width) for group, width in widths.items()}
 
+    def aware(policy: str, traced: bool = False) -> BatchedCacheAware:
+        return BatchedCacheAware(slots, GAMMA, policy, "window", None, traced=traced)
 
-class _Select:
-    """The least that a selector on the device can do."""
-
-    def __init__(self, windows: int, trace: bool, policy: str) -> None:
-        self.windows, self.trace, self.policy = windows, trace, policy
-        self.kept: list[Tensor] = []
-        self.faults: Tensor | None = None
-
-    def begin(self) -> None:
-        from sweep.gpu import launch
-
-        self.kept.clear()
-        self.faults = launch.new_faults(torch.device("cuda"))
-
-    def __call__(self, layer: int, group: str, values: Tensor, share: float) -> Tensor:
-        return self._kept(values, share, True)
-
-    def pruned(self, layer: int, group: str, values: Tensor, share: float) -> Tensor:
-        return self._kept(values, share, False)
-
-    def _kept(self, values: Tensor, share: float, ones: bool) -> Tensor:
-        from sweep.gpu import launch
-        from sweep.gpu.state import new_caches
-
-        assert self.faults is not None
-        units = values.shape[-1]
-        k = kept_units(share, units)
-        if self.policy:
-            caches = new_caches(
-                len(values), units, round(CACHED * units), self.policy, device=values.device
-            )
-            bits, hits = launch.cache_aware(values, k, GAMMA, caches, self.faults)
-            self.kept.append(hits.to("cpu", non_blocking=True))
-            target = launch.kept(values, bits, ones)
-        else:
-            target = torch.empty_like(values)
-            bits = launch.top_k(values, k, True, self.faults, 0, target, ones, self.trace)
-        if self.trace:
-            assert bits is not None
-            self.kept.append(bits.to("cpu", non_blocking=True))
-        return target
-
-
-def _selectors(windows: int) -> dict[str, Callable[[], _Select]]:
     return {
-        "dip": lambda: _Select(windows, False, ""),
-        "dip with trace": lambda: _Select(windows, True, ""),
-        "dip-ca lfu": lambda: _Select(windows, False, "lfu"),
-        "dip-ca lru": lambda: _Select(windows, False, "lru"),
-        "glu with trace": lambda: _Select(windows, True, ""),
+        "dip": BatchedTopK,
+        "dip-ca lfu": lambda: aware("lfu"),
+        "dip-ca lfu with trace": lambda: aware("lfu", True),
+        "dip-ca lru": lambda: aware("lru"),
+        "glu": BatchedTopK,
     }
 
 

@@ -149,6 +149,8 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("swaps", "number", "", "share of the used experts that the router had not chosen"),
     Column("misses_per_token", "number", "", "experts read from Flash for a token, mean"),
     Column("pool", "flag", "", "the experts of all layers share one cache"),
+    Column("tokens_per_s_ahead", "number", "1/s", "the same with announced experts read ahead"),
+    Column("wasted_bytes_per_token", "number", "B", "announced experts that were read in vain"),
     # How reports name what a sweep file names.
     Column("model_title", "text", "", "name of the model for a reader"),
     Column("text_title", "text", "", "name of the evaluation text for a reader"),
@@ -208,6 +210,12 @@ def check_table(table: pa.Table, source: str) -> pa.Table:
 def _absent(name: str, columns: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, columns, n=1)
     return f"no column {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
+
+
+def with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    """The table with other values in one of its columns."""
+    place, field = table.column_names.index(name), table.schema.field(name)
+    return table.set_column(place, field, pa.array(values, field.type))
 
 
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:

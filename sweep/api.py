@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.certainty import statement
-from sweep.certainty.certification import Certification
-from sweep.certainty.start import begin
 from sweep.downstream.merge import FILE as ACCURACY
 from sweep.errors import InputError
 from sweep.execution.ray_head import check_reachable
@@ -21,7 +18,7 @@ from sweep.files.atomic import write_json
 from sweep.options import Options
 from sweep.plan.sweep_plan import SweepPlan, plan_sweep
 from sweep.results import reuse
-from sweep.results.folder import LIVE, cleared, plan_summary, provenance_of
+from sweep.results.folder import CERTAINTY, LIVE, cleared, plan_summary, provenance_of
 from sweep.spec.entries import Sweep
 from sweep.store.store import Store
 from sweep.store.traces import trace_bytes
@@ -29,6 +26,8 @@ from sweep.store.traces import trace_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
+
+    from sweep.certainty.certification import Certification
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
         store = session.store
         options.out.mkdir(parents=True, exist_ok=True)
         store.damaged += cleared(options.out)
-        (options.out / statement.FILE).unlink(missing_ok=True)
+        (options.out / CERTAINTY).unlink(missing_ok=True)
         planned, ran, stopped_by = _run_missing(planned, certified, session)
         (options.out / LIVE).unlink(missing_ok=True)
         said = None if stopped_by else certified
@@ -103,6 +102,9 @@ def _certification(sweep: Sweep, options: Options, console: Console) -> Certific
             "--until-certain decides a table as a whole, so that no point or task can be left out:"
             " give no --point and no --only with it"
         )
+    from sweep.certainty.certification import Certification
+    from sweep.certainty.start import begin
+
     return Certification(begin(sweep, console.print))
 
 
@@ -169,8 +171,10 @@ def _write_table(
 
     rows = _table(planned, store)
     if certified is not None:
+        from sweep.certainty import statement
+
         rows = statement.marked(certified, rows)
-        write_json(out / statement.FILE, statement.document(certified))
+        write_json(out / CERTAINTY, statement.document(certified))
     table.write(rows, out)
     if planned.sweep.tasks:
         write_json(out / ACCURACY, table.accuracies(planned.plan, store, planned.materials))
@@ -193,7 +197,7 @@ def _finish(
     _write_logs(failed, options.out)
     errors = [f"{record.label}: {record.error} (log: {record.key})" for record in failed]
     lost = sum(record.infrastructure for record in failed)
-    certain = statement.summary(certified) if certified else ""
+    certain = certified.summary() if certified else ""
     return Finished(
         table, options.out, failed=errors, lost=lost, damaged=store.damaged, certain=certain
     )

@@ -38,6 +38,7 @@ HOMES = {
         "sweep/inputs/model_trial.py",
         "sweep/tasks/evaluate.py",
         "sweep/gpu/",
+        "sweep/batched/",
         "sweep/scans.py",
         "sweep/read_aware.py",
         "sweep/routing/",

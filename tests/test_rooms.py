@@ -45,7 +45,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks", "routing"),
+        ("tasks", "routing", "batched"),
         ("plan",),
         ("store",),
         ("execution",),
@@ -64,7 +64,7 @@ REPORTS = House(
         ("results", "numbers", "read_sizes"),
         ("findings",),
         ("reading",),
-        ("pages",),
+        ("pages", "experts"),
         ("report", "compare", "paper"),
     ),
 )

@@ -60,6 +60,8 @@ class Rule(Method):
     """experts that a token uses; 0: as many as the model's router chooses"""
     inside: str = NONE
     """method inside each expert: glu, gate, up, dip or teal, by top-k at the entry's density"""
+    prefetch: int = 0
+    """experts that a layer's input announces, by the next layer's router, to be read ahead"""
 
     groups: ClassVar[tuple[str, ...]] = (GROUP,)
     needs_shares: ClassVar[bool] = False
@@ -67,6 +69,7 @@ class Rule(Method):
     @classmethod
     def reach(cls, parameters: Mapping[str, Any]) -> tuple[float, float]:
         _whole(cls.name, "experts", parameters.get("experts", 0), 0)
+        _whole(cls.name, "prefetch", parameters.get("prefetch", 0), 0)
         inside = parameters.get("inside", NONE)
         if inside == NONE:
             return 1.0, 1.0
@@ -78,7 +81,12 @@ class Rule(Method):
 
     @classmethod
     def selector_with(cls, parameters: Mapping[str, Any]) -> str:
-        return "cache-aware" if cls.reads_cache(parameters) else "topk"
+        counting = cls.reads_cache(parameters) or bool(parameters.get("prefetch", 0))
+        return "cache-aware" if counting else "topk"
+
+    def parameters(self) -> dict[str, Any]:
+        """Without `prefetch` where nothing is read ahead."""
+        return {k: v for k, v in super().parameters().items() if k != "prefetch" or v}
 
     @classmethod
     def reads_cache(cls, parameters: Mapping[str, Any]) -> bool:
@@ -115,14 +123,18 @@ class Rule(Method):
     def check(self, count: int, chosen: int) -> None:
         """Raise MethodError where the rule does not fit a layer of `count` experts of which the
         router chooses `chosen`."""
-        if self.experts > count:
-            raise MethodError(f"experts {self.experts} of {self.name}: the model has {count}")
+        for name in ("experts", "prefetch"):
+            if getattr(self, name) > count:
+                raise MethodError(
+                    f"{name} {getattr(self, name)} of {self.name}: the model has {count}"
+                )
 
     def plain(self) -> Rule:
         """The rule that chooses the same, where the cache plays no part: `stock`."""
         if type(self).reads_cache(self.parameters()):
             return self
-        return Stock(density=self.density, experts=self.experts, inside=self.inside)
+        shared = {name: getattr(self, name) for name in ("experts", "inside", "prefetch")}
+        return Stock(density=self.density, **shared)
 
     @abstractmethod
     def choose(self, token: Token, resident: Flags, k: int) -> Flags:

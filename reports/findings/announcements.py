@@ -37,6 +37,8 @@ def announcements(points: Sequence[Point], rows: Sequence[Row]) -> list[Announce
     entries: dict[tuple[str, str, str], Announced] = {}
     for point, row in zip(points, rows, strict=True):
         weights, label = weights_label(point.setting), masks_label(point)
+        if row.get("swaps") is not None:  # experts are chosen by what is cached
+            label = f"{label} · {point.policy} · {point.setting.dram_gb:g} GB"
         for group, by_distance in _figures(row).items():
             ratios = {int(d): (r["precision"], r["recall"]) for d, r in by_distance.items()}
             entries.setdefault((weights, label, group), Announced(weights, label, group, ratios))

@@ -21,8 +21,17 @@ def parameters_of(written: str) -> Mapping[str, Any]:
     return cast("Row", parameters) if isinstance(parameters, dict) else {}
 
 
-_USUAL = {"attention": "none", "shares": "uniform", "variant": "paper", "rotation": False}
+_ALWAYS_TOLD = object()
+_USUAL: dict[str, object] = {
+    "attention": "none",
+    "shares": "uniform",
+    "variant": "paper",
+    "rotation": False,
+}
 """Parameters that tell rows of one method apart, and the values that they have by default."""
+_USUAL |= {"experts": 0, "inside": "none", "prefetch": 0, "protected": 2}
+_USUAL |= dict.fromkeys(("lam", "ranks", "least_weight", "factor"), _ALWAYS_TOLD)
+"""Of rules that choose experts; what is absent by default is always told."""
 _USUAL_OF = {"cett": {"shares": "cett"}}
 """The same of methods that have defaults of their own."""
 

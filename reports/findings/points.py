@@ -170,7 +170,7 @@ def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
     return Point(
         setting=shared.setdefault(setting, setting),
         plain=text(row.get("method")),
-        cache_aware=row.get("selector") == "cache-aware",
+        cache_aware=row.get("selector") == "cache-aware" and row.get("swaps") is None,
         bound=bool(row["bound"]),
         policy_offline=bool(row["policy_offline"]),
         policy_rank=int(row["policy_rank"]),

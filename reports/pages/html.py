@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import numbers
+from reports.experts import section
 from reports.findings import certainty, costs
 from reports.findings.certified import HEADER
 from reports.findings.points import configuration, device_label, weights_label
@@ -63,6 +64,7 @@ def render(run: Run) -> str:
         flash=flash.html_section(run),
         stopwatch=flash.stopwatch_section(run),
         announced=announcements.html_section(run),
+        routed=section.html_section(run),
         looks=looks(p.series for p in run.points),
         headlines=headlines(run),
         certain=certain_rows(run),

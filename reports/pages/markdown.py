@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from reports.experts import section
 from reports.findings.budgets import Budget
 from reports.findings.certified import HEADER
 from reports.findings.costs import cost, cost_name, cost_text, flips_text, kl_text, written
@@ -48,6 +49,7 @@ def render(run: Run, figures: Sequence[Figure] = ()) -> str:
         *flash.markdown_section(run),
         *markdown_section(run),
         *announcements.markdown_section(run),
+        *section.markdown_section(run),
         *_points(run),
         *_plan(run),
         *_failures(run),

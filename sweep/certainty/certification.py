@@ -183,6 +183,17 @@ class Certification:
         looks = self.start.looks
         return sum(looks[self._looks_of(keys) - 1] for keys in every), len(every) * looks[-1]
 
+    def summary(self) -> str:
+        """A sentence for the terminal."""
+        decided = sum(cell.outcome.decided for cell in self.cells)
+        used, every = self.windows()
+        share = f", {used / every:.0%} of {every:,}" if every else ""
+        return (
+            f"{decided} of {len(self.cells)} choices are decided at"
+            f" {100 * (1 - self.start.alpha):.6g} % for all of them together; {used:,}"
+            f" windows{share}"
+        )
+
 
 def _order(point: Point) -> tuple[Any, ...]:
     """By falling speed; equally fast ones from the simplest on."""

@@ -6,13 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from reports.results import with_column
 from sweep.certainty.certification import Cell, Certification
 from sweep.certainty.decide import verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FILE = "certainty.json"
 
 
 def document(certified: Certification) -> dict[str, Any]:
@@ -50,8 +49,6 @@ def _finite(value: float) -> float | None:
 
 def marked(certified: Certification, table: pa.Table) -> pa.Table:
     """The table with the column `decided`: by budget, what is certain of each candidate."""
-    import pyarrow as pa
-
     by_point: dict[str, dict[str, str]] = {}
     for cell in certified.cells:
         for candidate in cell.candidates:
@@ -62,16 +59,4 @@ def marked(certified: Certification, table: pa.Table) -> pa.Table:
         json.dumps(by_point[key]) if key in by_point else None
         for key in table.column("point_key").to_pylist()
     ]
-    place = table.column_names.index("decided")
-    return table.set_column(place, table.schema.field("decided"), pa.array(values, pa.string()))
-
-
-def summary(certified: Certification) -> str:
-    """A sentence for the terminal."""
-    decided = sum(cell.outcome.decided for cell in certified.cells)
-    used, every = certified.windows()
-    share = f", {used / every:.0%} of {every:,}" if every else ""
-    return (
-        f"{decided} of {len(certified.cells)} choices are certain at"
-        f" {1 - certified.start.alpha:.4g} for all of them together; {used:,} windows{share}"
-    )
+    return with_column(table, "decided", values)

@@ -142,7 +142,7 @@ def find_bar(
             slope = (high - low).to(tl.float32) / inside
             middle = high - ((k - reach_high).to(tl.float32) * slope).to(tl.int32)
             spread = (0.25 * slope * tl.sqrt(inside)).to(tl.int32)
-            spread = tl.maximum(spread, SNAP * 3 // 4)
+            spread = tl.maximum(spread, SNAP // 2)
             lower, upper = middle - spread, middle + spread + 1
             if near | (high - low <= 3):
                 lower, upper = low + 1, high - 1

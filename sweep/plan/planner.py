@@ -27,7 +27,7 @@ from sweep.plan.labels import (
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
-from sweep.plan.sizes import cached_units, check_layers, without_cache
+from sweep.plan.sizes import cached_units, check_layers, check_scored, without_cache
 from sweep.plan.weight_steps import Step, steps
 from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
@@ -157,6 +157,7 @@ class _Builder:
         tasks = self.materials.tasks()
         identity = ("scores", evaluation_identity(point, dense, self._slots(point)))
         if tasks and identity not in self._evaluations:
+            check_scored(point, dense)
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
             where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
@@ -303,8 +304,6 @@ class _Builder:
 
     def _reads(self, point: Point) -> Reads | None:
         """How misses become reads, on a device where a read has a cost."""
-        if point.device.read_cost() is None:
-            return None
         return payloads.reads(point, self.materials.geometry(point), self.materials.storage(point))
 
     def _slots(self, point: Point) -> tuple[tuple[str, int], ...]:

@@ -113,6 +113,15 @@ def check_experts(point: Point, geometry: Geometry) -> None:
         raise InputError(f"model {point.model}: {error}") from None
 
 
+def check_scored(point: Point, dense: bool) -> None:
+    """Raise InputError for a rule that downstream tasks are to be scored under."""
+    if point.traits.routes and not dense:
+        raise InputError(
+            f"{point.method} chooses experts, and downstream tasks are scored without rules: leave "
+            "out tasks, or the rules"
+        )
+
+
 def _check_weights(point: Point, of_experts: bool) -> None:
     if of_experts and (point.quant.method != "none" or point.swap):
         raise InputError(

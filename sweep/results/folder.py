@@ -25,6 +25,8 @@ LIVE = ".live.json"
 """What a running driver says of itself, for `sweep status`."""
 
 
+CERTAINTY = "certainty.json"
+"""What a certification states (`sweep.certainty.statement`)."""
 FILES = ("plan.json", "provenance.json", "results.parquet", "results.csv", LIVE)
 REPORT_FILES, FOLDERS = ("report.md", "report.html"), ("logs", "figures")
 

@@ -256,11 +256,12 @@ class _Rows:
         spread = self._once(
             ("spread", planned.evaluate_keys, not reads), self._spread, reads, planned
         )
+        known = (point, geometry, sizes, phases, tokens, speed)
         return {
             "cache_fraction": speed.cache_fraction if point.policy != "none" else 0.0,
             "hit_rate": speed.hit_rate,
             **demand.columns(phases, slots),
-            **experts.columns(point, phases, tokens, map(self._result, planned.evaluate_keys)),
+            **experts.columns(*known, map(self._result, planned.evaluate_keys)),
             **self._flash(point, phases, tokens, overhead, of_flash, sizes),
             **flash.energy(device, speed),
             "flash_bytes_per_token": speed.flash_bytes_per_token,

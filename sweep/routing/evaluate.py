@@ -40,7 +40,7 @@ def evaluate(
     watches = [known.watch(distance) for known, distance in zip(expected, distances, strict=True)]
     dense_tokens = payload.get("dense_tokens", 0)
     with routed_model(payload, where, inputs, device, rule, routes) as (model, layers):
-        nll = []
+        nll, routes.layers = [], layers
         for window, watch in zip(windows, watches or [None] * len(windows), strict=True):
             routes.begin_window(len(window), dense_tokens)
             nll.append(_nll(model, window, watch))
@@ -60,6 +60,7 @@ def evaluate(
         result["flips"] = [distance.flips for distance in distances]
     if spread := routes.spread():
         result["spread"] = spread
+    result |= routes.announced()
     final = payload["selector"].get("traced", not routes.reads_cache)
     return result, routes.trace() if final else None
 

@@ -20,9 +20,10 @@ from simulator.phases import phase_counts, spread_of
 from simulator.policies import Cache
 from simulator.simulation import GroupCounts
 from simulator.trace import Trace
+from sweep.routing.ahead import Ahead
 
 if TYPE_CHECKING:
-    from methods.experts.view import Event
+    from methods.experts.view import Event, RoutedLayer
     from sweep.tasks.payloads import SelectorPayload
 
 Flags = NDArray[np.bool_]
@@ -53,6 +54,9 @@ class Routes:
         self._used: dict[int, list[NDArray[np.int64]]] = {}
         self._hits: dict[int, list[NDArray[np.int64]]] = {}
         self._swapped = 0
+        self.layers: list[RoutedLayer] = []
+        """Those of the model, for a rule that announces experts to the next one."""
+        self._ahead = Ahead(rule.prefetch) if rule.prefetch else None
 
     def begin_window(self, tokens: int, dense_tokens: int = 0) -> None:
         """The first `dense_tokens` of the window's `tokens` use what the router chooses."""
@@ -89,16 +93,20 @@ class Routes:
         shares = self._shares(event, k) if self.rule.needs_shares else None
         cache = self._cache(layer)
         flags, hits = stock.copy(), np.zeros(len(scores), np.int64)
+        cached = np.zeros_like(flags)
         resident = np.zeros(self.experts, np.bool_)
         for row in range(len(scores)):
+            resident[:] = False
+            resident[list(cache.cached)] = True
+            cached[row] = resident
             if row >= self.dense_tokens:
-                resident[:] = False
-                resident[list(cache.cached)] = True
                 of_token = None if shares is None else shares[row]
                 token = Token(scores[row], float(means[row]), of_token)
                 flags[row] = self.rule.choose(token, resident, k)
             hits[row] = cache.step(np.flatnonzero(flags[row]).tolist())
         self._hits.setdefault(layer, []).append(hits)
+        if self._ahead is not None:
+            self._ahead.add(event, flags, cached, self.layers)
         return flags
 
     def _shares(self, event: Event, k: int) -> NDArray[np.float64]:
@@ -150,6 +158,10 @@ class Routes:
             "swapped": self._swapped,
             "stock": self.chosen * layers * sum(self.lengths),
         }
+
+    def announced(self) -> dict[str, Any]:
+        """What was announced one layer ahead, as JSON; empty of a rule that announces nothing."""
+        return {} if self._ahead is None else self._ahead.to_json()
 
     def drain(self) -> None:
         """Forget what was kept of the windows so far."""

@@ -36,7 +36,7 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
             plugins.ensure(task.where)
             device = _usable(device)
             by_role = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
-            function = _function(task)
+            function = _function(task, device)
             result, handover = function(task.payload, task.where, by_role, device)
             status, error = "done", ""
         except Exception as failure:
@@ -86,16 +86,26 @@ def _text(written: str) -> str:
     return written.encode("utf-8", "backslashreplace").decode()
 
 
-def _function(task: Task) -> Function:
+def _function(task: Task, device: str) -> Function:
     """What does a task of this kind; a worker imports no more than the kinds that it runs."""
     of_kind = _FUNCTIONS.get(task.kind)
     if of_kind is None:
         raise ValueError(f"no kind of task is called {task.kind!r}")
     place = next(place for mark, place in of_kind if not mark or mark in task.payload)
+    if place == _EVALUATE and device != "cpu" and _in_batches(task):
+        place = "sweep.batched.evaluate:evaluate"
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
 
+def _in_batches(task: Task) -> bool:
+    """Whether a GPU evaluates several windows of it at once."""
+    from sweep.batched.make import in_batches
+
+    return in_batches(task.payload)
+
+
+_EVALUATE = "sweep.tasks.evaluate:evaluate"
 _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "calibrate": (
         ("routed", "sweep.routing.uses:count_uses"),
@@ -104,7 +114,7 @@ _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "evaluate": (
         ("routed", "sweep.routing.evaluate:evaluate"),
-        ("", "sweep.tasks.evaluate:evaluate"),
+        ("", _EVALUATE),
     ),
     "score": (("", "sweep.tasks.score:score"),),
     "simulate": (

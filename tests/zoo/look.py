@@ -1,6 +1,8 @@
 """What becomes of a tiny model of a family: it goes through the door as a user's folder does.
 
 runs      the product has the model's own logits, and methods at density 1 have them too
+routed    a mixture of experts: the model's own logits through the view of its experts, where rules
+          choose these, and bytes for each of its weights
 dense     the model runs as it is; methods are refused, by a sentence that names the reason
 refused   no sweep runs on it, and the plan says why
 no twin   the family has no tiny instance here, so nothing is said of it
@@ -20,7 +22,7 @@ from typing import Any
 from tests.zoo import tiny
 from tests.zoo.tiny import run
 
-RUNS, DENSE, REFUSED, NO_TWIN = "runs", "dense", "refused", "no twin"
+RUNS, ROUTED, DENSE, REFUSED, NO_TWIN = "runs", "routed", "dense", "refused", "no twin"
 CLOSE = 2e-4
 """Largest difference of logits at density 1, over the largest logit: rounding in another order."""
 CONTINUED = 6
@@ -94,6 +96,10 @@ def _through_the_door(kind: str, folder: Path, own: Any) -> Found:
     except InputError as error:
         return Found(kind, REFUSED, sizes or _without(str(error), ref))
     dense = _checked_logits(kind, model, run(own))
+    if not sizes and _has_routed_experts(ref):
+        _check_experts(kind, ref, model, dense)
+        generates = _checked_continuation(kind, model, own)
+        return Found(kind, ROUTED, "", verdict.attention, generates)
     refusal = pruned(kind, model, dense)
     if refusal or verdict.methods:
         _agree(kind, verdict.methods, refusal)
@@ -167,6 +173,35 @@ def pruned(kind: str, model: Any, dense: Any) -> str:
     if layers != {view.layer for view in views} or float((half - dense).abs().max()) == 0:
         raise AssertionError(f"{kind}: at density 0.5 only layers {sorted(layers)} are pruned")
     return ""
+
+
+def _has_routed_experts(ref: str) -> bool:
+    from sweep.inputs import model_sizes
+
+    return model_sizes.geometry(ref).experts is not None
+
+
+def _check_experts(kind: str, ref: str, model: Any, dense: Any) -> None:
+    """The router's own choice through the view gives the model's logits, fewer experts others, and
+    the geometry has every matrix."""
+    import torch
+
+    from methods.experts.apply import routed
+    from sweep.inputs import model_sizes
+
+    with routed(model, lambda event: event.stock.clone()):
+        stock = run(model)
+    with routed(model, lambda event: event.scores == event.scores.amax(-1, keepdim=True)):
+        one = run(model)
+    if not torch.equal(stock, dense) or torch.equal(one, dense):
+        raise AssertionError(f"{kind}: experts are not routed as they are by the model")
+    matrices = [
+        p.numel()
+        for name, p in model.named_parameters()
+        if (p.dim() > 1 and not name.endswith("_proj_bias")) or name.endswith("router.bias")
+    ]
+    if model_sizes.geometry(ref).weights != sum(matrices):
+        raise AssertionError(f"{kind}: {model_sizes.geometry(ref).weights} of {sum(matrices)}")
 
 
 # -- sizes -----------------------------------------------------------------------------------

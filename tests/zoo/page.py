@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.zoo.look import DENSE, NO_TWIN, REFUSED, RUNS, Found
+from tests.zoo.look import DENSE, NO_TWIN, REFUSED, ROUTED, RUNS, Found
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 FILES = Path(__file__).with_name("files.md")
@@ -28,7 +28,8 @@ def page(found: Iterable[Found]) -> str:
     of = {outcome: [one for one in rows if one.outcome == outcome] for outcome in HEADINGS}
     counts = {name.replace(" ", "_"): len(members) for name, members in of.items()}
     head = HEAD.format(version=transformers.__version__, total=len(rows), **counts)
-    parts = [head, *_runs(of[RUNS]), *_dense(of[DENSE]), *_refused(of[REFUSED])]
+    parts = [head, *_runs(of[RUNS]), *_routed(of[ROUTED])]
+    parts += [*_dense(of[DENSE]), *_refused(of[REFUSED])]
     parts += [*_without(of[NO_TWIN]), FILES.read_text(encoding="utf-8")]
     return "\n".join(parts)
 
@@ -39,6 +40,10 @@ def _runs(rows: list[Found]) -> list[str]:
     if eager:
         lines.append(f"With eager attention, as transformers has no other: {_names(eager)}.\n")
     return lines + _silent(rows)
+
+
+def _routed(rows: list[Found]) -> list[str]:
+    return [_heading(ROUTED, rows), f"{_names(rows)}.\n", *_silent(rows)]
 
 
 def _dense(rows: list[Found]) -> list[str]:
@@ -112,6 +117,7 @@ those of `generate`.
 | | families |
 | --- | --- |
 | run with every method | {runs} |
+| are mixtures of experts that run with routing rules | {routed} |
 | run densely alone | {dense} |
 | are refused when a sweep is planned | {refused} |
 | have no tiny instance here | {no_twin} |
@@ -125,6 +131,12 @@ HEADINGS: Mapping[str, tuple[str, str]] = {
         "Families that run with every method",
         """`dip` and `glu` at density 1 have the model's own logits, and at density 0.5 every layer
 is pruned.""",
+    ),
+    ROUTED: (
+        "Mixtures of experts that run with routing rules",
+        """`dense` has the model's own logits, as has its router's choice through the view of its
+experts. `stock`, `cache-prior` and the other rules run, and neuron methods inside of experts;
+those that prune plain MLPs are refused.""",
     ),
     DENSE: (
         "Families that run densely alone",

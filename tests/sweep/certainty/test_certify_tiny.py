@@ -75,7 +75,7 @@ def test_windows_go_where_a_decision_hangs(file: Path, tmp_path: Path) -> None:
     document = stated(out)
     assert document["looks"] == [4, 8, 16, 31]
     assert len(document["cells"]) == 8
-    assert f"{sum(c['decided'] for c in document['cells'])} of 8 choices are certain" in printed
+    assert f"{sum(c['decided'] for c in document['cells'])} of 8 choices are decided" in printed
     windows = {row["windows"] for row in rows(out)}
     assert min(windows) < max(windows)
     assert windows <= {4, 8, 16, 31}
@@ -111,7 +111,7 @@ def test_an_interrupted_certification_goes_on(file: Path, tmp_path: Path) -> Non
     )
     assert not (parts / "certainty.json").exists()
     printed = sweep("certify", parts, "--workers", 0, "--no-report")
-    assert "choices are certain" in printed
+    assert "choices are decided" in printed
     assert first < evaluated(parts) == evaluated(whole)
     assert stated(parts) == stated(whole)
     times = ("task_keys",)
@@ -191,3 +191,15 @@ def test_a_run_of_other_values_is_not_gone_on_with(file: Path, tmp_path: Path) -
         sweep("certify", out, "--workers", 0)
     with pytest.raises(InputError, match=r"not the folder of a run: it has no plan.json"):
         sweep("certify", tmp_path, "--workers", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_workers_change_nothing(file: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    run(file, alone)
+    given = ("run", "tiny", "--file", file, "--out", together, "--workers", 2, "--no-report")
+    sweep(*given, "--until-certain")
+    assert stated(alone) == stated(together)
+    assert evaluated(alone) == evaluated(together)
+    assert rows(alone) == rows(together)

@@ -272,3 +272,45 @@ def test_parameters_out_of_reach_are_named(name: str, parameters: Any, said: str
 def test_rules_that_do_not_fit_the_model(name: str, parameters: Any, said: str) -> None:
     with pytest.raises(MethodError, match=said):
         rule(name, **parameters).check(4, 2)
+
+
+@pytest.mark.parametrize("name", ["stock", "cache-prior"])
+def test_announced_experts_are_the_next_routers_best(name: str) -> None:
+    """Against sets, one token and one layer after the other."""
+    model = moe.model_of("mixtral")
+    payload: Any = {"name": "cache-aware", "policy": "lru", "slots": {"expert": 2}}
+    routes = Routes(rule(name, prefetch=2), payload)
+    hidden: dict[int, Tensor] = {}
+
+    def both(event: Event) -> Tensor | None:
+        hidden[event.view.index] = event.hidden
+        return routes(event)
+
+    with routed(model, both) as layers:
+        routes.layers = layers
+        routes.begin_window(moe.tiny.TOKENS)
+        logits = moe.logits(model)
+    plain_logits, _ = in_one_pass(model, rule(name), "lru", 2)
+    assert torch.equal(logits, plain_logits)
+    trace, found = routes.trace(), routes.announced()
+    used = [[set(np.flatnonzero(row)) for row in masks(trace, layer)] for layer in range(4)]
+    announced: list[list[set[int]]] = [[set() for _ in used[0]]]
+    for layer in range(3):
+        scores = hidden[layer].clone() @ layers[layer + 1].router.weight.detach().T
+        announced.append([set(row) for row in scores.topk(2, dim=-1).indices.tolist()])
+    overlap = sum(len(a & u) for a, u in pairs(announced[1:], used[1:]))
+    assert found["announced"] == {"expert": {"1": [overlap, 2 * 3 * 24, 2 * 3 * 24]}}
+    demanded = wasted = 0
+    for layer in range(4):
+        cache = PlainCache("lru", 2, 4)
+        for a, u in zip(announced[layer], used[layer], strict=True):
+            cached = set(cache.cached)
+            demanded += len(u - cached - a)
+            wasted += len(a - cached - u)
+            cache.use(sorted(u))
+    assert found["prefetch"]["wasted"] == wasted
+    assert sum(units * count for units, count in found["prefetch"]["demanded"]) == demanded
+
+
+def pairs(one: list[list[Any]], other: list[list[Any]]) -> list[tuple[Any, Any]]:
+    return [pair for a, b in zip(one, other, strict=True) for pair in zip(a, b, strict=True)]

@@ -1,0 +1,1 @@
+"""Evaluation of several windows in one forward pass, with masks made where the model is."""
