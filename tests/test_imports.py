@@ -41,6 +41,7 @@ HOMES = {
         "sweep/batched/",
         "sweep/scans.py",
         "sweep/read_aware.py",
+        "sweep/resident_selector.py",
         "sweep/routing/",
         "sweep/selectors.py",
         "sweep/tasks/calibrate.py",
