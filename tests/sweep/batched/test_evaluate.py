@@ -147,6 +147,45 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_read() -> None:
         memory.expect_room(28 << 30, "large", 24 << 30)
 
 
+def test_a_task_that_cannot_fit_says_so_and_loads_nothing(
+    payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any) -> None:
+        raise AssertionError("weights are read")
+
+    monkeypatch.setattr(batched.models, "loaded", load)
+    monkeypatch.setattr(batched, "total_bytes", lambda: 1000)
+    monkeypatch.setattr(batched, "_fitting", set())
+    with pytest.raises(ResourceError, match="give it a larger GPU"):
+        batched.evaluate(*apart(payload), {}, "cuda")
+
+
+def test_the_model_goes_to_the_device_of_the_task(
+    payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake GPU, whose weights lie on the CPU; its first shard proves itself, the next one not."""
+    asked, proofs, own = [], [], batched.models.loaded
+
+    def load(ref: str, dtype: str, device: str) -> Any:
+        asked.append(device)
+        return own(ref, dtype, "cpu")
+
+    class Counted(Proof):
+        def __init__(self) -> None:
+            super().__init__()
+            proofs.append(self)
+
+    monkeypatch.setattr(batched.models, "loaded", load)
+    monkeypatch.setattr(batched, "total_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(batched, "_proved", set())
+    monkeypatch.setattr(batched, "Proof", Counted)
+    task = apart({**payload, "selector": aware()})
+    results = [batched.evaluate(*task, {}, "cuda")[0] for _ in range(2)]
+    assert set(asked) == {"cuda"}
+    assert [result["device"] for result in results] == ["cuda", "cuda"]
+    assert [proof.compared > 0 for proof in proofs] == [True]
+
+
 @pytest.mark.parametrize("selector", [SELECTORS["topk"], aware(), aware("lru")], ids=str)
 def test_a_device_that_selects_other_units_is_found_out(
     selector: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -182,7 +221,7 @@ def test_a_gpu_takes_batches_and_leaves_the_rest(payload: dict[str, Any]) -> Non
     """What has no kernel, and what is held against the dense model, runs as on the CPU."""
     own, _ = apart(payload)
     policies = {"selector": {**aware(), "policy": "none"}}
-    others = [{"distances": {}}, policies, {"method": "dense"}]
+    others = [{"distances": {}}, policies, {"method": "dense"}, {"selector": {}}]
     for changes, batches in (({}, True), *((other, False) for other in others)):
         task = Task("evaluate", "key", {**own, **changes}, "label")
         function = run._function(task, "cuda")

@@ -32,7 +32,7 @@ def faults_of(way: ModuleType) -> tuple[Tensor, ...]:
 def test_top_k_is_that_of_the_cpu(way: Any, case: Case, magnitude: bool) -> None:
     """Masks, and what is kept of the values, or ones."""
     values, written = case.values, torch.empty_like(case.values)
-    for ones in (False, True):
+    for ones in (False, True) if magnitude else (True,):
         target = floats(values) * 0
         bits = way.top_k(values, case.k, magnitude, *faults_of(way), target=written, ones=ones)
         chosen = select(floats(values), case.k, magnitude=magnitude, target=target, ones=ones)
