@@ -82,7 +82,8 @@ def _setting(dense: Row, about: dict[str, Any]) -> str:
 
 def _answer(members: list[Row]) -> str:
     """Whether the gain saturates at a small bias, and what that costs."""
-    lines = []
+    lines: list[list[str]] = []
+    biased: list[Row] = []
     for dram in sorted({row["dram_gb"] for row in members}):
         of_dram = [row for row in members if row["dram_gb"] == dram]
         stock = next(row for row in _of(of_dram) if _is_stock(row))

@@ -87,7 +87,7 @@ def _read_seconds(units: Ints, device: Device, unit_bytes: float) -> NDArray[np.
     """One read a unit where a read has a cost of its own."""
     cost = device.read_cost()
     one = unit_bytes / (device.flash_gbps * 1e9) if cost is None else float(cost(unit_bytes))
-    return units * one
+    return np.asarray(units * one, np.float64)
 
 
 def _counted(rows: Ints) -> Ints:

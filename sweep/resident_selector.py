@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from methods.thresholds import ThresholdSelect, check_finite
 from simulator.phases import phase_counts, spread_of
@@ -16,8 +14,11 @@ from simulator.policies import Cache
 from simulator.selection import select
 from simulator.simulation import GroupCounts
 from simulator.state import STATEFUL, CacheState, new_state
-from sweep.scans import floats_of, rows_of
+from sweep.scans import floats_of, mask_like, rows_of
 from sweep.selectors import Selector, Start
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ResidentSelector(Selector):
@@ -59,8 +60,7 @@ class ResidentSelector(Selector):
         resident, wanted = cache.before_each(wanted, floats_of(scores))
         self._hits.setdefault((group, layer), []).append(resident.sum(axis=-1, dtype=np.int64))
         used = wanted | resident
-        mask = torch.from_numpy(used).to(scores.device, scores.dtype).reshape(scores.shape)
-        return used.sum(axis=-1, dtype=np.int64), mask
+        return used.sum(axis=-1, dtype=np.int64), mask_like(used.astype(np.float32), scores)
 
     def _cache(self, layer: int, group: str, units: int) -> _Resident:
         if (group, layer) not in self._caches:

@@ -27,11 +27,14 @@ _USUAL: dict[str, object] = {
     "shares": "uniform",
     "variant": "paper",
     "rotation": False,
+    "experts": 0,
+    "inside": "none",
+    "prefetch": 0,
+    "protected": 2,
+    **dict.fromkeys(("lam", "ranks", "least_weight", "factor"), _ALWAYS_TOLD),
 }
-"""Parameters that tell rows of one method apart, and the values that they have by default."""
-_USUAL |= {"experts": 0, "inside": "none", "prefetch": 0, "protected": 2}
-_USUAL |= dict.fromkeys(("lam", "ranks", "least_weight", "factor"), _ALWAYS_TOLD)
-"""Of rules that choose experts; what is absent by default is always told."""
+"""Parameters that tell rows of one method apart, and the values that they have by default; that of
+rules which choose experts have none that goes without saying."""
 _USUAL_OF = {"cett": {"shares": "cett"}}
 """The same of methods that have defaults of their own."""
 

@@ -113,14 +113,15 @@ def _decision_rows(decision: Decision) -> Iterator[list[str]]:
     name = budget.label.removesuffix(" nat")
     if decision.certified is not None:
         yield [name, *_certified(decision.certified)]
-        name = ""
-    if best is None:
+        if best is not None and best != decision.certified.choice:
+            yield ["", "estimate", *_figures(best, budget, " ±")]
+    elif best is None:
         yield [name, "none", "-", "-", decision.message, "", "", ""]
     elif decision.certainty == "within":
         yield [name, "best, sure", *_figures(best, budget)]
     else:
         yield [name, "best", *_figures(best, budget, " ±")]
-    if certain is not None and decision.certainty != "within":
+    if certain is not None and decision.certainty != "within" and decision.certified is None:
         yield ["", "best sure", *_figures(certain, budget)]
     if decision.runner_up is not None:
         yield ["", "runner-up", *_figures(decision.runner_up, budget, _doubt(decision))]

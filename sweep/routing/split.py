@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from methods.apply import run_layers
 from methods.base import MethodError
 from methods.experts.splitting import Shape, SplitMLP, split
-from methods.experts.view import model_type, routed_layers
+from methods.experts.view import RoutedLayer, model_type, routed_layers
 from methods.matrices import weight
 from methods.mlp import GatedMLP, gated_mlps
 from sweep.errors import InputError
@@ -199,11 +199,11 @@ def _taught(
     model: Any = models.load(str(folder))
     layers = routed_layers(model)
     for layer in layers:
-        layer.router.weight.requires_grad_(True)
+        _weight(layer).requires_grad_(True)
     steps = -(-tokens // WINDOW)
     have = texts.count(calibration, ref, WINDOW, True, make=True, bos=texts.FIRST_WINDOW) or 1
-    optimiser = torch.optim.Adam([layer.router.weight for layer in layers])
-    size = float(torch.cat([layer.router.weight.detach().reshape(-1) for layer in layers]).std())
+    optimiser = torch.optim.Adam([_weight(layer) for layer in layers])
+    size = float(torch.cat([_weight(layer).detach().reshape(-1) for layer in layers]).std())
     for step in range(steps):
         number = (FITTED + step) % have
         window = texts.windows(calibration, ref, WINDOW, True, texts.FIRST_WINDOW, [number])
@@ -219,6 +219,11 @@ def _taught(
         optimiser.step()
         notify(f"step {step + 1} of {steps}: KL to the dense model {float(loss.detach()):.4f} nats")
     path = folder / "model.safetensors"
-    learnt = {f"{layer.path}.gate.weight": layer.router.weight.detach() for layer in layers}
+    learnt = {f"{layer.path}.gate.weight": _weight(layer).detach() for layer in layers}
     tensors = load_file(path) | {name: value.contiguous() for name, value in learnt.items()}
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _weight(layer: RoutedLayer) -> Tensor:
+    weight: Any = layer.router.weight
+    return weight

@@ -287,7 +287,9 @@ def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
 
 
 def _safe(space: Space, key: str = "") -> Any:
-    """The highest number, or the first name; 0 for the logit of a layer."""
+    """The highest number, or the first name; 0 for the logit of a layer, units by themselves."""
+    if key == CHUNK:
+        return bounds(space)[0]
     if is_layer(key):
         return _nearest(space, 0.0)
     if isinstance(space, Choices) and not _numbers(space):

@@ -27,7 +27,9 @@ def test_the_time_of_preloading(device: str) -> None:
         "announced_seconds": announced.T * one,
         "demanded_seconds": demanded.T * one,
     }
-    by_arrays = preloading(announced.T * size, used.T * size, demanded.T * size, place, **seconds)
+    by_arrays = preloading(
+        announced.T * size, used.T * size, demanded.T * size, place, 1, **seconds
+    )
     assert counts.seconds(place, size) == pytest.approx(by_arrays.seconds.sum())
     assert counts.announced == announced.sum()
     assert counts.on_demand == demanded.sum()

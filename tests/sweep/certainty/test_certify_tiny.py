@@ -89,6 +89,9 @@ def test_a_decided_cell_names_its_choice_in_the_table(file: Path, tmp_path: Path
     said = {r["point_key"]: json.loads(r["decided"]) for r in rows(out) if r["decided"]}
     choices = {(key, budget) for key, by in said.items() for budget in by if by[budget] == "choice"}
     cells = stated(out)["cells"]
+    table = sweep("best", out)
+    assert table.count("decided  ") + table.count("open  ") >= len(cells)
+    assert "best, sure" not in table
     assert {(c["choice"], c["budget"]) for c in cells if c["choice"]} == choices
     for cell in (c for c in cells if not c["decided"]):
         assert all(said[key][cell["budget"]] == "open" for key in cell["rivals"])

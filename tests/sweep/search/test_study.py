@@ -182,11 +182,12 @@ def test_shares_by_sensitivity_are_tried_first_where_they_are_searched():
         "density": [0.5, 0.9],
         "gamma": [0.05, 1.0],
         "shares": ["uniform", "group-sensitivity"],
+        "chunk": {"from": 1, "to": 2, "step": 1},
     }
     first = loaded(SPEED | {"search": space}).first
     assert [p["method"] for p in first] == ["dip", "dip", "dip-shares"]
     assert first[-1] == {"method": "dip-shares", "density": 0.9, "gamma": 0.2,
-                         "shares": "group-sensitivity"}  # fmt: skip
+                         "shares": "group-sensitivity", "chunk": 1}  # fmt: skip
 
 
 # -- resume ----------------------------------------------------------------------------------------
