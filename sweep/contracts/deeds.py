@@ -49,13 +49,13 @@ def install() -> None:
     """From now on, tasks in this process that were made here act as their payload says."""
     of_the_sweep = tasks._function
 
-    def function(task: Task) -> tasks.Function:
+    def function(task: Task, device: str) -> tasks.Function:
         def acting_or_not(
             payload: dict[str, Any], where: dict[str, str], inputs: dict[str, Any], device: str
         ) -> tuple[dict[str, Any], Any]:
             if DEED in payload:
                 return _act(payload, inputs, device)
-            return of_the_sweep(task)(payload, where, inputs, device)
+            return of_the_sweep(task, device)(payload, where, inputs, device)
 
         return acting_or_not
 
