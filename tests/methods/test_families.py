@@ -316,7 +316,7 @@ def test_unsupported_kinds_are_refused_by_name(kind: str) -> None:
 
 def test_every_method_of_the_registry_is_known_here() -> None:
     trained = {"dejavu", "cats", "cats+lora", "dip+lora", "dip+lozo", "cett", "scap", "r-sparse"}
-    trained |= {"hire", "la-rosa", "shadow-llm", "ffn-skip"}
+    trained |= {"hire", "la-rosa", "shadow-llm", "ffn-skip", "dip-shares"}
     attending = {"active-flow"}  # it needs attention with a view
     static = {n for n in methods.names() if isinstance(methods.create(n, 1.0), StaticPruning)}
     assert static == {*STATIC, *LEARNT}
