@@ -32,7 +32,7 @@ def install(monkeypatch: pytest.MonkeyPatch, noise: float = 0.15, steepness: flo
         return _evaluate(payload, noise, steepness)
 
     own = {"evaluate": evaluate, "simulate": _simulate}
-    monkeypatch.setattr(tasks, "_function", lambda task: own[task.kind])
+    monkeypatch.setattr(tasks, "_function", lambda task, device: own[task.kind])
     monkeypatch.setattr(Materials, "fetch", lambda *_: None)
     monkeypatch.setattr(weights, "fingerprint", lambda _: "f" * 64)
     monkeypatch.setattr(weights, "tokenizer_fingerprint", lambda _: "t" * 64)
