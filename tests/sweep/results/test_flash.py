@@ -146,7 +146,7 @@ def test_thresholds_take_no_chunks(tiny_llama: Path, tiny_text: str, tmp_path: P
     grid = expand(tinysweep.sweep_of(tiny_llama, tmp_path, tiny_text, *methods))
     assert [point.method for point in grid.points] == ["dense"]
     assert [skip.reason for skip in grid.skipped] == [
-        "chunks are chosen by topk or cache-aware selection, not by layer-threshold"
+        "chunks are chosen by topk, the cache or their reads, not by layer-threshold"
     ]
 
 
