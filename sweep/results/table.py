@@ -117,7 +117,7 @@ class _Rows:
         """How many windows the sweep asks for; None where the tasks are not known."""
         tasks = [self.tasks[key] for key in planned.evaluate_keys if key in self.tasks]
         asked = planned.point.accuracy.windows  # which certainty goes beyond
-        return (tasks and asked) or sum(len(task.payload["windows"]) for task in tasks) or None
+        return (asked if tasks else 0) or sum(len(t.payload["windows"]) for t in tasks) or None
 
     def _titles(self, point: Point) -> Row:
         """How reports name the model and the text."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 from methods.experts.rules import Rule
 from methods.names import BUILT_IN
@@ -48,7 +49,7 @@ def fingerprints() -> dict[str, dict[str, str]]:
     policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
     policies["pool"] = code_of_policy("lru", pool=True)
     uses["uses of experts"] = code_of_uses("stock")
-    codes["evaluate"]["experts"] = code_of_rule(create("cache-prior"))
+    codes["evaluate"]["experts"] = code_of_rule(cast("Rule", create("cache-prior")))
     return codes | {"calibrate": codes["calibrate"] | uses, "simulate": policies}
 
 

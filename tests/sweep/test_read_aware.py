@@ -150,7 +150,7 @@ def test_a_sweep_compares_it_with_top_k(finished: tuple[pd.DataFrame, Path]) -> 
     rows, out = finished
     assert (rows.status == "done").all(), rows.error.tolist()
     assert len(rows[rows.selector == "read-aware"]) == 3  # none in hot order under lfu
-    natural = rows[(rows.layout == "natural") & (rows.policy == "lfu")]
+    natural: Any = rows[(rows.layout == "natural") & (rows.policy == "lfu")]
     aware = natural[natural.selector == "read-aware"].iloc[0]
     plain = natural[(natural.selector == "topk") & (natural.method == "dip")].iloc[0]
     assert aware.series == "dip (read-aware)"

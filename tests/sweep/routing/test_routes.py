@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -296,7 +296,7 @@ def test_announced_experts_are_the_next_routers_best(name: str) -> None:
     used = [[set(np.flatnonzero(row)) for row in masks(trace, layer)] for layer in range(4)]
     announced: list[list[set[int]]] = [[set() for _ in used[0]]]
     for layer in range(3):
-        scores = hidden[layer].clone() @ layers[layer + 1].router.weight.detach().T
+        scores = hidden[layer].clone() @ cast("Tensor", layers[layer + 1].router.weight).detach().T
         announced.append([set(row) for row in scores.topk(2, dim=-1).indices.tolist()])
     overlap = sum(len(a & u) for a, u in pairs(announced[1:], used[1:]))
     assert found["announced"] == {"expert": {"1": [overlap, 2 * 3 * 24, 2 * 3 * 24]}}
@@ -307,7 +307,7 @@ def test_announced_experts_are_the_next_routers_best(name: str) -> None:
             cached = set(cache.cached)
             demanded += len(u - cached - a)
             wasted += len(a - cached - u)
-            cache.use(sorted(u))
+            cache.use([int(unit) for unit in sorted(u)])
     assert found["prefetch"]["wasted"] == wasted
     assert sum(units * count for units, count in found["prefetch"]["demanded"]) == demanded
 
