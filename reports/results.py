@@ -59,7 +59,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("quant", "text", "", "what was done to the weights, with the bits that are counted"),
     Column("method", "text", "", "pruning method"),
     Column("selector", "text", "", "how scores become a mask: topk, cache-aware or a threshold"),
-    Column("density", "number", "", "MLP density that was asked for"),
+    Column("density", "number", "", "MLP density asked for; none of a fixed λ"),
     Column("mlp_density", "number", "", "MLP density that was realised, over layers and tokens"),
     Column("gamma", "number", "", "weight of units outside the cache (eq. 10); 1 ignores it"),
     Column("allocation", "text", "", "how the density is split over a method's groups"),
@@ -145,7 +145,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("wasted", "number", "", "share of the bytes read that no mask asked for"),
     Column("read_sizes", "text", "", "JSON: by group, reads of so many bytes and more"),
     # Mixtures of experts.
-    Column("lam", "number", "", "bias of cached experts (λ), of rules that have one"),
+    Column("lam", "number", "", "λ: worth of a second of reads, or bias of cached experts"),
     Column("swaps", "number", "", "share of the used experts that the router had not chosen"),
     Column("misses_per_token", "number", "", "experts read from Flash for a token, mean"),
     Column("pool", "flag", "", "the experts of all layers share one cache"),

@@ -74,7 +74,7 @@ function decision(limit, budget = LOSS) {
 function configurationOf(i) {
   if (coded("method", i) === "dense") return "dense";
   const policy = coded("policy", i), allocation = coded("allocation", i);
-  return [coded("series", i), `density ${columns.density[i]}`, has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
+  return [coded("series", i), densityText(i), has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
 }
 
 const speedOf = (i) => `${written(i)} tok/s`;

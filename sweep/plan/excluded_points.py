@@ -9,6 +9,7 @@ from simulator.device import Device
 from sweep.errors import InputError
 from sweep.plan.point import MethodTraits, Point
 from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
+from sweep.spec.names import LAM
 
 
 def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:
@@ -18,6 +19,7 @@ def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], b
 
     def matches(point: Point) -> bool:
         parameters: Mapping[str, object] = dict(point.parameters) if of_method else {}
+        parameters = {"lam": point.lam, **parameters}
         return (
             all(_READ[key](point) in values for key, values in allowed.items())
             and (not rule.method or any(is_method(point, name) for name in rule.method))
@@ -32,7 +34,7 @@ def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], b
 
 _READ: Mapping[str, Callable[[Point], object]] = {
     "model": lambda point: point.model,
-    "density": lambda point: point.density,
+    "density": lambda point: None if point.lam is not None else point.density,
     "gamma": lambda point: point.gamma,
     "policy": lambda point: point.policy,
     "device": lambda point: point.device.name,
@@ -88,6 +90,15 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
     if chunk > 1 and method.groups and selector.endswith("-threshold"):
         return f"chunks are chosen by topk, the cache or their reads, not by {selector}"
     return ""
+
+
+def prices(method: MethodTraits, parameters: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Prices of a second of reads that an entry's `parameters` ask for, which are then no longer
+    among them; None alone where `lam` is a parameter of the method, or there is none."""
+    if method.dense or method.routes:
+        return (None,)
+    asked = parameters.pop(LAM, ())
+    return tuple(map(float, asked)) or (None,)
 
 
 def unread(selector: str, device: Device) -> str:

@@ -17,7 +17,7 @@ from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.allocation import files as allocations
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
-from sweep.plan.excluded_points import excluded_by, unfit, unread
+from sweep.plan.excluded_points import excluded_by, prices, unfit, unread
 from sweep.plan.point import READ_AWARE, Accuracy, MethodTraits, Parameters, Point, Quant
 from sweep.plan.weight_steps import quantiser, refusal
 from sweep.spec.entries import (
@@ -115,7 +115,7 @@ def _points(
                 continue
             allocations.check(entry.parameters, model.model, f"{sweep.source}: sweeps.{sweep.name}")
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), chunk, place in product(
+            for (method, density, parameters, gamma, selector, lam), chunk, place in product(
                 _choices(entry, traits), entry.chunk, devices
             ):
                 device, context, layout = place
@@ -154,6 +154,7 @@ def _points(
                         chunk=chunk if method.groups else 1,
                         layout=layout if method.groups else "natural",
                         pool=pool,
+                        lam=lam,
                     )
 
 
@@ -179,33 +180,41 @@ def _weights(
 
 def _choices(
     entry: MethodEntry, traits: Mapping[str, MethodTraits]
-) -> list[tuple[MethodTraits, float, Parameters, float, str]]:
-    """(method, density, parameters, gamma, selector) of one entry, each once.
+) -> list[tuple[MethodTraits, float, Parameters, float, str, float | None]]:
+    """(method, density, parameters, gamma, selector, price of reads) of one entry, each once.
 
     gamma below 1 takes the place of top-k and of no other selector.
     """
     choices = []
-    names = entry.parameters
-    for alias, values in product(entry.method, product(*names.values())):
+    for alias in entry.method:
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
-        named = traits[name]
-        written = tuple(zip(names, values, strict=True))
-        for density in _densities(name, entry, dict(written)):
+        named, own = traits[name], entry.parameters
+        lams = prices(named, own)
+        for density, written in _densities(name, entry, own, lams):
             parameters = _all_parameters(name, density, written)
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
             if selectors and (method.selector == GIVEN or method.routes):
                 raise InputError(f"{name} decides its masks itself: leave out its selector")
-            for gamma, selector in product(gammas, selectors or (method.selector,)):
+            for gamma, selector, lam in product(gammas, selectors or (method.selector,), lams):
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
-                choices.append((method, density, parameters, gamma, way))
+                choices.append((method, density, parameters, gamma, way, lam))
     return list(dict.fromkeys(choices))
 
 
-def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> tuple[float, ...]:
-    """Those of the entry; where it may leave them out, the one that the method has."""
-    return (name != "dense" and entry.density) or methods.reachable(name, **parameters)[:1]
+def _densities(
+    name: str, entry: MethodEntry, own: Mapping[str, tuple[Any, ...]], lams: tuple[Any, ...]
+) -> Iterator[tuple[float, Parameters]]:
+    """Densities with each choice of parameters: those of the entry; where it may leave them out,
+    the one that the method has, or at a price of reads the middle of those that it reaches."""
+    for values in product(*own.values()):
+        written = tuple(zip(own, values, strict=True))
+        low, high = methods.reachable(name, **dict(written))
+        left_out = low if lams == (None,) else (low + high) / 2
+        asked = entry.density if name != "dense" else ()
+        for density in asked or (left_out,):
+            yield density, written
 
 
 def _all_parameters(name: str, density: float, written: Parameters) -> Parameters:

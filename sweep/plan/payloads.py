@@ -15,6 +15,7 @@ from sweep.plan.sizes import footprint_of, part_of
 from sweep.plan.task_code import (
     code_of_method,
     code_of_policy,
+    code_of_priced,
     code_of_rule,
     code_of_transform,
     code_of_trials,
@@ -87,6 +88,8 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
             "scope": point.cache_scope,
             "reads": asked,
         }
+        if point.lam is not None:
+            payload["lam"] = point.lam * _cost_second(point)
     elif point.selector == "resident-threshold":
         payload = {
             "name": "resident-threshold",
@@ -97,6 +100,13 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
     if point.chunk > 1:
         payload["chunk"] = point.chunk
     return payload
+
+
+def _cost_second(point: Point) -> float:
+    """Seconds of the device in a second of the cost that reads are planned with, which by latency
+    and bandwidth takes a nanosecond for a byte."""
+    cost = point.device.read_cost()
+    return 1 / cost.gbps if cost is not None and cost.affine else 1.0
 
 
 def evaluate(
@@ -117,6 +127,9 @@ def evaluate(
         "code": code_of_method("evaluate", method, selector.get("policy", "")),
         "windows": [],
     }
+    if "lam" in selector:
+        payload["priced"] = True
+        payload["code"] = code_of_priced(method, selector.get("policy", ""))
     if selector and point.accuracy.dense_tokens:
         payload["dense_tokens"] = point.accuracy.dense_tokens
     if point.traits.routes and own:

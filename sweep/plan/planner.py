@@ -117,7 +117,7 @@ class _Builder:
         identity = evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
-            if point.accuracy.distances and not dense:
+            if point.accuracy.distances and not dense and point.lam is None:
                 evaluation = self._with_distances(point, evaluation)
             where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
@@ -239,7 +239,7 @@ class _Builder:
         """Order of units by how many tokens use them: of one method, density and selector, or of
         top-k where that looks at the cache."""
         if point.selector in CACHED_SELECTORS:
-            point = replace(point, selector="topk", gamma=1.0)
+            point = replace(point, selector="topk", gamma=1.0, lam=None)
         inputs = self._weights(point) | self._selector_inputs(point) | self._trained(point)
         payload = payloads.count_uses(point, self.materials, self._selector(point), inputs)
         masked = f"{point.method} {point.density:g}{parameters_label(payload['parameters'])}"

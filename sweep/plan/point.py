@@ -203,6 +203,9 @@ class Point:
     """Order of the units in Flash; it matters on devices that say what a read costs."""
     pool: bool = False
     """Whether the experts of all layers share one cache."""
+    lam: float | None = None
+    """What a second of reads is worth in read-aware selection; None where its price is the one that
+    meets the density. With a price `density` is only what orders of units are counted at."""
 
     @property
     def variant(self) -> str:
@@ -219,6 +222,8 @@ class Point:
             later["chunk"] = self.chunk
         if self.pool:
             later["pool"] = True
+        if self.lam is not None:
+            later["lam"] = self.lam
         if further := _further(device):
             later["flash"] = {"layout": self.layout, **further}
         speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
@@ -302,7 +307,7 @@ def evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int],
     cost = point.device.read_cost()
     if point.selector == "read-aware":
         storage = (point.storage, point.geometry, point.device.align_bytes)
-        masked = (*masked, "read-aware", cost, storage, point.layout)
+        masked = (*masked, "read-aware", point.lam, cost, storage, point.layout)
     if point.has_thresholds:
         masked = (*masked, point.selector)
     masked = (*masked, bool(cost))

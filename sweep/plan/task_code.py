@@ -30,6 +30,9 @@ ROUTED: Mapping[str, str] = {
 POLICY_MODULES = ("simulator.engine_policies",)
 """Modules of policies that no simulation imports, as the door of `simulator` registers them."""
 
+PRICED = "sweep.flash.evaluate"
+"""The module of an evaluation at a fixed price of reads."""
+
 USES = "sweep.tasks.uses"
 """The module of a calibration that counts uses."""
 
@@ -52,6 +55,11 @@ def code_of_rule(rule: Rule, policy: str = "") -> str:
     if policy and plugins.origin(policy, "policies") is None:
         extra += _of_policy(policy)
     return _with_method(ROUTED["evaluate"], rule.name, policy, tuple(extra))
+
+
+def code_of_priced(method: str, policy: str) -> str:
+    """Fingerprint of the code of an evaluation of a method at a fixed price of reads."""
+    return _with_method(PRICED, method, policy)
 
 
 def code_of_uses(method: str) -> str:

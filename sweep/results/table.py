@@ -212,8 +212,8 @@ class _Rows:
         }
 
     def _distances(self, planned: PlannedPoint) -> Row:
-        """KL and flips to the dense run, where they were asked for."""
-        if not planned.point.accuracy.distances:
+        """KL and flips to the dense run, where they were asked for and a density was, too."""
+        if not planned.point.accuracy.distances or planned.point.lam is not None:
             return {}
         if planned.evaluate_keys == planned.dense_keys:
             return distances.OF_ITSELF

@@ -19,6 +19,8 @@ from sweep.spec.values import Axis, Name, Number, Words
 
 SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware", "resident-threshold")
 LAYOUTS = ("natural", "hot")
+LAM = "lam"
+"""Key of an entry: the price of a second of reads, unless it is a parameter of its methods."""
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
 

@@ -70,6 +70,8 @@ class SelectorPayload(TypedDict, total=False):
     """Whether a cache-aware selector hands over its masks; left out where it does not."""
     reads: Reads
     """How misses become reads, of a read-aware selector."""
+    lam: float
+    """What a second of their cost is worth; left out where the price is to meet a density."""
 
 
 class ModelRun(TypedDict):
@@ -132,6 +134,8 @@ class Evaluate(TextRun, MethodRun):
     """Tokens at the start of each window that the method leaves alone; left out for none."""
     routed: NotRequired[bool]
     """Whether the method is a rule that chooses experts; left out for others."""
+    priced: NotRequired[bool]
+    """Whether its read-aware selector has a price; left out where it has none."""
     distances: NotRequired[Distances]
     """Of what the model expects to what the dense one does; left out where they are not asked
     for."""

@@ -114,6 +114,7 @@ _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "evaluate": (
         ("routed", "sweep.routing.evaluate:evaluate"),
+        ("priced", "sweep.flash.evaluate:evaluate"),
         ("", _EVALUATE),
     ),
     "score": (("", "sweep.tasks.score:score"),),

@@ -16,6 +16,7 @@ from methods.static.pruning import StaticPruning
 from sweep.plan.task_code import (
     code_of_method,
     code_of_policy,
+    code_of_priced,
     code_of_rule,
     code_of_transform,
     code_of_uses,
@@ -49,6 +50,7 @@ def fingerprints() -> dict[str, dict[str, str]]:
     policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
     policies["pool"] = code_of_policy("lru", pool=True)
     uses["uses of experts"] = code_of_uses("stock")
+    codes["evaluate"]["dip at a price of reads"] = code_of_priced("dip", "lfu")
     codes["evaluate"]["experts"] = code_of_rule(cast("Rule", create("cache-prior")))
     return codes | {"calibrate": codes["calibrate"] | uses, "simulate": policies}
 
