@@ -39,7 +39,7 @@ HOMES = {
         "sweep/tasks/evaluate.py",
         "sweep/gpu/",
         "sweep/batched/",
-        "sweep/flash/evaluate.py",
+        "sweep/flash/",
         "sweep/scans.py",
         "sweep/read_aware.py",
         "sweep/resident_selector.py",

@@ -101,8 +101,10 @@ def prices(method: MethodTraits, parameters: dict[str, tuple[Any, ...]]) -> tupl
     return tuple(map(float, asked)) or (None,)
 
 
-def unread(selector: str, device: Device) -> str:
-    """Why a selector does not go with a device; empty if it does."""
+def unread(method: MethodTraits, selector: str, device: Device, layout: str) -> str:
+    """Why a method or selector does not go with a device or layout; empty if it does."""
+    if layout == "coactive" and method.routes:
+        return f"{method.name} reads whole experts: layout coactive is for neurons"
     if selector == "resident-threshold" and device.read_cost() is not None:
         return f"{selector} counts hits and no reads, which cost on {device.name}"
     if selector != "read-aware":

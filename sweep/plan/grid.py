@@ -126,7 +126,8 @@ def _points(
                     left_out[reason] += 1
                     continue
                 caches = _caches(sweep, entry, method, (gamma, selector, layout), left_out)
-                reason = unfit(method, selector, gamma, chunk, entry) or unread(selector, device)
+                reason = unfit(method, selector, gamma, chunk, entry)
+                reason = reason or unread(method, selector, device, layout)
                 if reason:
                     left_out[reason] += len(caches)
                     continue

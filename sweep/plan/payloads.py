@@ -13,6 +13,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.point import Point
 from sweep.plan.sizes import footprint_of, part_of
 from sweep.plan.task_code import (
+    code_of_coactive,
     code_of_method,
     code_of_policy,
     code_of_priced,
@@ -246,6 +247,11 @@ def count_uses(
         payload["density"], payload["code"] = 1.0, code_of_uses(stock.name)
         payload["routed"] = True
     return payload
+
+
+def coactive(payload: CountUses) -> CountUses:
+    """The same masks, for the order in which units used together lie side by side."""
+    return {**payload, "coactive": True, "code": code_of_coactive(payload["method"])}
 
 
 def train(point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs) -> Train:

@@ -23,9 +23,10 @@ CACHED_SELECTORS = ("cache-aware", "read-aware", "resident-threshold")
 READ_AWARE = {
     "natural": ("none", "static", "hot-set", "lru", "lfu"),
     "hot": ("none", "static", "hot-set"),
+    "coactive": ("none", "static", "hot-set"),
 }
-"""Policies that read-aware selection knows, by layout: in hot order those that break no ties, which
-go to the lower unit and not to the one that lies first."""
+"""Policies that read-aware selection knows, by layout: in an order of its own those that break no
+ties, which go to the lower unit and not to the one that lies first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ ROUTED: Mapping[str, str] = {
 POLICY_MODULES = ("simulator.engine_policies",)
 """Modules of policies that no simulation imports, as the door of `simulator` registers them."""
 
+COACTIVE = "sweep.flash.coactive"
+"""The module of a calibration that finds which units are used together."""
+
 PRICED = "sweep.flash.evaluate"
 """The module of an evaluation at a fixed price of reads."""
 
@@ -60,6 +63,11 @@ def code_of_rule(rule: Rule, policy: str = "") -> str:
 def code_of_priced(method: str, policy: str) -> str:
     """Fingerprint of the code of an evaluation of a method at a fixed price of reads."""
     return _with_method(PRICED, method, policy)
+
+
+def code_of_coactive(method: str) -> str:
+    """Fingerprint of the code of an order by the masks of a method, of units used together."""
+    return _with_method(COACTIVE, method)
 
 
 def code_of_uses(method: str) -> str:

@@ -286,7 +286,7 @@ class Settings(Entry):
     as the device says."""
     layouts: Annotated[tuple[LayoutName, ...], Axis()] = ("natural",)
     """Order of the units in Flash, on devices that say what a read costs: natural is the model's,
-    hot by how often the calibration text uses them (with top-k of its own method)."""
+    hot by how often the calibration text uses them, coactive those used together side by side."""
     kv: KV = KV()
     """The KV cache that the simulator counts."""
     budgets: Budgets = BUDGETS

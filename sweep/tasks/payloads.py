@@ -182,6 +182,8 @@ class CountUses(TextRun, MethodRun):
     """Windows of the calibration text."""
     routed: NotRequired[bool]
     """Whether experts are counted; left out for other units."""
+    coactive: NotRequired[bool]
+    """Whether units used together come side by side; left out where the most used come first."""
 
 
 class Train(TextRun, MethodRun):

@@ -109,6 +109,7 @@ _EVALUATE = "sweep.tasks.evaluate:evaluate"
 _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "calibrate": (
         ("routed", "sweep.routing.uses:count_uses"),
+        ("coactive", "sweep.flash.coactive:order"),
         ("selector", "sweep.tasks.uses:count_uses"),
         ("", "sweep.tasks.calibrate:calibrate"),
     ),

@@ -14,6 +14,7 @@ from methods.registry import create, method_class
 from methods.static import quantiser
 from methods.static.pruning import StaticPruning
 from sweep.plan.task_code import (
+    code_of_coactive,
     code_of_method,
     code_of_policy,
     code_of_priced,
@@ -46,7 +47,7 @@ def fingerprints() -> dict[str, dict[str, str]]:
     codes["transform"] = {
         name: code_of_transform("dense", (module,)) for name, module in changes.items()
     }
-    uses = {"uses of dip": code_of_uses("dip")}
+    uses = {"uses of dip": code_of_uses("dip"), "coactive": code_of_coactive("dip")}
     policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
     policies["pool"] = code_of_policy("lru", pool=True)
     uses["uses of experts"] = code_of_uses("stock")
