@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from methods.registry import create
 from simulator.device import Device
 from sweep.errors import InputError
-from sweep.plan.point import MethodTraits, Point
+from sweep.plan.point import CACHED_SELECTORS, MethodTraits, Parameters, Point
 from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
 from sweep.spec.names import LAM
 
@@ -111,6 +112,24 @@ def unread(method: MethodTraits, selector: str, device: Device, layout: str) -> 
         return ""
     if device.read_cost() is None:
         return f"read-aware selection needs what a read costs, which {device.name} does not say"
+    return ""
+
+
+def unannounced(
+    method: MethodTraits, density: float, parameters: Parameters, selector: str, layers: int
+) -> str:
+    """Why so many layers cannot be read ahead together; empty if they can, or if none are."""
+    if not layers or not method.groups:
+        return ""
+    if selector in CACHED_SELECTORS or method.routes:
+        return f"what is read ahead are masks that {selector} of {method.name} cannot announce"
+    announced = create(method.name, density, **dict(parameters)).announced_layers()
+    needed = 2 * layers - 1  # from the first layer of a step to the last of the next
+    if announced < needed:
+        return (
+            f"{layers} layers at a time are read ahead where masks are announced for {needed}, and "
+            f"{method.name} announces its own for {announced}"
+        )
     return ""
 
 

@@ -13,6 +13,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.point import Point
 from sweep.plan.sizes import footprint_of, part_of
 from sweep.plan.task_code import (
+    code_of_bundles,
     code_of_coactive,
     code_of_method,
     code_of_policy,
@@ -287,6 +288,9 @@ def simulate(
         "inputs": inputs,
         "code": code_of_policy(point.policy, reads=asked is not None, pool=point.pool),
     }
+    if point.preload_layers:
+        payload["preload_layers"] = point.preload_layers
+        payload["code"] = code_of_bundles()
     if point.pool:
         payload["pool"] = True
     if asked is not None:

@@ -275,7 +275,8 @@ class _Builder:
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
         cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
         asked = self._reads(point)
-        identity = (traces, cache, point.pool, asked and (digest(asked), point.layout))
+        lying = (asked and digest(asked), point.layout, point.preload_layers)
+        identity = (traces, cache, point.pool, *lying)
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
         return self._simulations[identity]

@@ -33,6 +33,9 @@ POLICY_MODULES = ("simulator.engine_policies",)
 COACTIVE = "sweep.flash.coactive"
 """The module of a calibration that finds which units are used together."""
 
+BUNDLES = "sweep.flash.bundles"
+"""The module of a simulation of what is read ahead, in bundles over layers."""
+
 PRICED = "sweep.flash.evaluate"
 """The module of an evaluation at a fixed price of reads."""
 
@@ -68,6 +71,11 @@ def code_of_priced(method: str, policy: str) -> str:
 def code_of_coactive(method: str) -> str:
     """Fingerprint of the code of an order by the masks of a method, of units used together."""
     return _with_method(COACTIVE, method)
+
+
+def code_of_bundles() -> str:
+    """Fingerprint of the code that counts what is read ahead and what on demand."""
+    return code_fingerprint(BUNDLES)
 
 
 def code_of_uses(method: str) -> str:

@@ -74,6 +74,7 @@ def identity(planned: PlannedPoint) -> dict[str, Any]:
         "gamma": point.gamma,
         "chunk": point.chunk,
         "lam": point.lam,
+        "preload_layers": point.preload_layers,
         "allocation": _allocation(dict(point.parameters)),
         "parameters": json.dumps(dict(point.parameters)),
         "policy": point.policy,

@@ -232,5 +232,7 @@ class Simulate(TypedDict):
     """Fingerprint of the code that it runs."""
     pool: NotRequired[bool]
     """Whether all layers share one cache; left out where each has its own."""
+    preload_layers: NotRequired[int]
+    """Layers that are read ahead together; left out where none are."""
     reads: NotRequired[Reads]
     """Left out where a read costs nothing beside its bytes."""

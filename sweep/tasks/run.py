@@ -121,6 +121,7 @@ _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "score": (("", "sweep.tasks.score:score"),),
     "simulate": (
         ("pool", "sweep.routing.pool:pool"),
+        ("preload_layers", "sweep.flash.bundles:reads"),
         ("reads", "sweep.tasks.reads:reads"),
         ("", "sweep.tasks.simulate:simulate"),
     ),
