@@ -62,7 +62,12 @@ HOMES = {
     ),
     "triton": ("sweep/gpu/",),
     "peft": ("methods/",),
-    "numba": ("simulator/", "sweep/probe/compute.py", "sweep/probe/reader.py"),
+    "numba": (
+        "simulator/",
+        "sweep/probe/compute.py",
+        "sweep/probe/reader.py",
+        "sweep/replay/products.py",
+    ),
     "plotly": ("reports/",),
     "jinja2": ("reports/",),
     "pandas": ("reports/", "sweep/results/table.py", "sweep/store/store.py", "sweep/run.py"),

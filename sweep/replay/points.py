@@ -27,9 +27,11 @@ MOST = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phases:
-    """One group of one layer: missed units bool `[tokens, units]`, as they lie in Flash."""
+    """One group of one layer: missed and used units bool `[tokens, units]`, as they lie in
+    Flash."""
 
     missed: NDArray[np.bool_]
+    used: NDArray[np.bool_]
     unit_bytes: int
     """Bytes of a unit, rounded up to a whole number."""
 
@@ -118,10 +120,10 @@ def _replayable(store: Store, row: Any, counts: str, tokens: int) -> Replayable:
             start = handed["start"][group][layer] if "start" in handed else None
             slots, masks = payload["slots"][group], trace.masks(group, layer, 0)
             packed = miss_masks(masks, slots, payload["policy"], start, units=units)
-            missed = unpack(packed, units)[first : first + tokens]
+            both = [unpack(bits, units)[first : first + tokens] for bits in (packed, masks)]
             if "order" in handed:
-                missed = missed[:, handed["order"][group][layer]]
-            phases.append(Phases(missed, math.ceil(groups[group]["unit_bytes"])))
+                both = [bits[:, handed["order"][group][layer]] for bits in both]
+            phases.append(Phases(both[0], both[1], math.ceil(groups[group]["unit_bytes"])))
     (point,) = points_of([row])
     label = f"{configuration(point)}, {device_label(point.setting)}"
     return Replayable(str(row["point_key"]), label, tuple(phases))
