@@ -62,14 +62,22 @@ def replayable(run: Path, keys: Sequence[str], tokens: int) -> list[Replayable]:
     listed = [row for row in rows(read_table(run / "results.parquet")) if row["status"] == "done"]
     bulky = dict(zip(*_reads(run), strict=True))
     store = Store(run)
-    held = [row for row in listed if _simulation(store, row) is not None]
+    if not any(row.get("layout") for row in listed):
+        raise InputError(f"{run}: {_NO_CURVE}")
+    held = [row for row in listed if row.get("layout") and _simulation(store, row) is not None]
     if not held:
         raise InputError(
             f"{run}: no masks are kept, so there is nothing to replay; run it again with "
             "keep_traces: true, or a larger traces_gb"
         )
-    chosen = [_named(listed, held, key) for key in keys] or _spread(held)
+    chosen = [_named(store, listed, held, key) for key in keys] or _spread(held)
     return [_replayable(store, row, bulky[str(row["point_key"])], tokens) for row in chosen]
+
+
+_NO_CURVE = (
+    "its device says nothing of what a read costs, so nothing is predicted for its reads; give it "
+    "latency_us or a table of flash (sweep probe writes one)"
+)
 
 
 def _reads(run: Path) -> tuple[list[str], list[str]]:
@@ -78,11 +86,13 @@ def _reads(run: Path) -> tuple[list[str], list[str]]:
     return table.column("point_key").to_pylist(), table.column("reads").to_pylist()
 
 
-def _named(listed: Sequence[Any], held: Sequence[Any], key: str) -> Any:
+def _named(store: Store, listed: Sequence[Any], held: Sequence[Any], key: str) -> Any:
     matching = [row for row in listed if str(row["point_key"]).startswith(key)]
     if len(matching) != 1:
         many = f"begins the keys of {len(matching)} points" if matching else "is no point's key"
         raise InputError(f"--point {key!r} {many}; keys are in the column point_key of the run")
+    if not matching[0].get("layout") and _simulation(store, matching[0]) is not None:
+        raise InputError(f"--point {key}: {_NO_CURVE}")
     if matching[0] not in held:
         raise InputError(
             f"--point {key}: its masks are not kept (keep_traces, traces_gb), or nothing is pruned"
