@@ -140,6 +140,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("energy_j_high", "number", "J", "energy of a token, at the most"),
     Column("chunk", "count", "", "neighbouring units that are chosen, cached and read as one"),
     Column("layout", "text", "", "order of the units in Flash, where a read has a cost"),
+    Column("flash_law", "text", "", "JSON: what a read costs on the device, and its processor"),
     Column("preload_layers", "count", "", "layers that are announced and read ahead together"),
     Column("reads_per_token", "number", "", "reads of Flash for a token's misses, mean"),
     Column("mean_read_bytes", "number", "B", "bytes of such a read, mean"),
