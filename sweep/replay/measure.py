@@ -30,6 +30,9 @@ PROBE_PHASES, PROBE_READS = 6, 4
 """Phases of a probe, and reads of each of its threads in one."""
 LEAST_IMAGE = 64 << 20
 MODELS = ("paper", "affine", "curve")
+MOST_WAITED = 0.5
+"""Share of the time in which threads may wait for each other: it is in what is measured and in what
+is predicted, so where it is most of both they agree whatever the storage does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,7 @@ class Outcome:
     def verdict(self) -> str:
         """One sentence or two: how near the curve and the paper's model came."""
         valid = [line for line in self.lines if line.valid]
-        if self.noisy or not valid:
-            why = (
-                f"probes of one size differ by {self.spread:.0%}" if self.noisy else "no valid row"
-            )
+        if why := self._refusal(valid):
             return f"Not measurable here: {why}."
         texts = []
         for name, words in (("curve", "The curve"), ("paper", "bytes over bandwidth")):
@@ -113,6 +113,17 @@ class Outcome:
             f"{sentence} With products, the longer of the curve and of compute is off by "
             f"{_spread([abs(one.error) for one in timed])}."
         )
+
+    def _refusal(self, valid: Sequence[Line]) -> str:
+        """Why nothing can be measured here; empty if it can."""
+        if self.noisy:
+            return f"probes of one size differ by {self.spread:.0%}"
+        if not valid:
+            return "no valid row"
+        waited = median(line.meeting_s / line.measured_s for line in valid)
+        if waited > MOST_WAITED:
+            return f"threads wait for each other for {waited:.0%} of the time"
+        return ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a file of the run folder."""

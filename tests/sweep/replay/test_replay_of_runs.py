@@ -125,6 +125,14 @@ def test_noise_is_no_measurement() -> None:
     assert noisy.verdict.startswith("Not measurable here: probes of one size differ by")
 
 
+def test_threads_that_wait_are_no_measurement() -> None:
+    line = measure.Line("k", "p", 1, 1, 1, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, True, "")
+    outcome = measure.Outcome(1, (line,), 0.1, False, 1, 1, (), "ext4")
+    assert outcome.verdict == (
+        "Not measurable here: threads wait for each other for 60% of the time."
+    )
+
+
 def test_the_verdict_names_both_errors() -> None:
     line = measure.Line("k", "p", 1, 1, 1, 0, 0.5, 0.8, 0.9, 1.0, 1.0, 1.0, True, "")
     outcome = measure.Outcome(1, (line,), 0.1, False, 1, 1, (), "ext4")
