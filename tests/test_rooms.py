@@ -45,7 +45,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
-        ("tasks", "routing", "batched"),
+        ("tasks", "routing", "batched", "flash"),
         ("plan",),
         ("store",),
         ("execution",),

@@ -30,6 +30,15 @@ ROUTED: Mapping[str, str] = {
 POLICY_MODULES = ("simulator.engine_policies",)
 """Modules of policies that no simulation imports, as the door of `simulator` registers them."""
 
+COACTIVE = "sweep.flash.coactive"
+"""The module of a calibration that finds which units are used together."""
+
+BUNDLES = "sweep.flash.bundles"
+"""The module of a simulation of what is read ahead, in bundles over layers."""
+
+PRICED = "sweep.flash.evaluate"
+"""The module of an evaluation at a fixed price of reads."""
+
 USES = "sweep.tasks.uses"
 """The module of a calibration that counts uses."""
 
@@ -52,6 +61,21 @@ def code_of_rule(rule: Rule, policy: str = "") -> str:
     if policy and plugins.origin(policy, "policies") is None:
         extra += _of_policy(policy)
     return _with_method(ROUTED["evaluate"], rule.name, policy, tuple(extra))
+
+
+def code_of_priced(method: str, policy: str) -> str:
+    """Fingerprint of the code of an evaluation of a method at a fixed price of reads."""
+    return _with_method(PRICED, method, policy)
+
+
+def code_of_coactive(method: str) -> str:
+    """Fingerprint of the code of an order by the masks of a method, of units used together."""
+    return _with_method(COACTIVE, method)
+
+
+def code_of_bundles() -> str:
+    """Fingerprint of the code that counts what is read ahead and what on demand."""
+    return code_fingerprint(BUNDLES)
 
 
 def code_of_uses(method: str) -> str:

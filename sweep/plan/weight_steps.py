@@ -15,8 +15,9 @@ q             losa            refused
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from methods.names import Swap
@@ -24,11 +25,14 @@ from methods.registry import create, method_class
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
 from methods.static.quantiser import Quantiser
-from sweep.spec.names import FILE_BITS
+from sweep.plan.point import Quant
+from sweep.spec import values as fields
+from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 if TYPE_CHECKING:
     from methods.static.coded import Coded
-    from sweep.plan.point import MethodTraits, Point, Quant
+    from sweep.plan.point import MethodTraits, Point
+    from sweep.spec.entries import QuantEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +145,29 @@ def quant_label(method: str, bits: float, group_size: int, parameters: Mapping[s
         if value != getattr(quantisers.quantiser_class(method), name):
             words.append(name if value is True else f"{name}={value}")
     return " ".join(words)
+
+
+def quants_of(entries: Iterable[QuantEntry], come_quantised: bool) -> list[Quant]:
+    """Of weights that come quantised, those that nothing is done to keep the bits of the file."""
+    quants = []
+    for entry in entries:
+        choices = list(product(*entry.parameters.values()))
+        for method, group_size, embedding, values in product(
+            entry.method, entry.group_size, entry.embedding_bits, choices
+        ):
+            as_in_file = come_quantised and method == "none"
+            written = dict(zip(entry.parameters, values, strict=True))
+            quants += [
+                _quant(method, fields.plain(bits), group_size, fields.plain(embedding), written)
+                for bits in entry.bits or ((FILE_BITS,) if as_in_file else DEFAULT_BITS)
+            ]
+    return list(dict.fromkeys(quants))
+
+
+def _quant(
+    method: str, bits: float, group_size: int, embedding_bits: float, written: Mapping[str, object]
+) -> Quant:
+    """With the quantiser's defaults, so that writing a default changes nothing."""
+    by = quantiser(Quant(method, bits, group_size, embedding_bits, tuple(written.items())))
+    parameters = tuple(sorted(by.parameters().items())) if by else ()
+    return Quant(method, bits, group_size, embedding_bits, parameters)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -90,7 +89,7 @@ class QuantEntry(Entry):
     def most(self) -> int:
         """Quantisations, if none fell together."""
         axes = (self.method, self.bits, self.group_size, self.embedding_bits)
-        return _product(*axes, *self.parameters.values())
+        return fields.combinations(*axes, *self.parameters.values())
 
 
 class DeviceEntry(Entry):
@@ -134,7 +133,7 @@ class DeviceEntry(Entry):
     def most(self, timings: tuple[str, ...]) -> int:
         """Devices, if none fell together; `timings` are the sweep's."""
         axes = (self.dram_gb, self.flash_gbps, self.dram_gbps, self.context)
-        return _product(*axes, self.timing or timings)
+        return fields.combinations(*axes, self.timing or timings)
 
 
 class MethodEntry(Entry):
@@ -173,7 +172,7 @@ class MethodEntry(Entry):
     def most(self) -> int:
         """Configurations, if none fell together."""
         axes = (self.method, self.density, self.gamma, self.selector, self.chunk)
-        return _product(*axes, *self.parameters.values())
+        return fields.combinations(*axes, *self.parameters.values())
 
 
 class ExcludeRule(Entry):
@@ -286,7 +285,10 @@ class Settings(Entry):
     as the device says."""
     layouts: Annotated[tuple[LayoutName, ...], Axis()] = ("natural",)
     """Order of the units in Flash, on devices that say what a read costs: natural is the model's,
-    hot by how often the calibration text uses them (with top-k of its own method)."""
+    hot by how often the calibration text uses them, coactive those used together side by side."""
+    preload_layers: Annotated[tuple[Natural, ...], Axis()] = (0,)
+    """Layers whose masks are announced, and whose units lie together and are read together while
+    those before them compute, of methods that announce (docs/semantics.md 9); 0 for none."""
     kv: KV = KV()
     """The KV cache that the simulator counts."""
     budgets: Budgets = BUDGETS
@@ -341,10 +343,5 @@ class Sweep(SweepEntry):
             policies = len(entry.policies or self.policies)
             quants = sum(quant.most for quant in entry.quant or self.quant)
             total += entry.most * quants * devices * policies
-        ways = len(self.cache.ways) * len(self.layouts)
+        ways = len(self.cache.ways) * len(self.layouts) * len(self.preload_layers)
         return total * ways * sum(len(model.swaps) for model in self.models)
-
-
-def _product(*axes: tuple[Any, ...]) -> int:
-    """Combinations of axes, of which an empty one has a value of its own."""
-    return math.prod(max(1, len(axis)) for axis in axes)

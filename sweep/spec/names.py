@@ -18,7 +18,9 @@ from sweep.spec import values as fields
 from sweep.spec.values import Axis, Name, Number, Words
 
 SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware", "resident-threshold")
-LAYOUTS = ("natural", "hot")
+LAYOUTS = ("natural", "hot", "coactive")
+LAM = "lam"
+"""Key of an entry: the price of a second of reads, unless it is a parameter of its methods."""
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
 

@@ -109,16 +109,19 @@ _EVALUATE = "sweep.tasks.evaluate:evaluate"
 _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "calibrate": (
         ("routed", "sweep.routing.uses:count_uses"),
+        ("coactive", "sweep.flash.coactive:order"),
         ("selector", "sweep.tasks.uses:count_uses"),
         ("", "sweep.tasks.calibrate:calibrate"),
     ),
     "evaluate": (
         ("routed", "sweep.routing.evaluate:evaluate"),
+        ("priced", "sweep.flash.evaluate:evaluate"),
         ("", _EVALUATE),
     ),
     "score": (("", "sweep.tasks.score:score"),),
     "simulate": (
         ("pool", "sweep.routing.pool:pool"),
+        ("preload_layers", "sweep.flash.bundles:reads"),
         ("reads", "sweep.tasks.reads:reads"),
         ("", "sweep.tasks.simulate:simulate"),
     ),
