@@ -39,6 +39,7 @@ HOMES = {
         "sweep/tasks/evaluate.py",
         "sweep/gpu/",
         "sweep/batched/",
+        "sweep/placement/place.py",
         "sweep/scans.py",
         "sweep/read_aware.py",
         "sweep/resident_selector.py",

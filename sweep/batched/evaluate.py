@@ -16,7 +16,7 @@ from torch import nn
 from methods.registry import create
 from sweep.batched.losses import losses
 from sweep.batched.make import Batched, make_batched
-from sweep.batched.memory import batch_of, bytes_of_window, expect_room, free_bytes, total_bytes
+from sweep.batched.memory import batch_of, bytes_of_window, free_bytes
 from sweep.batched.proof import Proof
 from sweep.inputs import models
 from sweep.measures.announcements import announced
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from sweep.tasks.payloads import Evaluate, Where
 
 _proved: set[tuple[str, ...]] = set()
-_fitting: set[tuple[str, str]] = set()
-"""Models and types that fit; the process keeps one model, and another takes its place."""
 
 
 def evaluate(
@@ -41,7 +39,7 @@ def evaluate(
         return one_by_one(payload, where, inputs, device)
     windows = text_windows(payload, where, payload["windows"])
     selector = make_batched(payload["selector"], inputs)
-    prove(_loaded(payload, where, device))
+    prove(models.loaded(where["model"], payload["dtype"], device))
     with sparse_model(payload, where, inputs, device, method, selector) as model:
         kind = _kind(payload)
         if device == "cuda" and kind not in _proved:
@@ -64,25 +62,6 @@ def evaluate(
     if trace is not None and (ahead := method.announced_layers()):
         result["announced"] = announced(trace, ahead)
     return result, trace
-
-
-def _loaded(payload: Evaluate, where: Where, device: str) -> nn.Module:
-    """The model on the device; what cannot fit is refused before a weight is read."""
-    ref, dtype = where["model"], payload["dtype"]
-    if device == "cuda" and (ref, dtype) not in _fitting:
-        models.prepare(ref)
-        expect_room(weight_bytes(ref, dtype), ref, total_bytes())
-        _fitting.add((ref, dtype))
-    return models.loaded(ref, dtype, device)
-
-
-def weight_bytes(ref: str, dtype: str) -> int:
-    """Bytes of a model's weights in a type, from its configuration alone."""
-    return sum(p.numel() for p in models.skeleton(ref).parameters()) * _itemsize(dtype)
-
-
-def _itemsize(dtype: str) -> int:
-    return torch.empty(0, dtype=getattr(torch, dtype)).element_size()
 
 
 def _kind(payload: Evaluate) -> tuple[str, ...]:
@@ -115,7 +94,8 @@ def _batch(model: Any, windows: NDArray[np.int64], payload: Evaluate) -> int:
     weight = next(model.parameters())
     if payload["selector"].get("scope", "window") != "window":
         return 1
-    free = free_bytes() if weight.is_cuda else 1 << 33
+    gpus = {part.device for part in model.parameters() if part.is_cuda}
+    free = min(map(free_bytes, gpus), default=1 << 33)
     config = model.config.get_text_config()
     eager = model.config._attn_implementation == "eager"
     size = bytes_of_window(config, windows.shape[1], weight.element_size(), eager)

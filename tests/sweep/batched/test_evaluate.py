@@ -141,25 +141,6 @@ def test_memory_chooses_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.wished()
 
 
-def test_a_model_that_cannot_fit_is_refused_before_it_is_read() -> None:
-    memory.expect_room(10 << 30, "large", 80 << 30)
-    with pytest.raises(ResourceError, match=r"large takes 28\.0 GiB .* has 24\.0 GiB"):
-        memory.expect_room(28 << 30, "large", 24 << 30)
-
-
-def test_a_task_that_cannot_fit_says_so_and_loads_nothing(
-    payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load(*_: Any) -> None:
-        raise AssertionError("weights are read")
-
-    monkeypatch.setattr(batched.models, "loaded", load)
-    monkeypatch.setattr(batched, "total_bytes", lambda: 1000)
-    monkeypatch.setattr(batched, "_fitting", set())
-    with pytest.raises(ResourceError, match="give it a larger GPU"):
-        batched.evaluate(*apart(payload), {}, "cuda")
-
-
 def test_the_model_goes_to_the_device_of_the_task(
     payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +157,6 @@ def test_the_model_goes_to_the_device_of_the_task(
             proofs.append(self)
 
     monkeypatch.setattr(batched.models, "loaded", load)
-    monkeypatch.setattr(batched, "total_bytes", lambda: 1 << 40)
     monkeypatch.setattr(batched, "_proved", set())
     monkeypatch.setattr(batched, "Proof", Counted)
     task = apart({**payload, "selector": aware()})
