@@ -44,7 +44,7 @@ def evaluate(
         kind = _kind(payload)
         if device == "cuda" and kind not in _proved:
             selector.proof = Proof()
-        nll = _losses(model, windows, selector, payload)
+        nll = _losses(model, windows, selector, payload, where)
         _proved.add(kind)
     result: dict[str, Any] = {
         "nll": nll,
@@ -71,10 +71,14 @@ def _kind(payload: Evaluate) -> tuple[str, ...]:
 
 
 def _losses(
-    model: nn.Module, windows: NDArray[np.int64], selector: Batched, payload: Evaluate
+    model: nn.Module,
+    windows: NDArray[np.int64],
+    selector: Batched,
+    payload: Evaluate,
+    where: Where,
 ) -> list[float]:
     """Summed negative log-likelihoods of the windows; where memory runs out, batches are halved."""
-    batch = _batch(model, windows, payload)
+    batch = _batch(model, windows, payload, int(where.get("batch", 0)))
     nll: list[float] = []
     while len(nll) < len(windows):
         part = windows[len(nll) : len(nll) + batch]
@@ -89,7 +93,7 @@ def _losses(
     return nll
 
 
-def _batch(model: Any, windows: NDArray[np.int64], payload: Evaluate) -> int:
+def _batch(model: Any, windows: NDArray[np.int64], payload: Evaluate, asked: int) -> int:
     """Windows at once; a session that is carried on has one at a time."""
     weight = next(model.parameters())
     if payload["selector"].get("scope", "window") != "window":
@@ -99,7 +103,7 @@ def _batch(model: Any, windows: NDArray[np.int64], payload: Evaluate) -> int:
     config = model.config.get_text_config()
     eager = model.config._attn_implementation == "eager"
     size = bytes_of_window(config, windows.shape[1], weight.element_size(), eager)
-    return batch_of(len(windows), size, free)
+    return batch_of(len(windows), size, free, asked)
 
 
 def _of_batch(

@@ -11,7 +11,8 @@ from sweep.errors import ResourceError
 from sweep.placement.layers import widths, window_bytes
 
 BATCH = "SWEEP_GPU_BATCH"
-"""Variable of the environment: how many windows run at once on a GPU; 1 for one at a time."""
+"""Variable of the environment: how many windows run at once on a GPU, over `batch` of the sweep
+file; 1 for one at a time."""
 MOST = 64
 """Windows from which more would gain little: a scan takes as long for 64 as for one."""
 _USABLE = 0.8
@@ -47,7 +48,8 @@ def bytes_of_window(config: Any, tokens: int, itemsize: int, eager: bool) -> int
     return window_bytes(*widths(config), tokens, itemsize) + pairs
 
 
-def batch_of(windows: int, of_window: int, free: int) -> int:
-    """Windows at once: what the environment asks for, or as many as fit, at most `MOST`."""
+def batch_of(windows: int, of_window: int, free: int, asked: int = 0) -> int:
+    """Windows at once: what the environment asks for, else what the sweep file does, else as many
+    as fit, at most `MOST`."""
     fitting = int(free * _USABLE) // max(1, of_window)
-    return max(1, min(windows, wished() or min(MOST, fitting)))
+    return max(1, min(windows, wished() or asked or min(MOST, fitting)))

@@ -26,6 +26,7 @@ from sweep.tasks.calibrate import calibrate
 from sweep.tasks.evaluate import evaluate as one_by_one
 from sweep.tasks.task import Task
 from tests.sweep.task_call import apart
+from tests.sweep.tinysweep import planned, sweep_of
 
 TOKENS = 24
 SLOTS = {"input": 20, "intermediate": 33}
@@ -133,12 +134,36 @@ def test_where_memory_runs_out_batches_are_halved(
 def test_memory_chooses_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(memory.BATCH, raising=False)
     assert [memory.batch_of(100, 10, free) for free in (1, 50, 200, 10**6)] == [1, 4, 16, 64]
-    assert memory.batch_of(3, 10, 10**6) == 3
+    assert memory.batch_of(3, 10, 10**6) == memory.batch_of(3, 10, 1, 8) == 3
+    assert memory.batch_of(100, 10, 50, 5) == 5
     monkeypatch.setenv(memory.BATCH, "2")
-    assert memory.batch_of(100, 10, 10**6) == 2
+    assert memory.batch_of(100, 10, 10**6) == memory.batch_of(100, 10, 10**6, 5) == 2
     monkeypatch.setenv(memory.BATCH, "two")
     with pytest.raises(ResourceError, match="SWEEP_GPU_BATCH is 'two'"):
         memory.wished()
+
+
+def test_the_sweep_file_chooses_the_batch_and_no_key_has_it(
+    payload: dict[str, Any], tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    method, keys = {"method": "dip", "density": 0.5}, []
+    for batch in ("auto", 2):
+        plan = planned(sweep_of(tiny_llama, tmp_path, tiny_text, method, batch=batch))
+        keys.append(sorted(plan.tasks))
+        places = [t.where.get("batch") for t in plan.tasks.values() if t.kind == "evaluate"]
+        assert set(places) == {"2" if batch == 2 else None}
+    assert keys[0] == keys[1]
+    sizes: list[int] = []
+    own = batched.losses
+
+    def counted(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return own(model, tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batched, "losses", counted)
+        batched.evaluate(*apart({**payload, "batch": "2"}), {}, "cpu")
+    assert sizes == [2, 2, 1]
 
 
 def test_the_model_goes_to_the_device_of_the_task(

@@ -142,7 +142,7 @@ def test_the_smallest_room_left_chooses_the_batch(
     left = {0: 1000, 1: 500}
     asked: list[int] = []
 
-    def batch_of(windows: int, of_window: int, free: int) -> int:
+    def batch_of(windows: int, of_window: int, free: int, wished: int) -> int:
         asked.append(free)
         return 1
 
