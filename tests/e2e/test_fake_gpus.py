@@ -78,7 +78,7 @@ def ran(place: Path, executor: RayExecutor, needs: dict[str, Resources]) -> list
     tasks: dict[str, Task] = {}
     for number in range(4):
         pair = [f"evaluate {number - number % 2 + i}" for i in (0, 1)]
-        more = {"others": pair} if needs["evaluate"].gpus == 1 else {}
+        more: dict[str, Any] = {"others": pair} if needs["evaluate"].gpus == 1 else {}
         do = "meet" if more else "add"
         first = deeds.make(f"evaluate {number}", place, do, number=1, inputs={}, **more)
         then = deeds.make(
