@@ -167,7 +167,7 @@ class _Batched(Selector):
         """The way to choose, and what its functions are told of faults."""
         way = way_of(values.device)
         if way is plain:
-            check_finite(values)
+            _expect_finite(values)
             return way, ()
         if values.device not in self._faults:
             self._faults[values.device] = way.new_faults(values.device)
@@ -192,6 +192,13 @@ class _Batched(Selector):
     def drain(self) -> Any:
         self.settle()
         return super().drain()
+
+
+def _expect_finite(values: Tensor) -> None:
+    """Raise ValueError where a score is none; its token is counted in its own window."""
+    if not bool(torch.isfinite(values).all()):
+        for window in values:
+            check_finite(window)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
@@ -269,7 +276,11 @@ class BatchedThreshold(_Batched, ThresholdSelector):
 
     def _chosen(self, layer: int, group: str, values: Tensor, share: float, prune: bool) -> Tensor:
         scores = values.abs() if prune else values
-        check_finite(scores)
+        _expect_finite(scores)
         mask = self._threshold.mask(layer, group, scores, share)
-        self._keep(layer, group, mask.shape[1], mask.sum(dim=-1), plain.packed(mask))
+        words = plain.packed(mask)
+        if self.proof:
+            own = self._threshold.mask(layer, group, scores[:1].cpu(), share)
+            self.proof.mask(layer, group, own, words)
+        self._keep(layer, group, mask.shape[1], mask.sum(dim=-1), words)
         return torch.where(mask, values, 0) if prune else mask.to(values.dtype)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from methods.base import GIVEN
 from methods.select import Given
 from sweep.batched import evaluate as batched
 from sweep.batched import memory
-from sweep.batched.make import in_batches, make_batched
+from sweep.batched.make import Batched, in_batches, make_batched
 from sweep.batched.proof import GpuDiffersError, Proof
 from sweep.batched.selectors import BatchedCacheAware, BatchedThreshold, BatchedTopK
 from sweep.contracts.rules import Rule
 from sweep.contracts.selectors import RULES, Factory
 from sweep.errors import ResourceError
 from sweep.gpu import plain
+from sweep.make_selector import make_selector
 from sweep.selectors import Selector
 from sweep.tasks import run
 from sweep.tasks.calibrate import calibrate
@@ -191,7 +193,9 @@ def test_the_model_goes_to_the_device_of_the_task(
     assert [proof.compared > 0 for proof in proofs] == [True]
 
 
-@pytest.mark.parametrize("selector", [SELECTORS["topk"], aware(), aware("lru")], ids=str)
+@pytest.mark.parametrize(
+    "selector", [SELECTORS["topk"], aware(), aware("lru"), {"name": GIVEN}], ids=str
+)
 def test_a_device_that_selects_other_units_is_found_out(
     selector: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +205,7 @@ def test_a_device_that_selects_other_units_is_found_out(
         chosen.begin_batch(2, 6)
         chosen.proof = proof = Proof()
         if wrong:
-            name = "top_k" if selector["name"] == "topk" else "cache_aware"
+            name = {"topk": "top_k", GIVEN: "packed"}.get(selector["name"], "cache_aware")
             monkeypatch.setattr(plain, name, _wrong(getattr(plain, name)))
             with pytest.raises(GpuDiffersError, match="layer 3, input, token 2"):
                 chosen.pruned(3, "input", values, 0.5)
@@ -239,3 +243,29 @@ def test_scores_of_another_number_of_windows_are_refused() -> None:
     chosen.begin_batch(3, 4)
     with pytest.raises(ValueError, match="scores of 3 windows are expected"):
         chosen(0, "input", torch.ones((2, 4, 8)), 0.5)
+
+
+BAD = pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+
+
+@BAD
+@pytest.mark.parametrize("selector", [SELECTORS["topk"], aware(), {"name": GIVEN}], ids=str)
+def test_a_score_that_is_none_is_named_as_on_the_cpu(
+    selector: dict[str, Any], value: float
+) -> None:
+    """In the second window, by the token's number there."""
+    values = torch.randn((2, 4, 40), generator=torch.Generator().manual_seed(0))
+    values[1, 2, 9] = value
+    told = []
+    for window, chosen in (
+        (values[1:], make_selector({**selector, "slots": {"input": 20}}, {})),
+        (values, make_batched({**selector, "slots": {"input": 20}}, {})),
+    ):
+        chosen.begin_window(4)
+        if isinstance(chosen, Batched):
+            chosen.begin_batch(2, 4)
+        with torch.inference_mode(), pytest.raises(ValueError, match="must be finite") as caught:
+            chosen(0, "input", window, 0.5)
+        told.append(str(caught.value))
+    assert "score of unit 9 of token 2 is " in told[0]
+    assert told[0] == told[1]
