@@ -40,6 +40,7 @@ HOMES = {
         "sweep/gpu/",
         "sweep/batched/",
         "sweep/flash/",
+        "sweep/placement/place.py",
         "sweep/scans.py",
         "sweep/read_aware.py",
         "sweep/resident_selector.py",

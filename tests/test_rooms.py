@@ -45,6 +45,7 @@ SWEEP = House(
         ("studies",),
         ("downstream",),
         ("measures",),
+        ("placement",),
         ("tasks", "routing", "batched", "flash"),
         ("plan",),
         ("store",),

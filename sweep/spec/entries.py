@@ -18,6 +18,7 @@ from sweep.spec import values as fields
 from sweep.spec.entry import Entry
 from sweep.spec.names import (
     BUDGETS,
+    Batch,
     Bits,
     BosName,
     Budgets,
@@ -265,24 +266,23 @@ class Settings(Entry):
     """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
     the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
     distances: bool = False
-    """Whether KL and flips to the dense model are measured beside perplexity; the cache folder then
-    holds 2 bytes for each word of the vocabulary and each token of the text."""
+    """Measure KL and flips to dense, too; the cache folder holds 2 bytes a token and known word."""
     dense_tokens: Annotated[float, Number(at_least=0, at_most=1e7)] = 0
     """Tokens at the start of a window that methods leave alone; below 1, a part of the window."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
     """Windows of one task: the unit of work that a killed run can lose."""
     dtype: DtypeName = "float32"
     """Numbers that the model computes with; bfloat16 is for screening."""
+    batch: Batch = None
+    """Windows at once on a GPU; auto: what fits. No result's key has it (docs/gpu.md)."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
     """What is done to the weights, and their bits; left out: none, the files' bits, else 4."""
     policies: Policies = ("lfu",)
-    """Who leaves a full cache; none caches nothing, belady and min know the future. window-8 and
-    other numbers are written as window-5 is."""
+    """Who leaves a full cache; none caches nothing, belady and min know the future; or window-8."""
     cache: Cache = Cache()
     """How a cache starts and how long it lives."""
     timing: Timings = ()
-    """overlap: a phase takes the longer of its Flash and DRAM time; serial: their sum. Left out:
-    as the device says."""
+    """overlap: the longer of Flash and DRAM time; serial: their sum; left out: as the device."""
     layouts: Annotated[tuple[LayoutName, ...], Axis()] = ("natural",)
     """Order of the units in Flash, on devices that say what a read costs: natural is the model's,
     hot by how often the calibration text uses them, coactive those used together side by side."""

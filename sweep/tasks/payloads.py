@@ -31,6 +31,8 @@ class Where(ModelWhere):
 
     text_name: str
     """Name of a built-in text, or a file."""
+    batch: NotRequired[str]
+    """Windows that run at once on a GPU; left out: as many as fit."""
 
 
 class TrainWhere(Where):
