@@ -12,7 +12,7 @@ import importlib.util
 from benchmarks.results import write_part
 
 PARTS = (
-    *("kernels", "evaluation", "gpu", "coverage", "certainty"),
+    *("kernels", "evaluation", "gpu", "coverage", "certainty", "search"),
     *("harness", "planning", "report"),
 )
 

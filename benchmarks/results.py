@@ -10,7 +10,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """# Measurements
 
 Written by `make bench`, each part by `python -m benchmarks` and its name (kernels, evaluation,
-coverage, certainty, harness, planning, report). Measure again before you rely on a figure.
+coverage, certainty, search, harness, planning, report). Measure again before you rely on a figure.
 """
 
 

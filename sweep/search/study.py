@@ -67,6 +67,11 @@ class Study:
     """The quantisation that a searched name, or searched bits, are put over."""
 
     @property
+    def seed(self) -> int:
+        """Of the sampler."""
+        return self.tuning.seed if self.entry.seed is None else self.entry.seed
+
+    @property
     def trials(self) -> int:
         """Trials of each setting: for `grid` all combinations."""
         return len(self.first) if self.entry.sampler == "grid" else self.entry.trials

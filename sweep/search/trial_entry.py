@@ -56,10 +56,11 @@ def _of_its_method(entry: Mapping[str, Any], search: Mapping[str, Space]) -> dic
 
 def _parameters(method: str) -> frozenset[str]:
     """A method's own parameters, that of an alias too."""
-    return frozenset(parameter_names(_registered(method)))
+    return frozenset(parameter_names(registered(method)))
 
 
-def _registered(method: str) -> str:
+def registered(method: str) -> str:
+    """The method that a name of a sweep file stands for."""
     return ALIASES.get(method, (method, 1.0))[0]
 
 
@@ -82,7 +83,7 @@ def _with_shares(entry: Mapping[str, Any]) -> dict[str, Any]:
     given, method = entry.get("shares"), str(_one(entry["method"]))
     if not isinstance(given, str):
         return dict(entry)
-    groups = tuple(method_class(_registered(method)).groups)
+    groups = tuple(method_class(registered(method)).groups)
     if curve_files.is_curves(given):
         given = curve_files.shares_at(given, groups, float(_one(entry["density"])))
     elif density_of(given, groups) is None:
