@@ -13,7 +13,7 @@ import importlib.util
 from benchmarks.results import write_part
 
 PARTS = (
-    *("kernels", "reads", "evaluation", "gpu", "coverage", "certainty"),
+    *("kernels", "reads", "evaluation", "gpu", "coverage", "certainty", "search"),
     *("harness", "planning", "report"),
 )
 

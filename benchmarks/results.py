@@ -10,8 +10,8 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """# Measurements
 
 Written by `make bench`, each part by `python -m benchmarks` and its name (kernels, reads,
-evaluation, coverage, certainty, harness, planning, report). Measure again before you rely on a
-figure.
+evaluation, gpu, coverage, certainty, search, harness, planning, report). Measure again before you
+rely on a figure.
 """
 
 

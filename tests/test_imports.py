@@ -25,7 +25,6 @@ MAY_IMPORT = {
 ONE_FILE = {
     "ray": "sweep/execution/ray_executor.py",
     "transformers": "sweep/inputs/models.py",
-    "optuna": "sweep/studies/ask_tell.py",
     "lm_eval": "sweep/downstream/harness.py",
 }
 """Libraries that one file imports, once it is there."""
@@ -62,6 +61,7 @@ HOMES = {
         "sweep/contracts/selectors.py",
     ),
     "triton": ("sweep/gpu/",),
+    "optuna": ("sweep/studies/",),
     "peft": ("methods/",),
     "numba": (
         "simulator/",

@@ -9,7 +9,9 @@ study decides as an undisturbed one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
 from sweep.plan.plan import PlannedPoint, only, shards
 from sweep.results.rows import rows_of
+from sweep.search.density_series import evaluated_tokens
 from sweep.search.early_stop import (
     Noise,
     differences,
@@ -31,11 +34,18 @@ from sweep.search.early_stop import (
     student_t,
     verdict,
 )
+from sweep.search.known import known_trials, remembered
 from sweep.search.study import ImpossibleError, Study
 from sweep.studies.ask_tell import PRUNABLE, AskedTrial, Search, Told, Trial
+from sweep.studies.distributions import ORDERED, is_ordered
 
 SHOWN = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
 """Figures that every trial notes, whatever its objective is."""
+
+_NOT_ASKED = {"trials", "description", "fit", "known", "seed"}
+"""Fields of a study that change nothing of a trial, or enter its identity otherwise."""
+_LEAST = 0.01
+"""Of the loss that a budget allows: less than it is as good as none."""
 
 BUDGET = "delta_ppl"
 """Name of the constraint: ΔPPL minus what the budget allows."""
@@ -44,10 +54,18 @@ BUDGET = "delta_ppl"
 class Setting:
     """The search of one model, weights and device, and what its trials are measured against."""
 
-    def __init__(self, study: Study, dense: PlannedPoint, identity: str, journal: Path) -> None:
+    def __init__(
+        self,
+        study: Study,
+        dense: PlannedPoint,
+        name: str,
+        journal: Path,
+        known: Sequence[dict[str, Any]] = (),
+    ) -> None:
         entry = study.entry
-        self.study, self.dense, self.label = study, dense, label(dense)
-        self.name = f"{study.name} {self.label} {identity}"
+        self.study, self.dense, self.label, self.name = study, dense, label(dense), name
+        self.known = len(known)
+        """Trials that the store answered before the first was asked for."""
         self.metrics = tuple(entry.objective.metrics)
         self.search = Search(
             journal,
@@ -55,23 +73,45 @@ class Setting:
             study.space,
             list(entry.objective.metrics.values()),
             entry.sampler,
-            study.tuning.seed,
-            study.first,
+            study.seed,
+            [*known, *study.first],
         )
         self.prunes = entry.prune and entry.sampler in PRUNABLE
         self.limit = math.inf
         self.mean_limit = math.inf
+        self.ppl = math.nan
 
     def set_dense(self, ppl: float) -> None:
         """Say what the dense run's perplexity is, so that the budget is a number."""
+        self.ppl = ppl
         if self.study.entry.objective.within is not None:
             self.limit = Budget.parse(self.study.entry.objective.within).limit(ppl)
             self.mean_limit = limit_of_mean(self.limit, ppl)
 
+    @property
+    def total(self) -> int:
+        """Trials that it is to have, with those that were known."""
+        return self.study.trials + self.known
+
+    def beyond(self, delta: float) -> float:
+        """How far ΔPPL is beyond the budget, at most 0 where it is within: the difference, or for
+        Gaussian processes the logarithm of the ratio of mean losses, which is nearly a straight
+        line in the density."""
+        if self.study.entry.sampler != "gp" or not self.mean_limit > 0:
+            return delta - self.limit
+        least = _LEAST * self.mean_limit
+        lost = max(math.log1p(delta / self.ppl), least) if delta > -self.ppl else least
+        return math.log(lost / self.mean_limit)
+
+    def against(self, planned: PlannedPoint) -> PlannedPoint:
+        """A point that is held against the dense run of the setting: that of its own weights, or of
+        the weights as they are where what is done to them is searched."""
+        return replace(planned, dense_keys=self.dense.evaluate_keys)
+
     def asked(self) -> list[AskedTrial]:
         """The next trials: what is left of a batch, or of all trials."""
         told, entry = len(self.search.trials()), self.study.entry
-        left = min(entry.batch - told % entry.batch, self.study.trials - told)
+        left = min(entry.batch - told % entry.batch, self.total - told)
         return self.search.ask(max(0, left))
 
     def noise(self) -> Noise:
@@ -100,7 +140,11 @@ class _Running:
 
     def steps(self) -> list[int]:
         count = len(self.planned.evaluate_keys) if self.planned else 1
-        return rungs(count) if self.setting.prunes else [count]
+        return rungs(count) if self.setting.prunes and not self.known else [count]
+
+    @property
+    def known(self) -> bool:
+        return self.asked.ordinal < self.setting.known
 
 
 class Batches:
@@ -110,22 +154,35 @@ class Batches:
         self.study, self.session, self.materials = study, session, materials
         plan = planning.plan_points(study.settings, materials)
         session.run_all(plan)
-        self.settings = [
-            Setting(study, dense, self._digest(dense), journal) for dense in plan.points
-        ]
+        self.asked: dict[str, int] = {}
+        """Tokens of every evaluation that the searches looked at, by key."""
         rows = rows_of(plan.points, session.store, materials)
-        for setting, row in zip(self.settings, rows, strict=True):
+        self.settings: list[Setting] = []
+        for dense, row in zip(plan.points, rows, strict=True):
             if row["status"] != "done":
                 raise ImpossibleError(f"{study.place}: the dense run failed: {row['error']}")
+            name = f"{study.name} {label(dense)} {self._digest(dense)}"
+            trials = remembered(journal, name, partial(self._known, dense, row["ppl"]))
+            setting = Setting(study, dense, name, journal, trials)
             setting.set_dense(row["ppl"])
+            self.settings.append(setting)
+
+    def _known(self, dense: PlannedPoint, ppl: float) -> list[dict[str, Any]]:
+        if not self.study.entry.known or self.study.entry.sampler == "grid":
+            return []
+        within = self.study.entry.objective.within
+        limit = math.inf if within is None else Budget.parse(within).limit(ppl)
+        return known_trials(self.study, dense, limit, self.session.store, self.materials)
 
     def _digest(self, dense: PlannedPoint) -> str:
         """What makes it another study: another search, other weights, text or code."""
         study, entry = self.study, self.study.entry
         points = [study.point(dense.point, parameters) for parameters in study.complete_first()]
         keys = [p.keys for p in planning.plan_points(points, self.materials).points]
-        document = entry.model_dump(mode="json", exclude={"trials", "description", "fit"})
-        return digest([document, study.tuning.seed, dense.keys, keys])[:8]
+        document = entry.model_dump(mode="json", exclude=_NOT_ASKED)
+        identity = [document, study.seed, dense.keys, keys]
+        ordered = entry.sampler in ORDERED and any(map(is_ordered, study.space.values()))
+        return digest([*identity, "ordered"] if ordered else identity)[:8]
 
     def run(self) -> bool:
         """One batch of every setting; False if all trials were told already."""
@@ -141,7 +198,13 @@ class Batches:
         noises = {setting.name: setting.noise() for setting in self.settings}
         for step in range(max(len(r.steps()) for r in running)):
             live = [r for r in running if r.told is None and step < len(r.steps())]
-            self.session.run_all(only(plan, [self._part(r, step) for r in live]))
+            part = only(plan, [self._part(r, step) for r in live])
+            self.asked |= {
+                key: evaluated_tokens(task.payload)
+                for key, task in part.tasks.items()
+                if task.kind == "evaluate"
+            }
+            self.session.run_all(part)
             for trial in live:
                 trial.told = self._look(trial, step, noises[trial.setting.name].copy())
         for trial in running:
@@ -155,7 +218,8 @@ class Batches:
         except ImpossibleError as error:
             told = Told(constraints={"possible": 1.0}, notes={"stopped": str(error)})
             return _Running(setting, trial, None, told)
-        return _Running(setting, trial, planning.plan_points([point], self.materials).points[0])
+        (planned,) = planning.plan_points([point], self.materials).points
+        return _Running(setting, trial, setting.against(planned))
 
     def _part(self, trial: _Running, step: int) -> PlannedPoint:
         assert trial.planned is not None  # only a trial without a point is told before it runs
@@ -175,7 +239,8 @@ class Batches:
         trial_noise.add(losses, floor)
         notes = {name: row[name] for name in SHOWN if row[name] is not None}
         notes |= {"noise_squares": trial_noise.squares, "noise_freedom": trial_noise.freedom}
-        limits = {} if math.isinf(setting.limit) else {BUDGET: row["delta_ppl"] - setting.limit}
+        notes |= {"known": True} if trial.known else {}
+        limits = {} if math.isinf(setting.limit) else {BUDGET: setting.beyond(row["delta_ppl"])}
         if step == len(trial.steps()) - 1:
             values = tuple(float(row[metric]) for metric in setting.metrics)
             return Told(values, limits, notes)

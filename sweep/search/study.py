@@ -6,29 +6,32 @@ the setting like those of a grid, only on another text: what is tuned on is neve
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from methods import MethodError, allocation
-from methods.layers import spread
-from methods.registry import parameter_names
 from methods.share_tables import GROUP_SENSITIVITY
 from simulator.policies import CACHE_AWARE, cache_aware_policies
+from sweep.allocation import files as allocations
 from sweep.errors import InputError
 from sweep.inputs import model_sizes, text_files
 from sweep.messages import nearest, show
 from sweep.plan.grid import expand
 from sweep.plan.point import Point
-from sweep.spec.entries import ALIASES, MethodEntry, Sweep
+from sweep.search.allocate import curve_files
+from sweep.search.trial_entry import GROUPS, Parameters, entry_of
+from sweep.spec.entries import MethodEntry, QuantEntry, Sweep
 from sweep.spec.file import SweepFile, select
 from sweep.spec.spaces import (
     CHUNK,
     DIGITS,
+    LAM,
     LAYERS,
+    QUANT,
     Choices,
     Space,
     Span,
@@ -39,13 +42,8 @@ from sweep.spec.spaces import (
 )
 from sweep.spec.studies import TUNING_TEXTS, StudyEntry
 
-Parameters = Mapping[str, Any]
-
 TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Densities at which allocations are tried first and compared in the end (appendix B.1)."""
-
-_GROUPS = ("input", "intermediate")
-_LOGITS = "logits of layers"
 
 
 class ImpossibleError(InputError):
@@ -63,7 +61,15 @@ class Study:
     reported: Sweep
     space: dict[str, Space]
     settings: tuple[Point, ...]
-    """The dense point of each model, weights and device, on the text that is tuned on."""
+    """The dense point of each model, weights and device, on the text that is tuned on. Where the
+    quantisation is searched, that of the weights as they are."""
+    quant: Mapping[str, Any] = field(default_factory=dict)
+    """The quantisation that a searched name, or searched bits, are put over."""
+
+    @property
+    def seed(self) -> int:
+        """Of the sampler."""
+        return self.tuning.seed if self.entry.seed is None else self.entry.seed
 
     @property
     def trials(self) -> int:
@@ -89,8 +95,8 @@ class Study:
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
         """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
         sweep = self.reported if reported else self.tuning
-        identity = _setting(setting)
-        points = [p for p in self._points(sweep, parameters) if _setting(p) == identity]
+        identity = self._setting(setting)
+        points = [p for p in self._points(sweep, parameters) if self._setting(p) == identity]
         if len(points) != 1:
             raise ImpossibleError(f"{self.place}: {len(points)} points where one is searched")
         return points[0]
@@ -98,6 +104,16 @@ class Study:
     def dense(self, setting: Point) -> Point:
         """The dense point of a setting on the reported text."""
         return self.point(setting, {"method": "dense"}, reported=True)
+
+    @property
+    def searches_quant(self) -> bool:
+        """Whether trials differ in what is done to the weights: then they are all measured against
+        the dense model with the weights as they are."""
+        return any(key in self.space for key in QUANT)
+
+    def _setting(self, point: Point) -> tuple[Any, ...]:
+        quant = None if self.searches_quant else point.quant
+        return point.variant, quant, point.device, point.kv_tokens
 
     def _points(self, sweep: Sweep, parameters: Parameters) -> tuple[Point, ...]:
         try:
@@ -107,59 +123,11 @@ class Study:
             raise ImpossibleError(f"{self.place}: {error}") from None
 
     def _entry(self, parameters: Parameters) -> dict[str, Any]:
-        """The method entry of one trial: what is fixed, and over it what is searched."""
+        """The method entry of one trial."""
         if parameters.get("method") == "dense":
             return {"method": "dense"}
         fixed = self.entry.method.model_dump(exclude_unset=True, exclude={"models", "devices"})
-        entry = _of_its_method({**fixed, **split(parameters)}, self.entry.search)
-        logits = entry.pop(_LOGITS, None)
-        if logits:
-            (density,) = _one(entry["density"])
-            entry["layers"] = spread(logits, density)
-        policy = entry.pop("policy", None)
-        return entry | {"policies": (policy,)} if policy else entry
-
-
-def _of_its_method(entry: Mapping[str, Any], search: Mapping[str, Space]) -> dict[str, Any]:
-    """An entry without what is searched for other methods alone; a chunk as a whole number."""
-    kept = dict(entry)
-    methods_ = search.get("method")
-    if isinstance(methods_, Choices):
-        own = _parameters(str(kept["method"]))
-        others = {name for other in methods_.values for name in _parameters(str(other))} - own
-        kept = {key: value for key, value in kept.items() if key not in others or key not in search}
-    return kept | ({CHUNK: int(kept[CHUNK])} if CHUNK in search else {})
-
-
-def _parameters(method: str) -> frozenset[str]:
-    """A method's own parameters, that of an alias too."""
-    return frozenset(parameter_names(ALIASES.get(method, (method, 1.0))[0]))
-
-
-def _one(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
-def split(parameters: Parameters) -> dict[str, Any]:
-    """Densities of dip's two groups as a density and an allocation; other parameters as they are.
-
-    D = (2 d_in + d_mid)/3, and the allocation is the line of slope 1 through logit D and
-    logit d_in. Logits of layers become densities whose mean is D.
-    """
-    rest = dict(parameters)
-    logits = [rest.pop(key) for key in list(rest) if is_layer(key)]
-    if any(logits):
-        return split(rest) | {_LOGITS: tuple(logits)}
-    if not all(key in rest for key in _GROUPS):
-        return rest
-    d_in, d_mid = (rest.pop(key) for key in _GROUPS)
-    density = (2 * d_in + d_mid) / 3
-    line = allocation.Allocation(1.0, _logit(d_in) - _logit(density))
-    return rest | {"density": density, "allocation": str(line)}
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))
+        return entry_of(fixed, parameters, self.entry.search, self.quant)
 
 
 def load(file: SweepFile, name: str) -> Study:
@@ -169,11 +137,25 @@ def load(file: SweepFile, name: str) -> Study:
     entry, where = file.studies[name], f"{file.source}: studies.{name}"
     reported = _base(select(file, entry.sweep), entry, name)
     tuning = reported.model_copy(update=_tuned(reported, entry, where))
+    quant = _searched_quant(reported, entry, where)
+    if quant:  # losses are held against the weights as they are
+        as_it_is = {"quant": (QuantEntry(method=("none",)),)}
+        tuning, reported = (one.model_copy(update=as_it_is) for one in (tuning, reported))
     settings = expand(tuning.model_copy(update={"methods": (MethodEntry(method=("dense",)),)}))
     space = _by_layer(dict(entry.search), settings.points, where)
-    study = Study(name, where, entry, tuning, reported, space, settings.points)
+    study = Study(name, where, entry, tuning, reported, space, settings.points, quant)
     _check(study)
     return study
+
+
+def _searched_quant(sweep: Sweep, entry: StudyEntry, where: str) -> dict[str, Any]:
+    """The quantisation that a searched name or searched bits are put over; empty if neither is."""
+    if not any(key in entry.search for key in QUANT):
+        return {}
+    given = entry.method.quant or sweep.quant
+    if len(given) != 1:
+        raise InputError(f"{where}: one quant is expected beside a searched one")
+    return given[0].model_dump(exclude_unset=True)
 
 
 def _by_layer(space: dict[str, Space], settings: Iterable[Point], where: str) -> dict[str, Space]:
@@ -228,7 +210,7 @@ def _tuning_text(sweep: Sweep, entry: StudyEntry, where: str) -> str:
 def _check(study: Study) -> None:
     """Raise InputError for a study whose every trial, or whose sense, would fail."""
     entry, space, where = study.entry, study.space, study.place
-    groups = [key for key in _GROUPS if key in space]
+    groups = [key for key in GROUPS if key in space]
     if len(groups) == 1:
         raise InputError(f"{where}.search: 'input' and 'intermediate' are searched together")
     if groups and ("density" in space or "allocation" in space):
@@ -248,6 +230,7 @@ def _check(study: Study) -> None:
     if entry.fit and not groups:
         raise InputError(f"{where}.fit: an allocation is fitted to 'input' and 'intermediate'")
     _check_policies(study)
+    _check_names(study)
     for setting in study.settings:
         for parameters in study.complete_first():
             study.point(setting, parameters)
@@ -269,26 +252,49 @@ def _check_policies(study: Study) -> None:
         )
 
 
-def _setting(point: Point) -> tuple[Any, ...]:
-    return point.variant, point.quant, point.device, point.kv_tokens
+def _check_names(study: Study) -> None:
+    """Each searched method, selector and quantisation exists; files of shares are of the models."""
+    for key in ("method", "selector", "quant"):
+        for name in getattr(study.space.get(key), "values", ()):
+            try:
+                MethodEntry.model_validate({"method": "dip", key: name})
+            except ValidationError as error:
+                text = error.errors()[0]["msg"]
+                raise InputError(f"{study.place}.search.{key}: {text}") from None
+    given = [str(value) for value in getattr(study.space.get("shares"), "values", ())]
+    for setting in study.settings:
+        allocations.check({"shares": given}, setting.model, f"{study.place}.search.shares")
 
 
 def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation; and
     where shares by sensitivity are searched, these too."""
     paper: dict[str, Any] = {"gamma": 0.2, "allocation": "paper", "policy": "lfu", "method": "dip"}
-    informed = paper | {"shares": GROUP_SENSITIVITY, "method": "dip-shares"}
     safe = {key: _safe(value, key) for key, value in space.items()}
     known = [safe, {k: _nearest(value, paper.get(k, safe[k])) for k, value in space.items()}]
     shares = space.get("shares")
-    if isinstance(shares, Choices) and GROUP_SENSITIVITY in shares.values:
-        known.append({k: _nearest(v, informed.get(k, safe[k])) for k, v in space.items()})
+    for given in shares.values if isinstance(shares, Choices) else ():
+        if given == GROUP_SENSITIVITY or str(given).endswith(".json"):
+            informed = paper | _found_with(given)
+            known.append({k: _nearest(v, informed.get(k, safe[k])) for k, v in space.items()})
     return [point for i, point in enumerate(known) if point not in known[:i]]
 
 
+def _found_with(given: str) -> dict[str, Any]:
+    """Shares by sensitivity, and what a file of them says that they were measured with."""
+    content = curve_files.content_of(given) if given.endswith(".json") else {}
+    content = {**content, **content.get("how", {})}
+    names = ("method", "selector", "gamma", "policy")
+    said = {name: content[name] for name in names if name in content}
+    if said.get("selector") == "cache-aware":  # top-k with γ below 1
+        said["selector"] = "topk"
+    return {"shares": given, "method": "dip-shares", **said}
+
+
 def _safe(space: Space, key: str = "") -> Any:
-    """The highest number, or the first name; 0 for the logit of a layer, units by themselves."""
-    if key == CHUNK:
+    """The highest number, or the first name; 0 for the logit of a layer, units by themselves, and
+    the least weight of reads."""
+    if key in (CHUNK, LAM):
         return bounds(space)[0]
     if is_layer(key):
         return _nearest(space, 0.0)
@@ -299,9 +305,9 @@ def _safe(space: Space, key: str = "") -> Any:
 
 def _allocations(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     """The published split of each target density, where `input` and `intermediate` are searched."""
-    if not all(key in space for key in _GROUPS):
+    if not all(key in space for key in GROUPS):
         return []
-    others = {key: _safe(value, key) for key, value in space.items() if key not in _GROUPS}
+    others = {key: _safe(value, key) for key, value in space.items() if key not in GROUPS}
     listed = []
     for density in TARGETS:
         d_in = round(allocation.PAPER.input_density(density), DIGITS)

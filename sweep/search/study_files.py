@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from methods import allocation
+from sweep.allocation.files import write
 from sweep.files.atomic import replace as write_whole
 from sweep.files.atomic import write_json
 from sweep.search.study import Study
@@ -18,6 +19,8 @@ TRIALS = "trials.csv"
 ALLOCATION = "allocation.json"
 LAYERS = "layers.json"
 """Densities by layer of a winner; `layers: runs/NAME/layers.json` of dip uses them."""
+SHARES = "shares.json"
+"""Shares by layer and group of a winner; `shares: runs/NAME/shares.json` uses them."""
 STUDY = "study.json"
 
 
@@ -26,7 +29,7 @@ def write_trials(study: Study, done: Tuned) -> None:
     text = io.StringIO()
     names = list(study.space)
     notes = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
-    head = ("setting", "trial", "state", "feasible", *names, *notes, "stopped", "error")
+    head = ("setting", "trial", "state", "feasible", *names, *notes, "stopped", "error", "known")
     writer = csv.DictWriter(text, head, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for setting, trials in done.trials.items():
@@ -40,8 +43,15 @@ def write_trials(study: Study, done: Tuned) -> None:
         write_json(done.out / ALLOCATION, fit_mapping(study, done.fit))
     for number, winner in enumerate((w for w in done.winners if w.layers), start=1):
         identity = {"setting": winner.setting, "trial": winner.trial.ordinal}
-        name = LAYERS if number == 1 else LAYERS.replace(".", f"-{number}.")
-        write_json(done.out / name, {"layers": winner.layers, **identity, "study": study.name})
+        content = {"layers": winner.layers, **identity, "study": study.name}
+        write_json(done.out / _numbered(LAYERS, number), content)
+    for number, winner in enumerate((w for w in done.winners if w.shares), start=1):
+        assert winner.shares is not None
+        write(done.out / _numbered(SHARES, number), winner.shares)
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else name.replace(".", f"-{number}.")
 
 
 def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
@@ -54,7 +64,7 @@ def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
         "within": str(objective.within) if objective.within else None,
         "searched": list(study.space),
         "sampler": study.entry.sampler,
-        "seed": study.tuning.seed,
+        "seed": study.seed,
         "tuned_on": study.tuning.text,
         "reported_on": study.reported.text,
         "importance": done.importance,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from methods import allocation
+from sweep.allocation.files import Allocation
 from sweep.studies.ask_tell import Trial
 
 
@@ -21,6 +22,8 @@ class Winner:
     reported: dict[str, Any]
     layers: tuple[float, ...] = ()
     """Densities by layer, where they were searched."""
+    shares: Allocation | None = None
+    """Its shares, where they are a table."""
 
 
 @dataclass(frozen=True, slots=True)

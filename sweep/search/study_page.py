@@ -41,7 +41,7 @@ def _searched(study: Study) -> str:
     spaces = ", ".join(f"{name} {_space(space)}" for name, space in shown.items())
     return (
         f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {entry.sampler}, seed"
-        f" {study.tuning.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
+        f" {study.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
     )
 
 
@@ -108,8 +108,11 @@ def _cost(done: Tuned) -> str:
     trials = [trial for told in done.trials.values() for trial in told]
     states = [sum(t.state == state for t in trials) for state in ("done", "stopped", "failed")]
     windows = sum(int(t.notes.get("windows", 0)) for t in trials)
+    known = sum(bool(t.notes.get("known")) for t in trials)
+    before = f"; {known} of them the store knew before" if known else ""
     return (
         f"{len(trials)} trials: {states[0]} measured whole, {states[1]} stopped early, {states[2]}"
-        f" failed; {windows:,} windows looked at. This run evaluated {done.ran['tokens']:,} tokens"
-        f" in {done.ran['evaluate']} evaluations and {duration(done.seconds)}; the rest was known."
+        f" failed{before}; {windows:,} windows looked at. This run evaluated"
+        f" {done.ran['tokens']:,} tokens in {done.ran['evaluate']} evaluations and"
+        f" {duration(done.seconds)}; the rest was known."
     )

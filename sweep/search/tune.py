@@ -10,20 +10,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from methods import allocation, layers
+from methods import allocation, layers, share_tables, shares
+from methods.registry import method_class
+from sweep.allocation.files import Allocation
 from sweep.execution.progress import duration
 from sweep.execution.resources import check_out
 from sweep.execution.session import Session
 from sweep.files.atomic import replace as write_whole
 from sweep.files.atomic import write_json
+from sweep.inputs import model_ref
 from sweep.options import Options
 from sweep.plan import planner as planning
 from sweep.plan.grid import Grid
 from sweep.plan.materials import Materials
-from sweep.plan.plan import Plan
+from sweep.plan.plan import Plan, PlannedPoint
 from sweep.plan.point import Point
 from sweep.plan.sweep_plan import SweepPlan
 from sweep.results import table
@@ -64,7 +68,7 @@ def tune(study: Study, options: Options, console: Console) -> Tuned:
         first = time.monotonic()
         while batches.run():
             rate = session.ran["tokens"] / max(time.monotonic() - first, 1e-9)
-            left = _left(study, batches.settings, begun, time.monotonic() - first)
+            left = _left(batches.settings, begun, time.monotonic() - first)
             text = f"about {duration(left)} left, {rate:,.0f} tokens evaluated per second"
             console.print(f"{_progress(study, batches.settings)}, {text}", markup=False)
         done.trials = {s.label: s.search.trials() for s in batches.settings}
@@ -92,17 +96,17 @@ def _materials(
     return Materials(sweep)
 
 
-def _left(study: Study, settings: list[Setting], begun: int, elapsed: float) -> float:
+def _left(settings: list[Setting], begun: int, elapsed: float) -> float:
     """Seconds for the trials that are left, at the rate of those of this run."""
     told = sum(len(setting.search.trials()) for setting in settings)
-    return elapsed / max(1, told - begun) * (study.trials * len(settings) - told)
+    return elapsed / max(1, told - begun) * (sum(s.total for s in settings) - told)
 
 
 def _progress(study: Study, settings: list[Setting]) -> str:
     told = [s.search.trials() for s in settings]
     count = sum(map(len, told))
     stopped = sum(trial.state == "stopped" for trials in told for trial in trials)
-    total = study.trials * len(settings)
+    total = sum(setting.total for setting in settings)
     best = [f"{t.values[0]:.4g}" for s in settings for t in s.search.best()[:1]]
     if len(study.entry.objective.metrics) > 1:
         best = [f"{len(s.search.best())} on the frontier" for s in settings]
@@ -128,12 +132,36 @@ def _measure(
     plan.notes = [*plan.notes, _note(study)]
     session.run_all(plan)
     rows = {row["point_key"]: row for row in rows_of(plan.points, session.store, materials)}
-    for (setting, trial), point in zip(won, points, strict=True):
+    planned = {p.point: p for p in plan.points}
+    won_rows = rows_of([_against(study, planned[p]) for p in points], session.store, materials)
+    for (setting, trial), point, row in zip(won, points, won_rows, strict=True):
         done.winners.append(
-            Winner(setting.label, trial, trial.notes, rows[point.key], _layers(point))
+            Winner(setting.label, trial, trial.notes, row, _layers(point), _shares(study, point))
         )
     done.failed += sum(row["status"] != "done" for row in rows.values())
     _write_run(study, plan, session, materials, started, done.out)
+
+
+def _against(study: Study, planned: PlannedPoint) -> PlannedPoint:
+    """Held against what trials are held against (`Study.searches_quant`)."""
+    return replace(planned, dense_keys=planned.full_keys) if study.searches_quant else planned
+
+
+def _shares(study: Study, point: Point) -> Allocation | None:
+    """The shares of a point that has a table of them, as a file holds them."""
+    table = shares.parse(str(dict(point.parameters).get("shares", " ")))
+    if not table:
+        return None
+    groups = method_class(point.method).groups
+    return Allocation(
+        shares=share_tables.mapping(groups, table),
+        density=point.density,
+        method=point.method,
+        model=point.model,
+        weights=model_ref.fingerprint(point.model),
+        key=point.key,
+        how={"study": study.name, "text": study.tuning.text},
+    )
 
 
 def _layers(point: Point) -> tuple[float, ...]:

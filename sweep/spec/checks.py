@@ -70,6 +70,7 @@ def _study(document: Document, route: Route, study: Mapping[str, Any], sweeps: A
     if search == {}:
         document.fault((*route, "search"), "there is nothing to search; name a parameter")
     parameters = tuple(p for method in methods.names() for p in methods.parameter_names(method))
+    parameters += searched_axes()
     for key, choice in _mapping(search).items():
         fault = spaces.fault(key, choice, parameters)
         if fault:
@@ -230,6 +231,12 @@ class _Sweep:
                 self.document.fault((*route, key), f"unknown key{nearest(key, allowed)}")
         if not rule:
             self.document.fault(route, "an empty rule would exclude every point")
+
+
+def searched_axes() -> tuple[str, ...]:
+    """Numbers of a method's entry that a study searches under their own name, beside those that
+    `spaces` knows, if this release has them: what a second of reads costs."""
+    return tuple(name for name in (spaces.LAM,) if name in MethodEntry.model_fields)
 
 
 def _is_label(value: Any) -> TypeGuard[str]:

@@ -23,9 +23,15 @@ DIGITS = 4
 SHARES = ("density", "gamma", "input", "intermediate")
 """What lies above 0 and goes up to 1. `input` and `intermediate` are the densities of dip's two
 groups (appendix B.1); together they make the density and the allocation."""
-NAMES = ("method", "policy")
+NAMES = ("method", "policy", "selector", "quant")
 CHUNK = "chunk"
 """Units that are chosen as one: whole numbers, as {from: 1, to: 4, step: 1}."""
+BITS = "bits"
+"""Of a weight: the numbers of a range, over those of `quant`."""
+QUANT = ("quant", BITS)
+"""What changes the weights."""
+LAM = "lam"
+"""What a second of reads costs in scores, of read-aware selection."""
 LAYERS = "layers"
 """A span of logits, the same for each layer: `density` is shared out by their softmax."""
 MOST_LOGIT = 10.0
@@ -111,8 +117,9 @@ def _span(low: float, high: float, log: bool = False) -> Span:
 
 
 def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
-    """Why `key` cannot be searched so; empty if it can. `parameters` are the methods' own."""
-    searchable = (*SHARES, *NAMES, CHUNK, *dict.fromkeys(parameters))
+    """Why `key` cannot be searched so; empty if it can. `parameters` are the methods' own, and
+    what else an entry has."""
+    searchable = (*SHARES, *NAMES, CHUNK, BITS, *dict.fromkeys(parameters))
     if key not in searchable:
         return f"unknown parameter to search{nearest(key, searchable)}"
     try:
@@ -125,6 +132,8 @@ def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
         return _logits_fault(space)
     if key == CHUNK and not _whole(space):
         return "whole numbers are expected for chunk, as {from: 1, to: 4, step: 1}"
+    if key == BITS and not (isinstance(space, Choices) and all(map(_is_number, space.values))):
+        return "numbers are expected for bits, as {from: 3, to: 4, step: 1}"
     if key in NAMES and not all(isinstance(v, str) for v in getattr(space, "values", (0,))):
         return f"a list of names is expected for {key}"
     return ""

@@ -9,7 +9,7 @@ from sweep.spec.entries import DeviceEntry, MethodEntry
 from sweep.spec.entry import Entry
 from sweep.spec.names import Budget
 from sweep.spec.spaces import Searched
-from sweep.spec.values import Axis, Name, Number, Whole, Words
+from sweep.spec.values import Axis, Name, Natural, Number, Whole, Words
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "grid")
 METRICS = (
@@ -52,10 +52,11 @@ class StudyEntry(Entry):
     sweep: Words
     """The sweep whose models, texts, windows, devices and cache are used."""
     search: dict[str, Annotated[Any, Searched()]]
-    """What is searched, by name: density, gamma, method, policy, chunk, a parameter of the methods,
-    which trials of methods without it leave out; or input and intermediate, the densities of dip's
-    two groups; or layers, as [-1, 1], logits that share the density out over the layers. Each is
-    [low, high], {from, to, step}, {from, to, log: true} or a list of names."""
+    """What is searched, by name: density, gamma, method, policy, selector, chunk, quant and bits, a
+    parameter of the methods, which trials of methods without it leave out; or input and
+    intermediate, the densities of dip's two groups; or layers, as [-1, 1], logits that share the
+    density out over the layers. Each is [low, high], {from, to, step}, {from, to, log: true} or a
+    list of names."""
     objective: Objective
     """What the study is after, as {maximize: tokens_per_s, within: 5%}."""
     method: MethodEntry = MethodEntry(method=("dip",))
@@ -75,9 +76,13 @@ class StudyEntry(Entry):
     """Trials that are asked for together."""
     sampler: Annotated[str, Name("sampler", lambda: SAMPLERS)] = "tpe"
     """Optuna's sampler that proposes trials; grid goes through all combinations."""
+    seed: Natural | None = None
+    """Seed of the sampler; left out: the sweep's. Windows stay those of the sweep's seed."""
     prune: bool = True
     """Whether a trial that is clearly worse stops before all its windows are evaluated."""
     enqueue: Annotated[tuple[dict[str, Any], ...], Axis(or_none=True)] | None = None
     """Points to try first, as [{gamma: 0.2, density: 0.8}]; left out: a safe and the paper's."""
+    known: bool = True
+    """Whether points that the store has already enter as trials, beside those that are asked."""
     fit: Annotated[str, Name("fit", lambda: ("allocation",))] | None = None
     """allocation: fit dip's split of the density to the frontier that is found (appendix B.1)."""

@@ -17,23 +17,28 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.spec.spaces import DIGITS, Space, Span
+from sweep.spec.spaces import DIGITS, Space
+from sweep.studies.distributions import ORDERED, distribution_of, nearest
 
 ORDINAL, ERROR = "ordinal", "error"
 POPULATION = 20
 """Trials of a generation of NSGA-II: a study has tens of trials, not thousands."""
-PRUNABLE = ("tpe", "random", "grid")
-"""Samplers that a pruned trial does not mislead; gp and nsga2 learn from whole trials only."""
+PRUNABLE = ("tpe", "gp", "random", "grid")
+"""Samplers that a stopped trial does not mislead; nsga2 learns from whole trials only, and gp is
+told what the trial had come to."""
+GP_RANDOM = 6
+"""Trials before those that `gp` proposes: searches have tens of trials, the first of them known to
+be good."""
 
 Parameters = dict[str, Any]
 
@@ -93,7 +98,8 @@ class Search:
         Without a journal the study is in memory, and asks the same of the same figures told.
         """
         _hush()
-        self.distributions = {key: _distribution(value) for key, value in space.items()}
+        ordered = sampler in ORDERED
+        self.distributions = {key: distribution_of(value, ordered) for key, value in space.items()}
         self.fixed = [
             {k: self._inside(k, v) for k, v in parameters.items()} for parameters in first
         ]
@@ -133,7 +139,9 @@ class Search:
             if self._sampler == "tpe":
                 return optuna.samplers.TPESampler(seed=seed)
             if self._sampler == "gp":
-                return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+                return optuna.samplers.GPSampler(
+                    seed=seed, n_startup_trials=GP_RANDOM, deterministic_objective=True
+                )
             if self._sampler == "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
             return optuna.samplers.RandomSampler(seed=seed)
@@ -142,7 +150,7 @@ class Search:
         """The nearest value that may be searched; a name that may not is left for Optuna to say."""
         distribution = self.distributions[key]
         if isinstance(distribution, FloatDistribution):
-            return min(max(float(value), distribution.low), distribution.high)
+            return nearest(distribution, float(value))
         if isinstance(distribution, CategoricalDistribution) and not isinstance(value, str):
             numbers = [v for v in distribution.choices if isinstance(v, int | float)]
             return min(numbers, key=lambda v: abs(v - value)) if numbers else value
@@ -153,6 +161,8 @@ class Search:
     def tell(self, trial_of: AskedTrial, told: Told) -> None:
         """Finish a trial for good."""
         trial = trial_of.trial
+        if self._sampler == "gp" and not self._several:
+            told = self._as_whole(told)
         for name, value in told.constraints.items():
             trial.set_constraint(name, value)
         within = all(value <= 0 for value in told.constraints.values())
@@ -168,6 +178,21 @@ class Search:
             if told.partial and not self._several:
                 trial.report(told.partial[1], told.partial[0])
             self.study.tell(trial, state=TrialState.PRUNED)
+
+    def _as_whole(self, told: Told) -> Told:
+        """A stopped trial as one that ended with what it had come to, and one that makes no point
+        as the worst so far: a Gaussian process learns from such alone."""
+        if told.values or told.error:
+            return told
+        if told.partial:
+            return replace(told, values=(told.partial[1],))
+        ended = [t for t in self._counted() if t.state == TrialState.COMPLETE]
+        if not ended:
+            return told
+        worst = min if self.study.direction.name == "MAXIMIZE" else max
+        names = ended[0].constraints
+        beyond = {name: max(1.0, *(t.constraints[name] for t in ended)) for name in names}
+        return replace(told, values=(worst(t.values[0] for t in ended),), constraints=beyond)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -249,11 +274,12 @@ def _beats(values: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def _trial(frozen: FrozenTrial) -> Trial:
     states = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped"}
     notes = dict(frozen.user_attrs)
+    state = "stopped" if notes.get("stopped") else states.get(frozen.state, "failed")
     return Trial(
         ordinal=notes.pop(ORDINAL),
-        state=states.get(frozen.state, "failed"),
+        state=state,
         parameters=_rounded(frozen.params),
-        values=tuple(frozen.values or ()) if frozen.state == TrialState.COMPLETE else (),
+        values=tuple(frozen.values or ()) if state == "done" else (),
         feasible=bool(notes.pop("feasible", False)),
         notes=notes,
     )
@@ -264,12 +290,6 @@ def _rounded(parameters: Mapping[str, Any]) -> Parameters:
         key: round(value, DIGITS) if isinstance(value, float) else value
         for key, value in parameters.items()
     }
-
-
-def _distribution(space: Space) -> BaseDistribution:
-    if isinstance(space, Span):
-        return FloatDistribution(space.low, space.high, log=space.log)
-    return CategoricalDistribution(space.values)
 
 
 def _storage(journal: Path) -> optuna.storages.JournalStorage:

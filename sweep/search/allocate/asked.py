@@ -119,10 +119,19 @@ def _another(text: str, sweep: Sweep) -> str:
 
 def with_shares(point: Point, groups: Sequence[str], table: Iterable[Sequence[float]]) -> Point:
     """The point with these shares by layer, rounded, and the density that they make."""
-    rows = [tuple(round(float(share), DIGITS) for share in row) for row in table]
-    text = "; ".join(" ".join(f"{share:g}" for share in row) for row in rows)
+    table = [*table]
+    rows = _rounded(table)
     density = sum(shares.density_of(groups, row) for row in rows) / len(rows)
-    written: Mapping[str, Any] = {**dict(point.parameters), "shares": text}
+    written: Mapping[str, Any] = {**dict(point.parameters), "shares": text_of(table)}
     method = methods.create(point.method, round(density, DIGITS), **written)
     parameters = tuple(sorted(method.parameters().items()))
     return replace(point, density=method.density, parameters=parameters)
+
+
+def text_of(table: Iterable[Sequence[float]]) -> str:
+    """Shares by layer, rounded, as a sweep file writes them."""
+    return "; ".join(" ".join(f"{share:g}" for share in row) for row in _rounded(table))
+
+
+def _rounded(table: Iterable[Sequence[float]]) -> list[tuple[float, ...]]:
+    return [tuple(round(float(share), DIGITS) for share in row) for row in table]

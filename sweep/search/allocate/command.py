@@ -135,6 +135,7 @@ def _curves(curves: Curves, asked: Asked, point: Point, materials: Materials) ->
     at some shares and smoothed between them."""
     return {
         "model": point.model,
+        "weights": model_ref.fingerprint(point.model),
         "method": point.method,
         **_cache(point),
         "text": materials.sweep.text,

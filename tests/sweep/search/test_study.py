@@ -213,7 +213,7 @@ def interrupted(
             continue
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
 def test_interrupted_equals_uninterrupted(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -248,7 +248,8 @@ def test_a_lost_journal_costs_no_evaluation(tmp_path: Path):
 
 def test_another_search_is_another_study(tmp_path: Path):
     run(SPEED | {"trials": 4}, tmp_path)
-    done = run(SPEED | {"trials": 4, "search": {**SPEED["search"], "gamma": [0.1, 1.0]}}, tmp_path)
+    other = {"trials": 4, "known": False, "search": {**SPEED["search"], "gamma": [0.1, 1.0]}}
+    done = run(SPEED | other, tmp_path)
     assert len(trials(tmp_path)) == 4
     assert all(len(told) == 4 for told in done.trials.values())
 
