@@ -142,8 +142,6 @@ def test_what_cannot_be_is_said(asked: Any) -> None:
         expand(asked("dense", DIP, dense_tokens=1.5))
     with pytest.raises(InputError, match="decides its masks itself"):
         expand(asked("dense", {"method": "ffn-skip", "density": 0.9, "selector": "topk"}))
-    with pytest.raises(InputError, match="rotates weights"):
-        expand(asked({"method": "la-rosa", "density": 0.5}, quant=[{"method": "rtn"}]))
     turned = {"method": "wina", "density": 0.5, "rotation": True}
     with pytest.raises(InputError, match="wina rotates weights"):
         expand(asked(turned, quant=[{"method": "rtn"}]))
