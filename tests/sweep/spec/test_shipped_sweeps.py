@@ -264,3 +264,17 @@ def test_the_page_of_all_keys_is_current():
 def test_a_page_without_an_example_has_none():
     assert schema_page.example_of("sweeps:\n  a:\n    models: b\n", "demo") == ""
     assert "```" not in schema_page.markdown(spec.json_schema())
+
+
+def test_sweeps_for_a_second_family_are_those_of_the_field():
+    """The file names a model that has to be put in place: here it is another."""
+    value = yaml.safe_load((ROOT / "benchmarks" / "family.yaml").read_text(encoding="utf-8"))
+    for sweep in value["sweeps"].values():
+        sweep["models"] = ["smollm2-135m"]
+    file = spec.from_mapping(value)
+    assert {p.method for p in points(file, "static")} >= {"dfloat11", "wanda", "dsnot", "losa"}
+    asked = {(p.method, p.selector) for p in points(file, "second-beyond")}
+    assert {("dip", "resident-threshold"), ("dip", "cache-aware"), ("dip", "topk")} < asked
+    shipped = {p.method for p in points(spec.load(ROOT / "sweeps.yaml"), "field")}
+    left_out = {"cett", "la-rosa", "shadow-llm", "dejavu", "glu"}
+    assert {p.method for p in points(file, "second-field")} == shipped - left_out
