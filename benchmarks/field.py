@@ -260,6 +260,11 @@ def _announced(field: Field) -> str:
     return f"{about}\n\n{table(columns, rows)}"
 
 
+_TEAL = {"Llama-3-8B": (0.49, 0.60, 0.46), "Mistral-7B": (0.53, 0.58, 0.42)}
+_TEAL |= {"Llama-2-7B": (0.54, 0.59, 0.41)}
+"""What released tables of TEAL keep at 50 % of W_gate, W_up and W_down, means over layers."""
+
+
 def _learnt(field: Field) -> str:
     rows: list[list[str]] = []
     shown: dict[str, Callable[[Row], str]] = {
@@ -276,6 +281,10 @@ def _learnt(field: Field) -> str:
     }  # fmt: skip
     for method, words in shown.items():
         rows += [[method, words(result)] for _, result in field.trained(method)]
+    parts = ("gate-input", "up-input", "intermediate")
+    for model, shares in _TEAL.items():
+        words = ", ".join(f"{g} {s:.3f}" for g, s in zip(parts, shares, strict=True))
+        rows.append(["teal", f"its authors' shares of {model}, attention pruned too: {words}"])
     return table(["method", "training says"], rows)
 
 
