@@ -18,12 +18,13 @@ from sweep.plan.task_code import (
     code_of_method,
     code_of_policy,
     code_of_priced,
+    code_of_rounding,
     code_of_rule,
     code_of_transform,
     code_of_trials,
     code_of_uses,
 )
-from sweep.plan.weight_steps import Step
+from sweep.plan.weight_steps import Step, rounding
 from sweep.read_prices import GroupReads, Reads
 from sweep.tasks.payloads import (
     Calibrate,
@@ -274,6 +275,11 @@ def train(point: Point, materials: Materials, selector: SelectorPayload, inputs:
     if asks_trials(method):
         payload["study"] = "tpe"
         payload["code"] = code_of_trials(point.method)
+    if step := rounding(point):
+        windows = materials.training_windows(point, step.windows)
+        seed = point.accuracy.seed if step.random else 0
+        payload["recipe"] = {**step.recipe, "windows": windows, "seed": seed}
+        payload["code"] = code_of_rounding(point.method, step.modules)
     return payload
 
 

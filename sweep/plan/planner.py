@@ -28,7 +28,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
 from sweep.plan.sizes import cached_units, check_layers, check_scored, without_cache
-from sweep.plan.weight_steps import Step, steps
+from sweep.plan.weight_steps import Step, before_rotation, steps
 from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
     Calibrate,
@@ -135,7 +135,7 @@ class _Builder:
     def _evaluation(self, point: Point, dense: bool) -> Evaluate:
         """Statically pruned weights are evaluated as a dense model is, those of a training too."""
         pruned = not dense and point.traits.static
-        weights = self._weights(point, pruned)
+        weights = self._weights(point if dense else before_rotation(point), pruned)
         if pruned:
             weights |= self._trained(point)
         if dense or pruned:
@@ -225,7 +225,7 @@ class _Builder:
         """Order of units and quantiles of scores; the same for every density of a method, however
         it is split."""
         name, counting = point.traits.calibrated_as, point.traits.calibration_parameters
-        inputs = self._weights(point)
+        inputs = self._weights(before_rotation(point))
         if name == point.method:
             parameters = tuple(item for item in point.parameters if item[0] in counting)
             inputs |= self._trained(replace(point, parameters=parameters))
@@ -239,7 +239,8 @@ class _Builder:
         density and selector, or of top-k where that looks at the cache."""
         if point.selector in CACHED_SELECTORS:
             point = replace(point, selector="topk", gamma=1.0, lam=None)
-        inputs = self._weights(point) | self._selector_inputs(point) | self._trained(point)
+        weights = self._weights(before_rotation(point))
+        inputs = weights | self._selector_inputs(point) | self._trained(point)
         payload = payloads.count_uses(point, self.materials, self._selector(point), inputs)
         payload = payloads.coactive(payload) if coactive else payload
         masked = f"{point.method} {point.density:g}{parameters_label(payload['parameters'])}"
@@ -264,7 +265,7 @@ class _Builder:
     def _training(self, point: Point) -> Train:
         """What is trained: for each density with its masks (top-k for a cache), or once."""
         each = point.traits.trained == "each density"
-        weights = self._weights(point)
+        weights = self._weights(before_rotation(point))
         if not each or point.selector not in THRESHOLD_SELECTORS:
             return payloads.train(point, self.materials, {"name": "topk"}, weights)
         inputs = weights | self._selector_inputs(point)

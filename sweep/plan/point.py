@@ -109,6 +109,8 @@ class MethodTraits:
     """Whether it knows the future, so that no device can run it."""
     rotates: bool = False
     """Whether it puts rotated weights in the place of the model's."""
+    quantised_after: bool = False
+    """Whether what it has rotated can be quantised then."""
     routes: bool = False
     """Whether it chooses the experts of a mixture of experts."""
     coded: bool = False
@@ -165,6 +167,7 @@ class MethodTraits:
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
             rotates=registered.rotates,
+            quantised_after=getattr(registered, "quantised_after", False),
             routes=issubclass(registered, Rule),
             coded=issubclass(registered, Coded),
         )

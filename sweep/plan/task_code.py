@@ -46,6 +46,8 @@ READS = "sweep.tasks.reads"
 """The module of a simulation that counts reads."""
 TRIALS = "sweep.tasks.train_by_trials"
 """The module of a training that asks a study for trials."""
+ROUNDING = "sweep.tasks.rotated.train"
+"""The module of a training whose rotated weights are quantised."""
 
 
 def code_of_method(kind: str, method: str, policy: str = "") -> str:
@@ -87,6 +89,11 @@ def code_of_uses(method: str) -> str:
 def code_of_trials(method: str) -> str:
     """Fingerprint of the code of a training by trials, Optuna's file among it."""
     return _with_method(TRIALS, method)
+
+
+def code_of_rounding(method: str, modules: tuple[str, ...]) -> str:
+    """Fingerprint of the code of a training whose rotated weights are quantised by `modules`."""
+    return _with_method(ROUNDING, method, extra=modules)
 
 
 def _with_method(module: str, method: str, policy: str = "", extra: tuple[str, ...] = ()) -> str:

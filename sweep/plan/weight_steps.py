@@ -10,13 +10,14 @@ q             p               q, then p on the quantised weights: kept ones stay
 gptq          sparsegpt       one step: sparsegpt changes kept weights, so it rounds on the way
 rtn, gptvq    sparsegpt       refused
 none, q       dsnot           as p, but for a training task in place of a step
+q             (la-rosa)       none: its training rotates weights, then does what q says
 q             losa            refused
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
@@ -71,7 +72,7 @@ def refusal(quant: Quant, method: MethodTraits) -> str:
         code = cast("type[Coded]", method_class(method.name))
         return code.refusal(quant.method, quant.of_file)
     by = quantiser(quant)
-    if method.rotates and (by is not None or quant.of_file):
+    if method.rotates and (by is not None or quant.of_file) and not _follows(quant, method):
         return f"{method.name} rotates weights, and quantised ones are none any more after that"
     if by is None or not method.updates:
         return ""
@@ -80,6 +81,22 @@ def refusal(quant: Quant, method: MethodTraits) -> str:
     if by.on_the_way:
         return ""
     return f"{method.name} changes kept weights, and only gptq rounds on the way"
+
+
+def _follows(quant: Quant, method: MethodTraits) -> bool:
+    """Whether a quantisation comes after the rotation of a method, and not before it."""
+    return method.quantised_after and quant.method != "none"
+
+
+def before_rotation(point: Point) -> Point:
+    """The point; of one whose weights are quantised as they are rotated, with its own weights."""
+    return replace(point, quant=Quant()) if _follows(point.quant, point.traits) else point
+
+
+def rounding(point: Point) -> Step | None:
+    """What the training of a point does to the weights that it rotates; None for nothing."""
+    follows = _follows(point.quant, point.traits)
+    return _step(None, quantiser(point.quant)) if follows else None
 
 
 def steps(point: Point, pruned: bool) -> tuple[Step, ...]:

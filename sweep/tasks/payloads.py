@@ -195,6 +195,9 @@ class Train(TextRun, MethodRun):
     """How many windows of the calibration text, from the first on."""
     study: NotRequired[str]
     """Sampler of the study whose trials it asks for; left out where it asks for none."""
+    recipe: NotRequired[dict[str, Any]]
+    """What quantises the weights that it has rotated: as of a `Transform`, with the `windows` of
+    the calibration text that it is given and the `seed` of what it draws; left out for none."""
     seed: int
     """Of all that is drawn."""
 

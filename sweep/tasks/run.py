@@ -138,6 +138,7 @@ _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "train": (
         ("study", "sweep.tasks.train_by_trials:train"),
+        ("recipe", "sweep.tasks.rotated.train:train"),
         ("", "sweep.tasks.train:train"),
     ),
     "transform": (("", "sweep.tasks.transform:transform"),),
