@@ -75,7 +75,13 @@ function decision(limit, budget = LOSS) {
 function configurationOf(i) {
   if (coded("method", i) === "dense") return "dense";
   const policy = coded("policy", i), allocation = coded("allocation", i);
-  return [coded("series", i), densityText(i), has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
+  return [coded("series", i), densityText(i), has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", ...lyingOf(i), coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
+}
+
+// How units lie and are read, where that is not the plain way, as points.py words it.
+function lyingOf(i) {
+  const chunk = columns.chunk[i], layout = coded("layout", i), ahead = columns.preload_layers[i];
+  return [chunk > 1 ? `chunks of ${chunk}` : "", layout && layout !== "natural" ? `${layout} order` : "", ahead > 0 ? `${ahead} layer${ahead > 1 ? "s" : ""} ahead` : ""];
 }
 
 const speedOf = (i) => `${written(i)} tok/s`;

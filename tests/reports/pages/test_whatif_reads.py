@@ -101,6 +101,10 @@ def row(name: str, policy: str, on: Device, came: dict[str, PhaseReads]) -> dict
         "dram_bytes_per_token": priced.dram_bytes_per_token,
         "hit_rate": priced.hit_rate,
         "reads": json.dumps(text),
+        "tokens_per_s_paper": 2 * priced.tokens_per_s,
+        "layout": None if dense else "hot",
+        "chunk": 1 if dense else 4,
+        "wasted": 0.25,
     }
 
 
@@ -199,6 +203,20 @@ def test_another_depth_is_an_estimate_near_the_simulator(opened: Page, run: Run)
         assert found[3] is True
         assert 0.6 * truth < found[0] < 1.1 * truth  # another plan of reads is better there
         assert found[0] < 0.9 * as_simulated[0]
+
+
+def test_details_name_layout_and_chunk(opened: Page, run: Run) -> None:
+    (i,) = [
+        i
+        for i in points_on(run, "curve")
+        if run.points[i].method == "dip" and run.points[i].policy == "lfu"
+    ]
+    opened.run("showPoint(arguments[0])", i)
+    text = opened.js("document.getElementById('detail-body').innerText")
+    part = text.split("Flash as it is")[1]
+    for words in ("hot", "4 units", "25", "tok/s"):
+        assert words in part
+    assert "chunks of 4 · hot order" in text
 
 
 def test_sliders_are_those_of_the_device(opened: Page, run: Run) -> None:

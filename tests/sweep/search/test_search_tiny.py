@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ studies:
     search: {{gamma: [0.05, 1.0], density: [0.3, 0.95]}}
     objective: {{maximize: tokens_per_s, within: 20%}}
     trials: 4
+  joint:
+    sweep: tiny
+    text: {tmp_path}/tuned.txt
+    search:
+      method: [dip, dip-shares]
+      selector: [topk, resident-threshold]
+      shares: [uniform, {tmp_path}/allocation/{tiny_llama.name}-3.2e-05gb-sensitivities.json]
+      gamma: [0.05, 1.0]
+      density: [0.3, 0.95]
+      quant: [rtn]
+      bits: {{from: 3, to: 4, step: 1}}
+    objective: {{maximize: tokens_per_s, within: 20%}}
+    sampler: gp
+    trials: 10
 """
     )
     return path
@@ -60,6 +75,26 @@ def test_tune_measures_its_winner_and_writes_a_report(file: Path, tmp_path: Path
     rows = read_table(out / "results.parquet").to_pylist()
     assert {row["status"] for row in rows} == {"done"}
     assert all(row["text"].endswith("reported.txt") for row in rows)
+
+
+def test_everything_is_searched_at_once(file: Path, tmp_path: Path):
+    common = ("--file", file, "--workers", 0)
+    shares = ("--density", 0.5, "--share", 0.8, "--share", 0.4, "--selector", "resident-threshold")
+    sweep("allocate", "tiny", *common, "--out", tmp_path / "allocation", *shares)
+    out = tmp_path / "run"
+    printed = sweep("tune", "joint", *common, "--out", out)
+    assert "# Study joint" in printed
+    with (out / "trials.csv").open() as trials:
+        told = list(csv.DictReader(trials))
+    assert len(told) == 10
+    assert {t["bits"] for t in told} <= {"3.0", "4.0"}
+    informed = next(t for t in told if t["shares"].endswith(".json"))
+    assert informed["selector"] == "resident-threshold"
+    rows = read_table(out / "results.parquet").to_pylist()
+    assert {row["status"] for row in rows} == {"done"}
+    before = (out / "trials.csv").read_bytes()
+    sweep("tune", "joint", *common, "--out", out)
+    assert (out / "trials.csv").read_bytes() == before
 
 
 def test_best_search_agrees_with_the_grid(file: Path, tmp_path: Path):
