@@ -24,6 +24,7 @@ from sweep.plan.planner import plan_points
 from sweep.plan.task_code import (
     MODULES,
     POLICY_MODULES,
+    ROUNDING,
     USES,
     code_of_method,
     code_of_policy,
@@ -493,9 +494,10 @@ DOORS = frozenset({"methods.base", "methods.density", "methods.registry", *POLIC
 def counted(task: Any) -> frozenset[str]:
     """Modules that the fingerprint of a task goes over, and what doors of façades import."""
     recipe = task.payload.get("recipe", {})
-    named = [part["method"] for part in recipe.values() if part]
+    named = [recipe[part]["method"] for part in ("prune", "quant") if recipe.get(part)]
     counting = task.kind == "calibrate" and "selector" in task.payload
-    roots = [USES if counting else MODULES[task.kind]]
+    rounding = task.kind == "train" and recipe
+    roots = [USES if counting else ROUNDING if rounding else MODULES[task.kind]]
     if task.kind == "simulate":
         roots.append(policy_class(task.payload["policy"]).__module__)
     for name in (task.payload.get("method"), *named):
