@@ -33,7 +33,7 @@ LEVELS = {"KL": (0.04, 0.06, 0.08, 0.1, 0.15), "perplexity": (0.03, 0.05, 0.1, 0
 def of_field(run: Path) -> str:
     """The tables of a finished run of `second-field`."""
     field = Field(run)
-    parts = [pages.setting(field.rows[0], _about(run))]
+    parts = [_words(field.rows[0], _about(run))]
     for density in field.densities:
         parts += [f"### {field.rows[0]['model_title']} at MLP density {density:g}"]
         parts += [pages.at(field, density)]
@@ -56,7 +56,11 @@ def _about(run: Path) -> Row:
 
 
 def _setting(row: Row, about: Row) -> str:
-    return pages.setting(row, about) + f" DRAM of {1000 * row['dram_gb']:g} MB."
+    return _words(row, about) + f" DRAM of {1000 * row['dram_gb']:g} MB."
+
+
+def _words(row: Row, about: Row) -> str:
+    return pages.setting(row, about).replace("4-bit weights", f"{row['quant']}")
 
 
 @dataclass(frozen=True, slots=True)
