@@ -1,6 +1,7 @@
 """Run all parts, or those named, and write benchmarks/RESULTS.md.
 
-A part is a module of this package with a function `report() -> str` that returns Markdown.
+A part is a module of this package with a function `report() -> str` that returns Markdown, or
+nothing where it has nothing to write.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib.util
 from benchmarks.results import write_part
 
 PARTS = (
-    *("kernels", "evaluation", "gpu", "coverage", "certainty", "search"),
+    *("kernels", "reads", "evaluation", "gpu", "coverage", "certainty", "search"),
     *("harness", "planning", "report"),
 )
 
@@ -30,8 +31,9 @@ def main() -> None:
                 parser.error(f"there is no part {part!r}; known: {', '.join(PARTS)}")
             continue
         text = importlib.import_module(f"benchmarks.{part}").report()
-        print(text)
-        print("written to", write_part(part, text))
+        if text:
+            print(text)
+            print("written to", write_part(part, text))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from benchmarks.results import table, write_part
 from sweep.results.perplexity import Losses, change_interval
@@ -44,10 +45,10 @@ def report(run: Path, seeds: Sequence[Path] = ()) -> str:
     """The page of a finished run of `field`, and of runs of it with other seeds."""
     field = Field(run)
     about = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    parts = [_setting(field.rows[0], about)]
+    parts = [setting(field.rows[0], about)]
     for density in field.densities:
-        parts += [f"## At MLP density {density:g}", _at(field, density)]
-    parts += ["## What the sources claim", _CLAIMS_ABOUT, _claims(field)]
+        parts += [f"## At MLP density {density:g}", at(field, density)]
+    parts += ["## What the sources claim", _CLAIMS_ABOUT, claims(field)]
     parts += ["## Masks announced for later layers", _announced(field)]
     parts += ["## What was learnt", _learnt(field)]
     parts += ["## Cache policies under DIP at 0.5", _policies(field)]
@@ -86,14 +87,20 @@ class Field:
 
     def losses(self, row: Row) -> Losses:
         """Of the windows of a row."""
-        by_window: dict[int, tuple[float, float]] = {}
+        own = self.results(row)
+        return Losses(own["nll"], own["predicted"])
+
+    def results(self, row: Row) -> dict[str, NDArray[np.float64]]:
+        """What the evaluations of a row say of each window, in the order of the windows."""
+        by_window: dict[int, dict[str, float]] = {}
         for key in json.loads(row["task_keys"]):
             record = self.store.records[key]
             if record.kind == "evaluate" and record.payload["method"] == row["method"]:
-                pairs = zip(record.result["nll"], record.result["predicted"], strict=True)
-                by_window |= dict(zip(record.payload["windows"], pairs, strict=True))
-        ordered = np.array([by_window[window] for window in sorted(by_window)], np.float64)
-        return Losses(ordered[:, 0].copy(), ordered[:, 1].copy())
+                told = [k for k in ("nll", "predicted", "kl", "flips") if k in record.result]
+                for i, window in enumerate(record.payload["windows"]):
+                    by_window[window] = {kind: record.result[kind][i] for kind in told}
+        ordered = [by_window[window] for window in sorted(by_window)]
+        return {kind: np.array([one[kind] for one in ordered], float) for kind in ordered[0]}
 
     def trained(self, method: str) -> Iterable[tuple[Row, Row]]:
         """Parameters and results of the trainings of a method."""
@@ -115,7 +122,7 @@ def line_of(row: Row) -> Line:
     return Line(" ".join(words), row["density"])
 
 
-def _setting(row: Row, about: Row) -> str:
+def setting(row: Row, about: Row) -> str:
     machine, versions = about["machine"], about["versions"]
     return (
         f"{row['model_title']}, {row['windows']} windows of {row['window_tokens']} tokens of "
@@ -127,7 +134,7 @@ def _setting(row: Row, about: Row) -> str:
     )
 
 
-def _at(field: Field, density: float) -> str:
+def at(field: Field, density: float) -> str:
     columns = ["method", "ΔPPL", "interval", "KL", "interval", "flips", "MLP", "linear"]
     for dram in field.drams:
         columns += [f"MB/token, {dram * 1000:g} MB", "tok/s"]
@@ -209,7 +216,7 @@ CLAIMS = (
 )
 
 
-def _claims(field: Field) -> str:
+def claims(field: Field) -> str:
     columns = ["claim", "density", "better", "worse", "difference", "interval", "so it is"]
     rows = []
     for claim in CLAIMS:
@@ -253,6 +260,11 @@ def _announced(field: Field) -> str:
     return f"{about}\n\n{table(columns, rows)}"
 
 
+_TEAL = {"Llama-3-8B": (0.49, 0.60, 0.46), "Mistral-7B": (0.53, 0.58, 0.42)}
+_TEAL |= {"Llama-2-7B": (0.54, 0.59, 0.41)}
+"""What released tables of TEAL keep at 50 % of W_gate, W_up and W_down, means over layers."""
+
+
 def _learnt(field: Field) -> str:
     rows: list[list[str]] = []
     shown: dict[str, Callable[[Row], str]] = {
@@ -269,6 +281,10 @@ def _learnt(field: Field) -> str:
     }  # fmt: skip
     for method, words in shown.items():
         rows += [[method, words(result)] for _, result in field.trained(method)]
+    parts = ("gate-input", "up-input", "intermediate")
+    for model, shares in _TEAL.items():
+        words = ", ".join(f"{g} {s:.3f}" for g, s in zip(parts, shares, strict=True))
+        rows.append(["teal", f"its authors' shares of {model}, attention pruned too: {words}"])
     return table(["method", "training says"], rows)
 
 

@@ -37,6 +37,55 @@ class Page:
             return None
 
 
+class Stopwatch:
+    """Seconds that the device spends between two marks of the host's, summed; nothing waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_gpu = device.type == "cuda"
+        self._parts: list[tuple[Any, Any]] = []
+
+    def timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """`run`, watched."""
+
+        def watched(*arguments: Any, **more: Any) -> Any:
+            begin = self._mark()
+            answer = run(*arguments, **more)
+            self._parts.append((begin, self._mark()))
+            return answer
+
+        return watched
+
+    def seconds(self) -> float:
+        """Of all that was watched, once the device has ended it."""
+        if self._is_gpu:
+            torch.cuda.synchronize()
+            return sum(begin.elapsed_time(end) for begin, end in self._parts) / 1e3
+        return sum(end - begin for begin, end in self._parts)
+
+    def _mark(self) -> Any:
+        if not self._is_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def wait(device: torch.device) -> None:
+    """For all that the device was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_gb(device: torch.device, anew: bool = False) -> float:
+    """The most memory that tensors took on a GPU, in 1e9 bytes, since it was counted `anew`; 0 on
+    the CPU."""
+    if device.type != "cuda":
+        return 0.0
+    if anew:
+        torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.max_memory_allocated(device) / 1e9
+
+
 def _short(text: str, most: int = 3500) -> str:
     return text if len(text) <= most else text[: most // 3] + "\n...\n" + text[-2 * most // 3 :]
 

@@ -193,15 +193,14 @@ def _fewer(members: list[Row]) -> str:
 
 
 def _ahead(members: list[Row]) -> str:
+    announcing = [row for row in members if _announces(row)]
     lines: list[list[str]] = []
-    for row in sorted(members, key=lambda row: (row["dram_gb"], row["parameters"])):
-        if not (ahead := _announces(row)):
-            continue
+    for row in sorted(announcing, key=lambda row: (row["dram_gb"], _announces(row))):
         counts = json.loads(row["announced"])["expert"]["1"]
         lines.append(
             [
                 f"{row['dram_gb']:g} GB",
-                str(ahead),
+                str(_announces(row)),
                 f"{counts['recall']:.1%}",
                 f"{counts['precision']:.1%}",
                 f"{row['wasted_bytes_per_token'] / 1e6:.2f}",
@@ -215,6 +214,11 @@ def _ahead(members: list[Row]) -> str:
         "Each layer's input announces the best experts of the next layer's router, which are read "
         "while the layer computes; by chance the recall of m experts were m / 12."
     )
+    if all(row["tokens_per_s_ahead"] < row["tokens_per_s"] for row in announcing):
+        about += (
+            " It does not pay here: a layer computes for a fraction of the time that one expert "
+            "takes to be read, so wasted reads cost more than computing hides."
+        )
     return f"{about}\n\n{table(columns, lines)}"
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """# Measurements
 
-Written by `make bench`, each part by `python -m benchmarks` and its name (kernels, evaluation,
-coverage, certainty, search, harness, planning, report). Measure again before you rely on a figure.
+Written by `make bench`, each part by `python -m benchmarks` and its name (kernels, reads,
+evaluation, gpu, coverage, certainty, search, harness, planning, report). Measure again before you
+rely on a figure.
 """
 
 

@@ -3,8 +3,10 @@
     sweep run storage -f benchmarks/storage.yaml
     sweep run storage-hot -f benchmarks/storage.yaml
     python -m benchmarks.storage runs/storage runs/storage-hot
+    sweep run storage-orders -f benchmarks/storage.yaml
+    python -m benchmarks.storage --orders runs/storage-orders
 
-writes docs/storage.md.
+writes docs/storage.md, the last command its part about orders alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.results import table, write_part
@@ -22,6 +25,7 @@ from reports.findings.decisions import decide_points
 from reports.findings.flash import FlashChoice, flash_choices
 from reports.findings.points import Point, by_setting, configuration, points
 from reports.results import read_table, rows
+from sweep.store.store import Store
 
 PAGE = Path(__file__).parents[1] / "docs" / "storage.md"
 _HEAD = """# Does DIP still win on real Flash?
@@ -163,12 +167,56 @@ def _configurations(members: Iterable[Point], shown: float = SHOWN) -> str:
     return table(columns, lines)
 
 
+_ORDERS_ABOUT = (
+    "Orders of the units in Flash: `hot` lays those first that the calibration text uses most, "
+    "`coactive` those side by side that it uses together. `λ` is a fixed price of a second of "
+    "reads, in largest scores of a token; the density is what comes of it. Runs of used units are "
+    "those of a token on the calibration text, the mean of all layers, as the model has its units "
+    "and in the order `coactive`."
+)
+
+
+def orders_report(run: Path) -> str:
+    """The part about orders, of a finished run of `storage-orders`."""
+    members = points(rows(read_table(run / "results.parquet")))
+    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    parts = ["## Orders of the units, and fixed prices of reads"]
+    parts += [_setting(members[0], provenance).replace(" Caches under LFU.", ""), _ORDERS_ABOUT]
+    parts += [_runs(run)]
+    for setting, of_setting in by_setting(members).items():
+        parts += [f"{setting.device}, {setting.dram_gb * 1000:g} MB of DRAM:"]
+        parts += [_configurations(of_setting, shown=math.inf)]
+    return "\n\n".join(parts)
+
+
+def _runs(run: Path) -> str:
+    lines = []
+    for record in Store(run).records.values():
+        groups = record.result.get("groups", {}) if record.kind == "calibrate" else {}
+        for group, figures in groups.items():
+            if "runs_coactive" in figures:
+                natural, coactive = mean(figures["runs"]), mean(figures["runs_coactive"])
+                fewer = f"{1 - coactive / natural:.0%}"
+                density = f"{record.payload['density']:g}"
+                lines.append([group, density, f"{natural:.0f}", f"{coactive:.0f}", fewer])
+    columns = ["group", "density", "runs, natural", "runs, coactive", "fewer by"]
+    return table(columns, sorted(lines))
+
+
 def main() -> None:
     """Write the page of the run folder given on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.storage", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run of storage")
-    parser.add_argument("hot", type=Path, help="folder of a finished run of storage-hot")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of a finished run of storage")
+    parser.add_argument("hot", type=Path, nargs="?", help="that of one of storage-hot")
+    parser.add_argument("--orders", type=Path, help="that of one of storage-orders, alone")
     arguments = parser.parse_args()
+    if arguments.orders:
+        text = orders_report(arguments.orders)
+        print(text)
+        print("written to", write_part("storage-orders", text, PAGE, _HEAD))
+        return
+    if not (arguments.run and arguments.hot):
+        parser.error("the runs of storage and of storage-hot are needed, or --orders")
     text = report(arguments.run, arguments.hot)
     print(text)
     print("written to", write_part("storage", text, PAGE, _HEAD))

@@ -29,6 +29,7 @@ OFFLINE: frozenset[str]
 
 if TYPE_CHECKING:
     from simulator.cache import lru_curve, simulate
+    from simulator.coactive import coactive
     from simulator.energy import joules
     from simulator.misses import miss_masks
     from simulator.packing import pack, unpack
@@ -68,6 +69,7 @@ _LAZY = {
     "simulate_trace": "simulation",
     "trace_curve": "simulation",
     "Trace": "trace",
+    "coactive": "coactive",
     "miss_masks": "misses",
     "joules": "energy",
     "Preloading": "preload",
@@ -110,6 +112,7 @@ __all__ = [
     "TraceWriter",
     "allocate",
     "cache_aware",
+    "coactive",
     "footprint",
     "gap_counts",
     "joules",

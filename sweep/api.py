@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.downstream.merge import FILE as ACCURACY
 from sweep.errors import InputError
+from sweep.execution import gpus
 from sweep.execution.ray_head import check_reachable
 from sweep.execution.resources import check_feasible, check_out, local_resources, needs_of
 from sweep.execution.session import Session
@@ -65,7 +66,10 @@ def run(sweep: Sweep, options: Options, console: Console) -> Finished:
     needs = needs_of(sweep)
     address = options.address or os.environ.get("RAY_ADDRESS")
     if address is None:
-        check_feasible(needs, local_resources(options.workers), "this machine")
+        have = local_resources(options.workers)
+        check_feasible(needs, have, "this machine")
+        asked = needs_of(sweep, gpus.wanted(sweep, have), have)["evaluate"].gpus
+        gpus.check_room(sweep, asked, have, "this machine")
     elif options.workers != 0:
         check_reachable(address)  # before models are fetched and texts are read
     certified = _certification(sweep, options, console)

@@ -70,3 +70,14 @@ class DejaVu(Method):
         from methods.predictors import load
 
         return replace(self, _predictors=load(arrays, device))
+
+    def weights(
+        self, model: nn.Module, arrays: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, Tensor]:
+        """None of the model's. Raises MethodError for predictors of a model of another size."""
+        from methods.fitting import check_predictor
+
+        layers = sum(name.endswith(".0.weight") for name in arrays)
+        hidden, units = arrays["0.0.weight"].shape[1], len(arrays["0.2.bias"])
+        check_predictor(self.name, model, hidden, units, layers)
+        return {}

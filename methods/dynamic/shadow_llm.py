@@ -95,3 +95,14 @@ class ShadowLLM(Method):
         from methods import shadow
 
         return replace(self, _net=shadow.load(arrays, device))
+
+    def weights(
+        self, model: nn.Module, arrays: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, Tensor]:
+        """None of the model's. Raises MethodError for a net of a model of another size."""
+        from methods.fitting import check_predictor
+        from methods.mlp import gated_mlps
+
+        units, layers = len(arrays["2.bias"]), len(gated_mlps(model))
+        check_predictor(self.name, model, arrays["0.weight"].shape[1], units // layers)
+        return {}

@@ -45,11 +45,8 @@ class Token:
     """Running mean of the largest less the smallest score of the layer's tokens, this one's too."""
     shares: NDArray[np.float64] | None
     """Weights of the router's k best over their sum, by expert, for rules that ask for them."""
-
-    @property
-    def order(self) -> NDArray[np.intp]:
-        """Experts by falling score; ties go to the lower one."""
-        return np.argsort(-self.scores, kind="stable")
+    order: NDArray[np.intp]
+    """Experts by falling score, as `ranked` has them."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +282,12 @@ class ScoreGap(Rule):
         order = token.order
         gap = token.scores[order[0]] - token.scores[order[k - 1]]
         return _best(token.scores + self.factor * gap * resident, token, order, k)
+
+
+def ranked(scores: NDArray[np.float64], own: Flags) -> NDArray[np.intp]:
+    """Experts of each token by falling score, [tokens, experts]; ties go to the router's `own`
+    choice, then to the lower one."""
+    return np.lexsort((~own, -scores), axis=-1)
 
 
 def spreads(scores: NDArray[np.float64], before: float | None) -> NDArray[np.float64]:

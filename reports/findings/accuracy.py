@@ -104,7 +104,8 @@ def masks_label(point: Point) -> str:
     """What can change a mask, and so an accuracy: of a device only the DRAM, by a cache."""
     if point.dense:
         return "dense"
-    parts = [point.series, f"density {point.density:g}"]
+    parts = [point.series]
+    parts += [f"density {point.density:g}"] if math.isfinite(point.density) else []
     parts += [point.variant] if point.variant else []
     parts += [point.allocation] if point.allocation not in ("", "none", "paper") else []
     parts += [dense_start(point.setting)] if point.setting.dense_tokens else []

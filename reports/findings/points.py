@@ -90,6 +90,8 @@ class Point:
     wasted: float = math.nan  # share of the bytes read that no mask asked for
     chunk: float = math.nan  # neighbouring units read as one
     layout: str = ""  # order of the units in Flash
+    preload_layers: float = math.nan  # that are read ahead together
+    lam: float = math.nan  # price of a second of reads, in place of a density
     energy_j_low: float = math.nan
     energy_j_high: float = math.nan
     lost_accuracy: tuple[tuple[str, float, float], ...] = ()
@@ -129,7 +131,7 @@ _NUMBERS = (
     *("flash_bytes_per_token", "dram_bytes_per_token", "tokens_per_s", "tokens_per_s_dense"),
     *("overhead_bytes", "ppl_ratio_low", "ppl_ratio_high", "windows"),
     *("reads_per_token", "mean_read_bytes", "linear_density"),
-    *("tokens_per_s_paper", "wasted", "chunk"),
+    *("tokens_per_s_paper", "wasted", "chunk", "lam", "preload_layers"),
     *("kl", "kl_low", "kl_high", "flip_rate", "flip_rate_low", "flip_rate_high"),
     *("energy_j_low", "energy_j_high"),
 )
@@ -175,10 +177,17 @@ def _point(row: Row, shared: dict[Setting, Setting]) -> Point:
         policy_offline=bool(row["policy_offline"]),
         policy_rank=int(row["policy_rank"]),
         pattern=text(parameters_of(text(row.get("parameters"))).get("pattern")),
-        variant=variant_of(figures["method"], text(row.get("parameters"))),
+        variant=_variant(figures, text(row.get("parameters"))),
         lost_accuracy=tuple(_lost_accuracy(row)),
         **figures,
     )
+
+
+def _variant(figures: Row, parameters: str) -> str:
+    """What parameters say, and the price of reads where that takes the place of a density."""
+    priced = math.isnan(figures["density"]) and math.isfinite(figures["lam"])
+    words = variant_of(figures["method"], parameters), f"λ {figures['lam']:g}" if priced else ""
+    return " · ".join(filter(None, words))
 
 
 def _lost_accuracy(row: Row) -> Iterator[tuple[str, float, float]]:
@@ -307,10 +316,13 @@ def configuration(point: Point) -> str:
     """What to set to get this point: series, density, γ, parameters, allocation and policy."""
     if point.dense:
         return "dense"
-    parts = [point.series, f"density {point.density:g}"]
+    parts = [point.series]
+    parts += [f"density {point.density:g}"] if math.isfinite(point.density) else []
     parts += [f"γ {point.gamma:g}"] if point.cache_aware else []
     parts += [f"chunks of {point.chunk:g}"] if point.chunk > 1 else []
     parts += [f"{point.layout} order"] if point.layout not in ("", "natural") else []
+    ahead = point.preload_layers
+    parts += [f"{ahead:g} layer{'s' * (ahead > 1)} ahead"] if ahead > 0 else []
     parts += [point.told] if point.told else []
     parts += [point.allocation] if point.allocation not in ("", "none") else []
     parts += [point.policy] if point.policy not in ("", "none") else ["no cache"]

@@ -130,6 +130,27 @@ def _measured(line: Replayed) -> list[str]:
     return [figure(line.measured), figure(line.low), figure(line.high)]
 
 
+PRODUCTS = (
+    "The same with products: as 4-bit columns, what is read and what is cached is multiplied by a"
+    " kernel of this tool, in as many threads as reads are in flight. Predicted is, phase by phase,"
+    " the longer of the curve and of the products alone."
+)
+PRODUCTS_HEADER = ("Point", "Products alone", "Predicted", "Measured", "From", "To")
+
+
+def products_cells(line: Replayed) -> list[str]:
+    """A row of the table of reads with products; empty where nothing was multiplied."""
+    one = line.products
+    if one is None:
+        return []
+    figures = (one.computing, one.predicted, one.measured, one.low, one.high)
+    return [line.label, *map(figure, figures)]
+
+
+def _products_rows(run: Run) -> list[list[str]]:
+    return [cells for line in run.stopwatch if (cells := products_cells(line))]
+
+
 def _stopwatch_markdown(run: Run) -> Iterator[str]:
     if run.stopwatch:
         yield "## Stopwatch"
@@ -137,6 +158,9 @@ def _stopwatch_markdown(run: Run) -> Iterator[str]:
         yield bullets([run.verdict])
         rows = [[md(cell) for cell in stopwatch_cells(line)] for line in run.stopwatch]
         yield table(STOPWATCH_HEADER, rows, "-rrrrrrrr")
+        if multiplied := _products_rows(run):
+            yield PRODUCTS
+            yield table(PRODUCTS_HEADER, [[md(c) for c in row] for row in multiplied], "-rrrrr")
 
 
 def _dots(lines: Sequence[Replayed]) -> dict[str, Any] | None:
@@ -179,4 +203,9 @@ def stopwatch_section(run: Run) -> dict[str, Any] | None:
         "header": STOPWATCH_HEADER,
         "rows": [stopwatch_cells(line) for line in run.stopwatch],
         "chart": _dots(run.stopwatch),
+        "products": {
+            "about": PRODUCTS,
+            "header": PRODUCTS_HEADER,
+            "rows": _products_rows(run),
+        },
     }

@@ -10,12 +10,13 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 from reports.findings.points import Point, Setting, number
-from reports.findings.pricing import Group, Reads, parse, speed_in
+from reports.findings.pricing import Group, Law, Reads, law_of, parse, speed_in
 from reports.pages.page_data import coded
 from reports.reading.run import Run
 
@@ -28,11 +29,13 @@ def counts_document(run: Run) -> dict[str, Any]:
     `of[i]` is the place in `reads` of the counts of point `i`, or -1 where it has none or where
     they do not give the speed in the table; `static[i]` its static bytes; `dense[k]` the static
     bytes of the dense model in setting `k`. Lists of counts are written as `steps`, curves twice.
-    `tasks` and `seed` are the point's, dictionary-coded.
+    `laws[k]` is what the device of setting k says of its reads. `tasks` and `seed` are the
+    point's, dictionary-coded.
     """
     places: dict[str, int] = {}
     parsed: list[Reads | None] = []
     of: list[int] = []
+    laws: dict[Setting, Law | None] = {}
     static: list[float | None] = []
     for point, row, written in zip(run.points, run.rows, run.reads, strict=True):
         key = written or ""
@@ -40,13 +43,16 @@ def counts_document(run: Run) -> dict[str, Any]:
             places[key] = len(parsed)
             parsed.append(parse(key))
         size = number(row.get("static_bytes"))
-        of.append(places[key] if _agrees(point, parsed[places[key]], size) else -1)
+        law = law_of(row.get("flash_law"))
+        laws[point.setting] = law
+        of.append(places[key] if _agrees(point, parsed[places[key]], size, law) else -1)
         static.append(size if math.isfinite(size) else None)
     return {
         "of": of,
         "static": static,
         "reads": [None if groups is None else [_written(g) for g in groups] for groups in parsed],
-        "dense": _dense(run, of, static, parsed),
+        "dense": _dense(run, of, static, parsed, laws),
+        "laws": [laws.get(setting) for setting in run.settings],
         "tasks": coded(str(row.get("task_keys") or "[]") for row in run.rows),
         "seed": coded("" if row.get("seed") is None else str(row["seed"]) for row in run.rows),
     }
@@ -59,18 +65,22 @@ def packed(counts: dict[str, Any]) -> str:
     return base64.b64encode(deflate.compress(written) + deflate.flush()).decode()
 
 
-def _agrees(point: Point, groups: Reads | None, static: float) -> bool:
+def _agrees(point: Point, groups: Reads | None, static: float, law: Law | None) -> bool:
     """Whether the counts give the speed of the table: only then may they give another."""
     if groups is None or not point.measured or not math.isfinite(static):
         return False
     s = point.setting
     if not min(s.dram_gb, s.flash_gbps, s.dram_gbps) > 0:
         return False
-    return math.isclose(speed_in(s, groups, static), point.tokens_per_s, rel_tol=_EQUAL)
+    return math.isclose(speed_in(s, groups, static, law), point.tokens_per_s, rel_tol=_EQUAL)
 
 
 def _dense(
-    run: Run, of: Sequence[int], static: Sequence[float | None], parsed: Sequence[Reads | None]
+    run: Run,
+    of: Sequence[int],
+    static: Sequence[float | None],
+    parsed: Sequence[Reads | None],
+    laws: Mapping[Setting, Law | None],
 ) -> list[float | None]:
     """Static bytes of the dense model of each setting, if they give its speed in the table."""
     sizes: dict[Setting, float] = {}
@@ -82,7 +92,8 @@ def _dense(
         overhead = point.overhead_bytes if math.isfinite(point.overhead_bytes) else 0.0
         whole = size - overhead + pruned
         s = point.setting
-        if math.isclose(speed_in(s, (), whole), point.tokens_per_s_dense, rel_tol=_EQUAL):
+        dense = speed_in(s, (), whole, laws.get(s))
+        if math.isclose(dense, point.tokens_per_s_dense, rel_tol=_EQUAL):
             sizes[s] = max(whole, sizes.get(s, 0.0)) if not point.dense else whole
     return [sizes.get(setting) for setting in run.settings]
 
@@ -100,6 +111,7 @@ def _written(group: Group) -> dict[str, Any]:
         "usedByLayer": _plain(group.used_by_layer),
         "hitRates": steps(_rates(group)),
         "curve": steps(steps(group.hits_by_percent)),
+        **({"came": asdict(group.came)} if group.came else {}),
     }
 
 

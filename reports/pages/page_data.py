@@ -23,7 +23,10 @@ from reports.reading import timeline
 from reports.reading.command import recompute
 from reports.reading.run import Run
 
-TEXT_COLUMNS = ("series", "method", "selector", "allocation", "told", "policy", "status", "error")
+TEXT_COLUMNS = (
+    *("series", "method", "selector", "allocation", "told", "policy", "status", "error"),
+    "layout",
+)
 NUMBER_COLUMNS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
     *("delta_ppl", "delta_ppl_low", "delta_ppl_high", "hit_rate"),
@@ -31,6 +34,7 @@ NUMBER_COLUMNS = (
     *("overhead_bytes", "reads_per_token", "mean_read_bytes", "ppl_ratio_high"),
     *("kl", "kl_low", "kl_high", "flip_rate", "flip_rate_low", "flip_rate_high"),
     "linear_density",
+    *("chunk", "preload_layers", "wasted", "tokens_per_s_paper"),
 )
 KEY = "@@@"  # stands for a point's key in the command that computes it again
 _WHOLE = ("ppl_dense", "delta_ppl", "delta_ppl_high", "ppl_ratio_high", "kl", "kl_high")

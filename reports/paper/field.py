@@ -19,12 +19,16 @@ from typing import Any
 
 from reports.findings.points import Point, short_name
 from reports.paper.exhibit import Cell, Line, Made, Sheet
+from reports.paper.field_sources import SOURCES, Origin
 from reports.paper.lookup import accuracy, alike, of_model, row_name, text_notes, unchanged
 from reports.paper.published import MODELS, Published
 from reports.paper.source import Source
 
 NAMES = {**MODELS, "llama-2-7b": "Llama-2-7B", "llama-2-chat": "Llama-2 chat"}
-NAMES |= {"swiglu-300m": "SwiGLU 300M", "drelu-300m": "dReLU 300M"}
+NAMES |= {"swiglu-300m": "SwiGLU 300M", "drelu-300m": "dReLU 300M", "llama-7b": "LLaMA-7B"}
+NAMES |= {"silu-least": "SiLU of 0.1B to 1.2B, least", "silu-most": "SiLU of 0.1B to 1.2B, most"}
+NAMES |= {"relu-least": "ReLU, least", "relu-most": "ReLU, most", "all-sizes": "its models"}
+NAMES |= {"nine-llms-least": "nine LLMs, least", "nine-llms-most": "nine LLMs, most"}
 
 METRICS = {
     "ppl": "perplexity ↓",
@@ -34,85 +38,22 @@ METRICS = {
     "piqa": "PIQA ↑",
     "mean8": "mean of 8 tasks ↑",
     "factoid_qa": "Factoid-QA ↑",
+    "active": "activation ratio ↓",
+    "commonsense": "commonsense tasks, points ↑",
+    "reading": "reading comprehension, points ↑",
+    "below_wanda": "perplexity below Wanda's ↑",
+    "of_16_bit": "bytes, of bfloat16's ↓",
 }
 _TASKS = ("mmlu", "gsm8k", "piqa")
 
 _ROUNDING = 0.002
 """Of a part of a window, as whole tokens make of it."""
 
+_CODE = "dfloat11"
+"""Dense, with the bits of the files; the only one here whose weights have none of a sweep."""
+
 SEARCHED = {"teal": "greedy", "wina": "greedy", "was": "tpe"}
 """Shares that the source of a method searches for: where several were measured, these stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where values come from, and how they were measured."""
-
-    title: str
-    where: str
-    mark: str
-    """`verified`: read in the source; `abstract`: in its abstract, README or notes of it."""
-    protocol: str
-    dense_part: float = 0.0
-    """Of a window's tokens, from the first on, the part that is left dense."""
-    scope: str = "model"
-    """What the sparsity is of: `model`, all linear layers of the decoder, or the `mlp`."""
-    ours: bool = False
-    """Whether the protocol is that of this tool, so that a difference says something."""
-
-
-SOURCES = {
-    "was": Origin(
-        "WAS, Table 1",
-        "EMNLP 2025",
-        "verified",
-        "WikiText-2; which tokens are sparse is not said, here all are; the dense value of"
-        " Mistral-7B is misprinted there and left out",
-        ours=True,
-    ),
-    "wina": Origin(
-        "WINA, tables of accuracy",
-        "arXiv 2505.19427",
-        "verified",
-        "the last 99 % of the tokens of a prompt are sparse; MMLU and GSM8K are of its first"
-        " version",
-        dense_part=0.01,
-    ),
-    "active-flow": Origin(
-        "ActiveFlow, tables of Llama-3-8B in fp16",
-        "arXiv 2504.08378v2",
-        "verified",
-        "perplexity is lm-eval's of WikiText-2, over whole documents; distilled rows are of a"
-        " self-distillation that is not among the methods here",
-    ),
-    "turbosparse": Origin(
-        "TurboSparse, Table 3",
-        "TurboSparse, models of 300M parameters",
-        "verified",
-        "WikiText-2 after 5 billion tokens of training; the largest abs(z) of each token are kept",
-        scope="mlp",
-    ),
-    "la-rosa": Origin(
-        "La RoSA",
-        "arXiv 2507.01299",
-        "abstract",
-        "WikiText-2, all tokens sparse, the tail of the text dropped",
-    ),
-    "teal": Origin(
-        "TEAL",
-        "arXiv 2408.14690",
-        "abstract",
-        "WikiText-2; of a prompt the second half of the tokens is sparse",
-        dense_part=0.5,
-    ),
-    "ffn-skip": Origin(
-        "FFN-SkipLLM",
-        "arXiv 2404.03865",
-        "abstract",
-        "share of MLPs that are skipped; the first tokens of an answer are dense",
-        scope="mlp",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +121,9 @@ _OTHERS = (
 
 
 def _note(origin: Origin) -> str:
-    of = "all linear layers" if origin.scope == "model" else "the MLPs"
+    of = {"model": "all linear layers", "static": "all linear layers, here the MLPs alone"}.get(
+        origin.scope, "the MLPs"
+    )
     read = "read in the source" if origin.mark == "verified" else "from an abstract or notes"
     return f"{origin.title} ({origin.where}; {read}): sparsity of {of}. {origin.protocol}"
 
@@ -196,21 +139,22 @@ def _sheet(source: Source, origin: Origin, published: Sequence[Value]) -> tuple[
         for model in sorted({p.setting.model for p in source.points})
         for metric in metrics
         if not (origin.ours and (model, metric) in theirs)
-        and any(found.value(row, model, metric) is not None for row in rows if row[1])
+        and any(found.value(row, model, metric) is not None for row in rows if row[0] != "dense")
     ]
     models = {model for model, _ in theirs}
     lines = []
     for row in rows:
         cells = [_printed(by_cell.get((*row, *column)), found, row, *column) for column in theirs]
         cells += [_measured(found, row, *column, models) for column in beside]
-        lines.append(Line(_label(*row), cells))
+        lines.append(Line(_label(*row, origin.scope), cells))
     columns = [*(_column(*c) for c in theirs), *(f"{_column(*c)}, measured here" for c in beside)]
     twins = [False] * len(theirs) + [model not in models for model, _ in beside]
     return Sheet(origin.title, columns, twins, lines), found.used
 
 
-def _label(method: str, sparsity: float) -> str:
-    return f"{method}, {100 * sparsity:g} %" if sparsity else "dense"
+def _label(method: str, sparsity: float, scope: str) -> str:
+    growth = "PPL-" if scope == "ppl" else ""
+    return f"{method}, {growth}{100 * sparsity:g} %" if sparsity else method
 
 
 def _column(model: str, metric: str) -> str:
@@ -260,7 +204,14 @@ class _Measured:
             return None
         if metric in _TASKS:
             return accuracy(self.source, point, metric)
-        return {"ppl": point.ppl, "delta_ppl": point.delta_ppl}.get(metric)
+        if metric == "below_wanda":
+            wanda = self.point(("wanda", row[1]), model)
+            return wanda.ppl - point.ppl if wanda else None
+        if metric == "of_16_bit":
+            stored = self.source.row(point)
+            return stored["weight_bytes"] / stored["weight_bytes_16bit"]
+        ours = {"ppl": point.ppl, "delta_ppl": point.delta_ppl, "active": point.mlp_density}
+        return ours.get(metric)
 
     def point(self, row: tuple[str, float], model: str) -> Point | None:
         """Of several, the one whose shares were found as the source finds them, or the first."""
@@ -268,22 +219,27 @@ class _Measured:
         return min(answers, key=self._preference, default=None)
 
     def _any(self, point: Point, rows: Sequence[tuple[str, float]]) -> bool:
-        return any(self._is(point, *row) for row in rows)
+        beside = [("wanda", s) for _, s in rows] if self.origin.scope == "static" else []
+        return any(self._is(point, *row) for row in (*rows, *beside))
 
     def _is(self, point: Point, method: str, sparsity: float) -> bool:
-        if not (unchanged(point) and math.isfinite(point.ppl)) or row_name(point) != method:
+        if row_name(point).removesuffix(" unstructured") != method:
+            return False
+        if not (math.isfinite(point.ppl) and (unchanged(point) or method == _CODE)):
             return False
         dense_part = point.setting.dense_tokens / point.setting.window_tokens
         if abs(dense_part - self.origin.dense_part) > _ROUNDING:
             return False
-        if point.dense:
-            return sparsity == 0
+        if not sparsity:
+            return point.dense or method == _CODE
+        if self.origin.scope == "ppl":
+            return self._parameters(point).get("ppl_percent") == 100 * sparsity
         return math.isclose(point.density, 1 - sparsity, abs_tol=1e-9) and self._reaches(point)
 
     def _reaches(self, point: Point) -> bool:
         """Whether it prunes what the source's sparsity is of, attention as much as the MLP."""
         attention = self._parameters(point).get("attention", "none")
-        if self.origin.scope == "mlp":
+        if self.origin.scope in ("mlp", "static"):
             return attention == "none"
         return attention in ("same", point.density)
 

@@ -25,6 +25,19 @@ class Replayed:
     high: float
     reason: str
     """Why it says nothing of the storage; empty if it does."""
+    products: Products | None = None
+    """Of a replay that multiplied what it read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Milliseconds of a token: products alone, and with the reads, predicted and measured."""
+
+    computing: float
+    predicted: float
+    measured: float
+    low: float
+    high: float
 
 
 def read(folder: Path) -> tuple[Sequence[Replayed], str]:
@@ -48,7 +61,16 @@ def _line(written: Mapping[str, Any]) -> Replayed:
         low=1e3 * _number(written["measured_low_s"]),
         high=1e3 * _number(written["measured_high_s"]),
         reason="" if written["valid"] else str(written["reason"] or "not valid"),
+        products=_products(written.get("products")),
     )
+
+
+def _products(written: Mapping[str, Any] | None) -> Products | None:
+    """None where nothing was multiplied, or where that is not valid."""
+    if written is None or not written["valid"]:
+        return None
+    names = ("computing_s", "predicted_s", "measured_s", "measured_low_s", "measured_high_s")
+    return Products(*(1e3 * _number(written[name]) for name in names))
 
 
 def _number(value: Any) -> float:

@@ -214,7 +214,8 @@ function drawPolicies() {
 function placeName() {
   if (!live.on) return data.settings[state.setting].label;
   const d = live.device;
-  return `what if: ${figure(d.flash / 1e9)} GB/s Flash, ${figure(d.dram / 1e9)} GB/s DRAM, ${d.gb} GB DRAM`;
+  const reads = d.depth ? `${d.depth} reads in flight` : `${figure(d.flash / 1e9)} GB/s Flash${d.latency ? ` and ${figure(d.latency * 1e6)} µs a read` : ""}`;
+  return `what if: ${reads}, ${figure(d.dram / 1e9)} GB/s DRAM, ${d.gb} GB DRAM`;
 }
 
 // --- the same figures as tables -------------------------------------------------------------------

@@ -101,6 +101,8 @@ function keyButton(definition, i) {
 const number = (title, name, write, read = (i) => columns[name][i]) => ({ title, numeric: true, value: read, text: (i) => write(read(i)) });
 const words = (title, name) => ({ title, value: (i) => coded(name, i), text: (i) => coded(name, i) });
 const plainNumber = (x) => (known(x) ? String(x) : ABSENT);
+// The density that was asked for; a fixed price of reads asks for none.
+const densityText = (i, before = "") => (known(columns.density[i]) ? `${before}density ${columns.density[i]}` : "");
 const settingOf = (i) => data.settings[columns.setting[i]];
 const severalWeights = new Set(data.settings.map((s) => s.weights)).size > 1;
 

@@ -22,7 +22,7 @@ function plainTable(titles, rows, caption) {
 }
 
 // --- hit rate over cache size ---------------------------------------------------------------------
-const masksOf = (i) => `${coded("method", i)}${coded("told", i) && ` · ${coded("told", i)}`}${coded("allocation", i) && coded("allocation", i) !== "none" ? ` · ${coded("allocation", i)}` : ""} · density ${columns.density[i]}`;
+const masksOf = (i) => `${coded("method", i)}${coded("told", i) && ` · ${coded("told", i)}`}${coded("allocation", i) && coded("allocation", i) !== "none" ? ` · ${coded("allocation", i)}` : ""}${densityText(i, " · ")}`;
 
 function startCurve() {
   const select = document.getElementById("m-masks");
@@ -97,7 +97,7 @@ function drawLayers() {
   if (!box || !counts.doc) return;
   const rows = layerRows().reverse();
   const z = rows.map((row) => layerFigures(row).map((x) => (x === null ? null : 100 * x)));
-  const brief = ({ i, g }) => `${coded("series", i)} ${columns.density[i]}${has(i, CACHE_AWARE) ? ` γ${columns.gamma[i]}` : ""} ${g.name}`;
+  const brief = ({ i, g }) => `${coded("series", i)} ${known(columns.density[i]) ? columns.density[i] : coded("told", i)}${has(i, CACHE_AWARE) ? ` γ${columns.gamma[i]}` : ""} ${g.name}`;
   const labels = rows.map((row) => row.name);
   box.style.height = `${Math.max(220, 110 + 19 * rows.length)}px`;
   const trace = {

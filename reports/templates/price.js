@@ -44,6 +44,70 @@ function allocate(fixedBytes, groups, size) {
   return { fraction, slots: groups.map((g) => Math.floor(fraction * g.units + 1e-9)), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
 }
 
+// What a device says of its reads: latency and bandwidth, or tables by reads in flight; null of the
+// paper's. `depth` of a table is the largest measured one that is not above.
+const STREAMED = 4 * 2 ** 20;
+const lawOf = (k) => counts.doc.laws[k];
+function tableOf(law, depth) {
+  const measured = Object.keys(law.tables).map(Number).sort((a, b) => a - b);
+  return law.tables[measured.filter((d) => d <= depth).pop() ?? measured[0]];
+}
+const depthOf = (law, w) => w.depth ?? law.depth;
+const latencyOf = (law, w) => w.latency ?? law.latency_us * 1e-6;
+function streamedRate(law, w) {
+  if (!law) return w.flash;
+  return law.tables ? tableOf(law, depthOf(law, w)).streamed_gbps * 1e9 : STREAMED / (latencyOf(law, w) + STREAMED / w.flash);
+}
+
+// Seconds of a read by a table: log-log between rows, the law of two rows beyond its ends (ReadCost).
+function tableCost(rows, size) {
+  const time = ([b, g]) => b / g / 1e9, line = (p, q) => { const slope = (time(q) - time(p)) / (q[0] - p[0]); return [time(p) - slope * p[0], slope]; };
+  if (size > rows[rows.length - 1][0]) { const [a, b] = line(rows[rows.length - 2], rows[rows.length - 1]); return a + b * size; }
+  if (size < rows[0][0]) { const [a, b] = line(rows[0], rows[1]); return a < 0 ? time([size, rows[0][1]]) : a + b * size; }
+  const k = Math.min(Math.max(rows.findIndex((r) => r[0] >= size), 1), rows.length - 1), [p, q] = [rows[k - 1], rows[k]];
+  const share = Math.log(size / p[0]) / Math.log(q[0] / p[0]);
+  return time([size, Math.exp(Math.log(p[1]) + share * Math.log(q[1] / p[1]))]);
+}
+
+// Time at another depth over that at the device's, of reads with these sizes: each class at the mean
+// size that makes the bytes of all. An estimate, and said to be one.
+function depthRatio(came, law, depth) {
+  const [there, here] = [tableOf(law, depth), tableOf(law, law.depth)];
+  if (there === here) return 1;
+  const all = sumOf(came.sizes, ([size, n]) => size * n), factor = all ? sumOf(came.bytes, (b) => b) / all : 1;
+  const cost = (table) => sumOf(came.sizes, ([size, n]) => n * tableCost(table.rows, size * factor));
+  return all ? cost(there) / cost(here) : 1;
+}
+
+// The least time that any plan of reads could take, where the plan is the best one of another law
+// {latency, rate}: it has the phases' first reads and the missed bytes, and took `now` by that law.
+function leastTime(reads, size, missedBytes, firsts, law, w) {
+  const rate = law.gbps * 1e9, latency = law.latency_us * 1e-6, now = reads * latency + size / rate;
+  const cost = (r, b) => r * latencyOf(law, w) + b / w.flash;
+  return Math.min(cost(Math.max(firsts, (now - missedBytes / rate) / latency), missedBytes), cost(firsts, Math.max(missedBytes, (now - firsts * latency) * rate)));
+}
+
+// Seconds of the phases of a group by its reads: as they were planned, and the least of any plan.
+function readTime(group, law, w, perDram, serial) {
+  const came = group.came, sum = { flash: 0, dram: 0, low: 0 };
+  const perCompute = law.compute_gbps ? group.bytes / (law.compute_gbps * 1e9) : 0;
+  const ratio = law.tables ? depthRatio(came, law, depthOf(law, w)) : 1;
+  const same = law.tables || Math.abs(latencyOf(law, w) * w.flash / (law.latency_us * 1e3 * law.gbps) - 1) < 1e-9;
+  for (let j = 0; j < group.count.length; j += 1) {
+    const n = group.count[j], dram = group.usedOf(j) * perDram * n, compute = group.usedOf(j) * perCompute * n;
+    const planned = law.tables ? came.seconds[j] * ratio : came.reads[j] * latencyOf(law, w) + came.bytes[j] / w.flash;
+    const missed = group.missed[j] * n * group.bytes;
+    const least = same ? planned : leastTime(came.reads[j], came.bytes[j], missed, missed ? n : 0, law, w);
+    const phase = (flash) => Math.max(serial ? flash + dram : Math.max(flash, dram), compute);
+    const time = phase(planned), flash = serial ? Math.min(planned, time) : planned >= Math.max(dram, compute) ? time : 0;
+    sum.flash += flash;
+    sum.dram += time - flash;
+    sum.low += phase(Math.min(least, planned));
+  }
+  const about = Boolean(law.tables) && ratio !== 1;
+  return { low: sum.low, high: sum.flash + sum.dram, flash: sum.flash, dram: sum.dram, lost: [group.lost, group.lost], read: sumOf(came.bytes, (b) => b), about };
+}
+
 // Seconds of all phases of a group, apart by what each waits for; `per` are seconds of one unit.
 function phaseTime(group, per, serial) {
   let flash = 0, dram = 0;
@@ -97,12 +161,23 @@ function kinOf(i) {
 function groupTime(i, k, slots, w) {
   const group = groupsOf(i)[k], serial = w.timing === "serial";
   const per = { flash: group.bytes / w.flash, dram: group.bytes / w.dram };
+  const law = lawOf(columns.setting[i]);
+  if (law && group.came) {
+    if (slots !== group.slots && coded("policy", i) !== "none") return null; // what is missed there is not known
+    return readTime(group, law, w, per.dram, serial);
+  }
   if (slots === group.slots || coded("policy", i) === "none") return exactly(phaseTime(group, per, serial), group.lost);
   if (has(i, CACHE_AWARE)) return null; // its masks depend on the size of the cache
   const kin = kinOf(i).map((groups) => groups[k]);
   const twin = kin.find((g) => g.slots === slots);
   if (twin) return exactly(phaseTime(twin, per, serial), twin.lost);
   return group.curve.length ? bracketed(group, kin, slots, per, serial) : null;
+}
+
+// Seconds of what every token uses: Flash and DRAM at once or in turn, and what its processor needs.
+function fixedTime([flash, dram], bytes, law, w) {
+  const moved = w.timing === "serial" ? flash + dram : Math.max(flash, dram);
+  return (law?.compute_gbps ? Math.max(moved, bytes / (law.compute_gbps * 1e9)) : moved) + (law?.head_ms ?? 0) * 1e-3;
 }
 
 // Figures of point i on a device w: {flash, dram: bytes/s, size: bytes, timing}; null if unknown.
@@ -113,13 +188,14 @@ function priced(i, w) {
   const times = groups.map((_, k) => groupTime(i, k, room.slots[k], w));
   if (times.includes(null)) return null;
   const tokens = groups.length ? groups[0].tokens : 1;
-  const still = [room.excess / w.flash, room.resident / w.dram];
-  const fixed = w.timing === "serial" ? still[0] + still[1] : Math.max(...still);
+  const law = lawOf(columns.setting[i]);
+  const still = [room.excess / streamedRate(law, w), room.resident / w.dram];
+  const fixed = fixedTime(still, room.excess + room.resident, law, w);
   const total = (end) => fixed + sumOf(times, (t, k) => t[end] / groups[k].tokens);
-  const [fewest, most] = [0, 1].map((end) => sumOf(times, (t, k) => t.lost[end] * groups[k].bytes) / tokens);
+  const [fewest, most] = [0, 1].map((end) => sumOf(times, (t, k) => t.read ?? t.lost[end] * groups[k].bytes) / tokens);
   const used = sumOf(groups, (g) => g.total);
   return {
-    tokens_per_s: 1 / total("high"), most: 1 / total("low"), exact: total("high") - total("low") <= 1e-9 * total("high"),
+    tokens_per_s: 1 / total("high"), most: 1 / total("low"), exact: total("high") - total("low") <= 1e-9 * total("high"), about: times.some((t) => t.about) || (Boolean(law?.tables) && tableOf(law, depthOf(law, w)) !== tableOf(law, law.depth) && groups.length > 0),
     flash_bytes_per_token: room.excess + most, fewest: room.excess + fewest,
     dram_bytes_per_token: room.resident + sumOf(groups, (g) => (g.total * g.bytes) / g.tokens),
     hit_rate: used ? 1 - sumOf(times, (t) => t.lost[1]) / used : null,
@@ -137,6 +213,6 @@ const deviceOf = (k) => { const s = data.settings[k]; return { flash: s.flash_gb
 function densePriced(k, w) {
   const bytes = counts.doc.dense[k];
   if (bytes === null) return null;
-  const flash = Math.max(0, bytes - w.size) / w.flash, dram = Math.min(bytes, w.size) / w.dram;
-  return 1 / (w.timing === "serial" ? flash + dram : Math.max(flash, dram));
+  const law = lawOf(k), flash = Math.max(0, bytes - w.size) / streamedRate(law, w), dram = Math.min(bytes, w.size) / w.dram;
+  return 1 / fixedTime([flash, dram], bytes, law, w);
 }

@@ -7,7 +7,8 @@ function now(name, i) {
   return figures && name in figures ? figures[name] : columns[name][i];
 }
 const isBound = (i) => live.on && live.of.has(i) && !live.of.get(i).exact;
-const written = (i) => (isBound(i) ? "≥ " : "") + figure(speed(i));
+const isAbout = (i) => live.on && live.of.has(i) && live.of.get(i).about;
+const written = (i) => (isAbout(i) ? "≈ " : isBound(i) ? "≥ " : "") + figure(speed(i));
 
 // Settings that differ from k only in DRAM size: where the caches were simulated.
 function simulatedSizes(k) {
@@ -74,7 +75,13 @@ function decision(limit, budget = LOSS) {
 function configurationOf(i) {
   if (coded("method", i) === "dense") return "dense";
   const policy = coded("policy", i), allocation = coded("allocation", i);
-  return [coded("series", i), `density ${columns.density[i]}`, has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
+  return [coded("series", i), densityText(i), has(i, CACHE_AWARE) ? `γ ${columns.gamma[i]}` : "", ...lyingOf(i), coded("told", i), allocation !== "none" ? allocation : "", policy && policy !== "none" ? policy : "no cache"].filter(Boolean).join(" · ");
+}
+
+// How units lie and are read, where that is not the plain way, as points.py words it.
+function lyingOf(i) {
+  const chunk = columns.chunk[i], layout = coded("layout", i), ahead = columns.preload_layers[i];
+  return [chunk > 1 ? `chunks of ${chunk}` : "", layout && layout !== "natural" ? `${layout} order` : "", ahead > 0 ? `${ahead} layer${ahead > 1 ? "s" : ""} ahead` : ""];
 }
 
 const speedOf = (i) => `${written(i)} tok/s`;
@@ -121,7 +128,13 @@ function liveCard(budget) {
 }
 
 // --- sliders --------------------------------------------------------------------------------------
-const SLIDERS = ["flash", "dram", "size"];
+const ALL_SLIDERS = ["flash", "dram", "size", "latency", "depth"];
+// Latency where a read has one; of tables the reads in flight, and no bandwidth beside them.
+function sliders() {
+  const law = lawOf(state.setting);
+  if (!law) return ["flash", "dram", "size"];
+  return law.tables ? ["dram", "size", "depth"] : ["flash", "dram", "size", "latency"];
+}
 const STEPS = 400;
 const three = (x) => Number(x.toPrecision(3));
 const scales = {}; // of each slider: {low, high, log}
@@ -141,16 +154,23 @@ function startScales() {
   scales.flash = { low: s.flash_gbps / 8, high: s.flash_gbps * 16, log: true };
   scales.dram = { low: s.dram_gbps / 8, high: s.dram_gbps * 8, log: true };
   const whole = counts.doc.dense[state.setting];
+  const law = lawOf(state.setting);
+  if (law?.tables) {
+    const measured = Object.keys(law.tables).map(Number);
+    scales.depth = { low: Math.min(...measured), high: Math.max(...measured), log: true };
+  } else if (law) scales.latency = { low: law.latency_us / 16, high: law.latency_us * 16, log: true };
+  for (const name of ALL_SLIDERS) document.getElementById(`w-${name}`).closest(".slider").hidden = !sliders().includes(name);
   scales.size = { low: Math.min(...sizes) / 2, high: Math.max(...sizes, whole === null ? 0 : whole / 1e9) * 1.1, log: false };
 }
 
 function readDevice() {
   const value = (name) => Number(document.getElementById(`w-${name}`).value);
-  return { flash: value("flash") * 1e9, dram: value("dram") * 1e9, size: value("size") * 1e9, gb: value("size"), timing: data.settings[state.setting].timing };
+  const law = lawOf(state.setting), reads = !law ? {} : law.tables ? { depth: Math.round(value("depth")) } : { latency: value("latency") * 1e-6 };
+  return { ...reads, flash: law?.tables ? data.settings[state.setting].flash_gbps * 1e9 : value("flash") * 1e9, dram: value("dram") * 1e9, size: value("size") * 1e9, gb: value("size"), timing: data.settings[state.setting].timing };
 }
 
 function setControls(given) {
-  for (const name of SLIDERS) {
+  for (const name of sliders()) {
     document.getElementById(`w-${name}`).value = given[name];
     showOnSlider(name, given[name]);
   }
@@ -162,16 +182,17 @@ function showOnSlider(name, value) {
   range.setAttribute("aria-valuetext", `${value} ${range.dataset.unit}`);
 }
 
-const asSimulated = () => { const s = data.settings[state.setting]; return { flash: s.flash_gbps, dram: s.dram_gbps, size: s.dram_gb }; };
+const asSimulated = () => { const s = data.settings[state.setting], law = lawOf(state.setting); return { flash: s.flash_gbps, dram: s.dram_gbps, size: s.dram_gb, latency: law?.latency_us, depth: law?.depth }; };
+const UNIT_OF = { latency: 1e-6, depth: 1 }; // of the value in a box; others are of 1e9
 
 function changeDevice() {
   const given = readDevice();
-  if (!SLIDERS.every((name) => given[name] > 0 && Number.isFinite(given[name]))) {
-    document.getElementById("w-note").textContent = "Each of the three must be a number above 0.";
+  if (!sliders().every((name) => given[name] > 0 && Number.isFinite(given[name]))) {
+    document.getElementById("w-note").textContent = "Each must be a number above 0.";
     return;
   }
   const s = asSimulated();
-  live.on = SLIDERS.some((name) => given[name] !== s[name] * 1e9);
+  live.on = sliders().some((name) => given[name] !== s[name] * (UNIT_OF[name] ?? 1e9));
   live.device = given;
   Object.assign(live, live.on ? price(state.setting, given) : { of: new Map(), points: [], hidden: 0 });
   showLive();
@@ -182,10 +203,10 @@ function showLive() {
   document.getElementById("w-reset").disabled = !live.on;
   document.body.classList.toggle("what-if", live.on);
   const box = document.getElementById("w-cards"), sizes = [...simulatedSizes(state.setting).keys()].sort((a, b) => a - b);
-  const bounds = live.points.filter((i) => !live.of.get(i).exact).length;
+  const bounds = live.points.filter((i) => !live.of.get(i).exact).length, abouts = live.points.filter(isAbout).length;
   const shown = `Simulated: ${sizes.join(", ")} GB. `;
   const notes = live.on
-    ? [live.dense === null ? "" : `Dense: ${figure(live.dense)} tok/s.`, bounds ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥), as the hits are known at each per cent of the cache.` : `All ${live.points.length} speeds are exact.`, live.hidden ? `${live.hidden} points are not shown: their hits are not known at this DRAM size.` : ""]
+    ? [live.dense === null ? "" : `Dense: ${figure(live.dense)} tok/s.`, abouts ? `${abouts} speeds are estimates (≈), from how many reads have which size.` : bounds && lawOf(state.setting) ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥): the reads are those that were planned as simulated, and others might be faster.` : bounds ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥), as the hits are known at each per cent of the cache.` : `All ${live.points.length} speeds are exact.`, live.hidden ? `${live.hidden} points are not shown: their hits are not known at this DRAM size.` : ""]
     : ["The charts show the device as it was simulated."];
   document.getElementById("w-note").textContent = shown + notes.filter(Boolean).join(" ");
   box.replaceChildren(...(live.on ? limits().map(liveCard) : []));
@@ -200,7 +221,7 @@ function startWhatIf() {
     waiting = true;
     requestAnimationFrame(() => { waiting = false; changeDevice(); });
   };
-  for (const name of SLIDERS) {
+  for (const name of ALL_SLIDERS) {
     const box = document.getElementById(`w-${name}`), range = document.getElementById(`w-${name}-range`);
     range.addEventListener("input", () => {
       const near = name === "size" && [...simulatedSizes(state.setting).keys()].find((x) => Math.abs(toStep(name, x) - Number(range.value)) < 3);

@@ -35,7 +35,7 @@ class Courier:
         self._room.acquire()
         pinned = tensor.to("cpu", non_blocking=True)
         filled = torch.cuda.Event()
-        filled.record()
+        filled.record(torch.cuda.current_stream(tensor.device))
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "courier")
         return self._thread.submit(self._deliver, pinned, filled)

@@ -16,7 +16,7 @@ from torch import nn
 from methods.registry import create
 from sweep.batched.losses import losses
 from sweep.batched.make import Batched, make_batched
-from sweep.batched.memory import batch_of, bytes_of_window, expect_room, free_bytes, total_bytes
+from sweep.batched.memory import batch_of, bytes_of_window, free_bytes
 from sweep.batched.proof import Proof
 from sweep.inputs import models
 from sweep.measures.announcements import announced
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from sweep.tasks.payloads import Evaluate, Where
 
 _proved: set[tuple[str, ...]] = set()
-_fitting: set[tuple[str, str]] = set()
-"""Models and types that fit; the process keeps one model, and another takes its place."""
 
 
 def evaluate(
@@ -41,12 +39,12 @@ def evaluate(
         return one_by_one(payload, where, inputs, device)
     windows = text_windows(payload, where, payload["windows"])
     selector = make_batched(payload["selector"], inputs)
-    prove(_loaded(payload, where, device))
+    prove(models.loaded(where["model"], payload["dtype"], device))
     with sparse_model(payload, where, inputs, device, method, selector) as model:
         kind = _kind(payload)
         if device == "cuda" and kind not in _proved:
             selector.proof = Proof()
-        nll = _losses(model, windows, selector, payload)
+        nll = _losses(model, windows, selector, payload, where)
         _proved.add(kind)
     result: dict[str, Any] = {
         "nll": nll,
@@ -66,25 +64,6 @@ def evaluate(
     return result, trace
 
 
-def _loaded(payload: Evaluate, where: Where, device: str) -> nn.Module:
-    """The model on the device; what cannot fit is refused before a weight is read."""
-    ref, dtype = where["model"], payload["dtype"]
-    if device == "cuda" and (ref, dtype) not in _fitting:
-        models.prepare(ref)
-        expect_room(weight_bytes(ref, dtype), ref, total_bytes())
-        _fitting.add((ref, dtype))
-    return models.loaded(ref, dtype, device)
-
-
-def weight_bytes(ref: str, dtype: str) -> int:
-    """Bytes of a model's weights in a type, from its configuration alone."""
-    return sum(p.numel() for p in models.skeleton(ref).parameters()) * _itemsize(dtype)
-
-
-def _itemsize(dtype: str) -> int:
-    return torch.empty(0, dtype=getattr(torch, dtype)).element_size()
-
-
 def _kind(payload: Evaluate) -> tuple[str, ...]:
     """What is proved once by a process."""
     chosen = payload["selector"]
@@ -92,10 +71,14 @@ def _kind(payload: Evaluate) -> tuple[str, ...]:
 
 
 def _losses(
-    model: nn.Module, windows: NDArray[np.int64], selector: Batched, payload: Evaluate
+    model: nn.Module,
+    windows: NDArray[np.int64],
+    selector: Batched,
+    payload: Evaluate,
+    where: Where,
 ) -> list[float]:
     """Summed negative log-likelihoods of the windows; where memory runs out, batches are halved."""
-    batch = _batch(model, windows, payload)
+    batch = _batch(model, windows, payload, int(where.get("batch", 0)))
     nll: list[float] = []
     while len(nll) < len(windows):
         part = windows[len(nll) : len(nll) + batch]
@@ -110,16 +93,17 @@ def _losses(
     return nll
 
 
-def _batch(model: Any, windows: NDArray[np.int64], payload: Evaluate) -> int:
+def _batch(model: Any, windows: NDArray[np.int64], payload: Evaluate, asked: int) -> int:
     """Windows at once; a session that is carried on has one at a time."""
     weight = next(model.parameters())
     if payload["selector"].get("scope", "window") != "window":
         return 1
-    free = free_bytes() if weight.is_cuda else 1 << 33
+    gpus = {part.device for part in model.parameters() if part.is_cuda}
+    free = min(map(free_bytes, gpus), default=1 << 33)
     config = model.config.get_text_config()
     eager = model.config._attn_implementation == "eager"
     size = bytes_of_window(config, windows.shape[1], weight.element_size(), eager)
-    return batch_of(len(windows), size, free)
+    return batch_of(len(windows), size, free, asked)
 
 
 def _of_batch(

@@ -1,4 +1,4 @@
-"""Memory of a GPU: whether a model fits, and how many windows run at once in what is left."""
+"""How many windows run at once in the memory that a model leaves on its GPU."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 import torch
 
 from sweep.errors import ResourceError
+from sweep.placement.layers import widths, window_bytes
 
 BATCH = "SWEEP_GPU_BATCH"
-"""Variable of the environment: how many windows run at once on a GPU; 1 for one at a time."""
+"""Variable of the environment: how many windows run at once on a GPU, over `batch` of the sweep
+file; 1 for one at a time."""
 MOST = 64
 """Windows from which more would gain little: a scan takes as long for 64 as for one."""
 _USABLE = 0.8
 """Of what is free: the rest is for what an estimate does not see."""
-_GIB = 1 << 30
 
 
 def wished() -> int:
@@ -31,25 +32,10 @@ def wished() -> int:
     return int(text)
 
 
-def free_bytes() -> int:
-    """What this process may still take on its GPU, with what torch holds for it unused."""
-    free, _ = torch.cuda.mem_get_info()
-    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-
-
-def total_bytes() -> int:
-    """What this process could take on its GPU if it held nothing there yet."""
-    free, _ = torch.cuda.mem_get_info()
-    return free + torch.cuda.memory_reserved()
-
-
-def expect_room(weights: int, ref: str, free: int) -> None:
-    """Raise ResourceError where `weights` bytes of a model do not fit in `free`."""
-    if weights > free * 0.95:
-        raise ResourceError(
-            f"model {ref} takes {weights / _GIB:.1f} GiB in this type, and the GPU has "
-            f"{free / _GIB:.1f} GiB for it: give it a larger GPU, or evaluate in bfloat16"
-        )
+def free_bytes(gpu: torch.device) -> int:
+    """What this process may still take on a GPU, with what torch holds for it unused."""
+    free, _ = torch.cuda.mem_get_info(gpu)
+    return free + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
 
 
 def bytes_of_window(config: Any, tokens: int, itemsize: int, eager: bool) -> int:
@@ -58,13 +44,12 @@ def bytes_of_window(config: Any, tokens: int, itemsize: int, eager: bool) -> int
     Some eight tensors of the width of the model and six of its MLP are alive at once, with masks
     and what is kept of the values among them; eager attention holds all pairs of tokens, twice.
     """
-    hidden = config.hidden_size
-    width = 8 * hidden + 6 * getattr(config, "intermediate_size", 4 * hidden)
     pairs = 2 * tokens * tokens * config.num_attention_heads * 4 if eager else 0
-    return tokens * width * itemsize + pairs
+    return window_bytes(*widths(config), tokens, itemsize) + pairs
 
 
-def batch_of(windows: int, of_window: int, free: int) -> int:
-    """Windows at once: what the environment asks for, or as many as fit, at most `MOST`."""
+def batch_of(windows: int, of_window: int, free: int, asked: int = 0) -> int:
+    """Windows at once: what the environment asks for, else what the sweep file does, else as many
+    as fit, at most `MOST`."""
     fitting = int(free * _USABLE) // max(1, of_window)
-    return max(1, min(windows, wished() or min(MOST, fitting)))
+    return max(1, min(windows, wished() or asked or min(MOST, fitting)))

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simulator.packing import pack
 from simulator.selection import Selected, select
 from simulator.state import CacheState, new_state
 from sweep.gpu.state import Caches
@@ -49,20 +50,32 @@ class Proof:
         expected = select(_floats(values), k, gamma=gamma, state=[state])
         self._compare(layer, group, expected, words, hits)
 
+    def mask(self, layer: int, group: str, own: Tensor, words: Tensor) -> None:
+        """`own` bool [1, tokens, units] is what the CPU chose. Raises GpuDiffersError where masks
+        differ."""
+        self._expect_same(layer, group, _differing(words, pack(own.numpy())), words)
+
     def _compare(
         self, layer: int, group: str, expected: Selected, words: Tensor, hits: Tensor | None
     ) -> None:
-        self.compared += 1
-        mine = words[0].cpu().numpy().view(np.uint64)
-        other = (mine != expected.packed[0]).any(axis=-1)
+        other = _differing(words, expected.packed)
         if hits is not None and expected.hits is not None:
             other |= hits[0].cpu().numpy() != expected.hits[0]
+        self._expect_same(layer, group, other, words)
+
+    def _expect_same(self, layer: int, group: str, other: NDArray[np.bool_], words: Tensor) -> None:
+        self.compared += 1
         if other.any():
             raise GpuDiffersError(
                 f"of the scores of layer {layer}, {group}, token {int(other.argmax())}, this GPU "
                 f"({_device(words)}, torch {torch.__version__}) selects other units than the CPU: "
                 "its results would be wrong; run on the CPU, and report this line"
             )
+
+
+def _differing(words: Tensor, expected: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tokens of the first window whose masks are others."""
+    return (words[0].cpu().numpy().view(np.uint64) != expected[0]).any(axis=-1)
 
 
 def _floats(values: Tensor) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ until the end of a batch.
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -80,11 +81,12 @@ class _Batched(Selector):
         chunk = getattr(self, "chunk", 1)
         self.units[group] = values.shape[-1] // chunk
         first, rest = values[:, : self.dense_tokens], values[:, self.dense_tokens :]
-        answers = [
-            self._part(layer, group, part.contiguous(), of_part, prune, chunk)
-            for part, of_part in ((first, 1.0), (rest, share))
-            if part.shape[1]
-        ]
+        with _current(values.device):
+            answers = [
+                self._part(layer, group, part.contiguous(), of_part, prune, chunk)
+                for part, of_part in ((first, 1.0), (rest, share))
+                if part.shape[1]
+            ]
         return answers[0] if len(answers) == 1 else torch.cat(answers, dim=1)
 
     def _part(
@@ -148,7 +150,7 @@ class _Batched(Selector):
 
     def forget_batch(self) -> None:
         """As if the batch had not begun: its memory did not suffice."""
-        self._pending, self._calls, self._faults = [], [], None
+        self._pending, self._calls, self._faults = [], [], {}
         if self.proof:
             self.proof = Proof()
         del self.lengths[len(self.lengths) - self._windows :]
@@ -158,27 +160,25 @@ class _Batched(Selector):
     def _init_batches(self) -> None:
         self._courier = Courier()
         self._pending: list[_Pending] = []
-        self._faults: Tensor | None = None
+        self._faults: dict[torch.device, Tensor] = {}
         self._calls: list[tuple[int, str, int]] = []
 
     def _call(self, values: Tensor, layer: int, group: str) -> tuple[ModuleType, tuple[Any, ...]]:
         """The way to choose, and what its functions are told of faults."""
         way = way_of(values.device)
         if way is plain:
-            check_finite(values)
+            _expect_finite(values)
             return way, ()
-        if self._faults is None:
-            self._faults = way.new_faults(values.device)
+        if values.device not in self._faults:
+            self._faults[values.device] = way.new_faults(values.device)
         self._calls.append((layer, group, values.shape[1]))
-        return way, (self._faults, len(self._calls) - 1)
+        return way, (self._faults[values.device], len(self._calls) - 1)
 
     def _refuse(self) -> None:
-        if self._faults is None:
-            return
-        fault = way_of(self._faults.device).read_fault(self._faults)
-        calls, self._calls, self._faults = self._calls, [], None
-        if fault is not None:
-            call, row, unit, is_nan = fault
+        read = [way_of(gpu).read_fault(of_gpu) for gpu, of_gpu in self._faults.items()]
+        calls, self._calls, self._faults = self._calls, [], {}
+        if faults := [fault for fault in read if fault is not None]:
+            call, row, unit, is_nan = min(faults)
             layer, group, tokens = calls[call]
             raise SimulatorError(
                 f"the score of unit {unit} of token {row % tokens} is "
@@ -192,6 +192,18 @@ class _Batched(Selector):
     def drain(self) -> Any:
         self.settle()
         return super().drain()
+
+
+def _expect_finite(values: Tensor) -> None:
+    """Raise ValueError where a score is none; its token is counted in its own window."""
+    if not bool(torch.isfinite(values).all()):
+        for window in values:
+            check_finite(window)
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Kernels run on the current GPU, which is not always that of the scores."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _floats(values: Tensor) -> Tensor:
@@ -264,7 +276,11 @@ class BatchedThreshold(_Batched, ThresholdSelector):
 
     def _chosen(self, layer: int, group: str, values: Tensor, share: float, prune: bool) -> Tensor:
         scores = values.abs() if prune else values
-        check_finite(scores)
+        _expect_finite(scores)
         mask = self._threshold.mask(layer, group, scores, share)
-        self._keep(layer, group, mask.shape[1], mask.sum(dim=-1), plain.packed(mask))
+        words = plain.packed(mask)
+        if self.proof:
+            own = self._threshold.mask(layer, group, scores[:1].cpu(), share)
+            self.proof.mask(layer, group, own, words)
+        self._keep(layer, group, mask.shape[1], mask.sum(dim=-1), words)
         return torch.where(mask, values, 0) if prune else mask.to(values.dtype)

@@ -105,7 +105,7 @@ def plan(
 ) -> None:
     """Show how many points become how many tasks, and which of them are missing."""
     from sweep import api
-    from sweep.execution import estimates
+    from sweep.execution import estimates, gpus
     from sweep.execution.missing import missing
     from sweep.execution.resources import local_resources
     from sweep.results.folder import reasons
@@ -121,7 +121,9 @@ def plan(
     echo(f"  {len(planned.plan.tasks) - len(todo):,} tasks done, {len(todo):,} to run")
     for reason, count in reasons(todo).items():
         echo(f"    {count:,}: {reason}")
-    for line in estimates.lines(planned, todo, results, local_resources().cpus):
+    have = local_resources()
+    of_gpus = gpus.lines(planned.sweep, have) if todo else ()
+    for line in (*estimates.lines(planned, todo, results, have.cpus), *of_gpus):
         echo(f"  {line}")
     for note in planned.plan.notes:
         echo(f"  note: {note}")

@@ -234,6 +234,9 @@ def replay(
     depth: Annotated[int, typer.Option(help="Reads in flight.")] = 8,
     tokens: Annotated[int, typer.Option(help="Tokens of each point.")] = 16,
     repeats: Annotated[int, typer.Option(help="Times that each is read.")] = 3,
+    multiply: Annotated[
+        bool, typer.Option("--multiply", help="Multiply what is read, too, as 4-bit columns.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where the figures go [RUN/replay.json].")
     ] = None,
@@ -243,9 +246,11 @@ def replay(
 
     chosen = points.replayable(run, point, tokens)
     console = console_on()
-    outcome = measure.run(folder, chosen, depth, repeats, console.print)
+    outcome = measure.run(folder, chosen, depth, repeats, console.print, multiply)
     shown = console_on(stderr=False)
     shown.print(_replay_table(outcome))
+    if multiply:
+        shown.print(_products_table(outcome))
     for line in outcome.lines:
         if not line.valid:
             shown.print(f"not valid: {line.label}: {line.reason}", markup=False)
@@ -277,4 +282,21 @@ def _replay_table(outcome: ReplayOutcome) -> Table:
         cells += [f"{1e3 * s:.3g}" for s in seconds]
         cells += [f"{line.error('curve'):+.0%}" if line.valid else "-"]
         table.add_row(Text(line.label), *cells)
+    return table
+
+
+def _products_table(outcome: ReplayOutcome) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"Flash and products of a token in ms, {outcome.depth} threads")
+    table.add_column("point", overflow="fold", min_width=24)
+    for name in ("MB used", "products alone", "predicted", "measured", "off"):
+        table.add_column(name, justify="right")
+    for line in outcome.lines:
+        if (one := line.products) is not None:
+            seconds = (one.computing_s, one.predicted_s, one.measured_s)
+            off = f"{one.error:+.0%}" if one.valid else "-"
+            cells = [f"{one.used_bytes_per_token / 1e6:.2f}", *(f"{1e3 * s:.3g}" for s in seconds)]
+            table.add_row(Text(line.label), *cells, off)
     return table

@@ -95,7 +95,13 @@ def _act(
     time.sleep(payload.get("seconds", 0.0))
     sums = {role: int(value["numbers"].sum()) for role, value in inputs.items()}
     total = payload.get("number", 0) + sum(sums.values())
-    return {"total": total, "device": device, "given": sums}, {"numbers": np.array([total])}
+    result = {"total": total, "device": device, "given": sums, "gpus": _visible_gpus()}
+    return result, {"numbers": np.array([total])}
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process was given."""
+    return [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
 
 
 def _meet(others: list[str], marks: Path) -> None:

@@ -45,7 +45,7 @@ def memory_gb(sweep: Sweep) -> float:
 
 
 def _memory(sweep: Sweep, entry: Any) -> float:
-    geometry = _geometry(entry)
+    geometry = geometry_of(entry)
     if geometry is None:
         return 0.0
     number = _BYTES[sweep.dtype]
@@ -54,7 +54,7 @@ def _memory(sweep: Sweep, entry: Any) -> float:
     return PROCESS + number * (geometry.weights + states) + _LOGIT[sweep.dtype] * logits
 
 
-def _geometry(entry: Any) -> Geometry | None:
+def geometry_of(entry: Any) -> Geometry | None:
     """Sizes of a model of the sweep; None where they are not known without a download."""
     geometry = entry.load_geometry()
     if geometry is not None:
@@ -87,7 +87,9 @@ def _guess(planned: SweepPlan, task: Task, cores: float) -> float:
     """Seconds of a task on a core, from the sizes of the largest model."""
     if task.kind == "simulate":
         return _SIMULATION
-    weights = [geometry.weights for entry in planned.sweep.models if (geometry := _geometry(entry))]
+    weights = [
+        geometry.weights for entry in planned.sweep.models if (geometry := geometry_of(entry))
+    ]
     return _PASSES[task.kind] * 2 * max(weights, default=0) * _tokens(planned, task) / _speed(cores)
 
 

@@ -12,7 +12,7 @@ from sweep.errors import ResourceError
 from sweep.execution.executor import RETRIES, ExecutorLostError, Handle, HandoverLostError, Outcome
 from sweep.execution.ray_head import HeadWatch, check_reachable
 from sweep.execution.ray_job import CODE_EXCLUDES, PACKAGES
-from sweep.execution.resources import Resources
+from sweep.execution.resources import Resources, gpu_gb
 from sweep.tasks import run as tasks
 from sweep.tasks.task import Record, Task, lost_record
 
@@ -20,6 +20,9 @@ LOST: list[str] = []
 """Heads that were lost: Ray would wait a minute for one at exit, and choose the exit code."""
 STARTS = 3
 """How often Ray is started anew where it does not come up."""
+
+ANSWER_SECONDS = 60.0
+"""How long a node may take to say how much memory its GPUs have."""
 
 NODE_DIGITS = 8
 """Of a node's id, in the name of a worker: one machine may have several nodes."""
@@ -52,6 +55,8 @@ class RayExecutor:
         if self._started:
             _connect(ray, address, workers)
         self.where = "the Ray cluster" if address else "this machine"
+        self._gpu_gb: dict[str, float] = {}
+        self._is_here = self._started and address is None
         self._remote = ray.remote(num_returns=2, max_retries=RETRIES)(_run)
         self._has_gpus = self.resources().gpus > 0
         self._running: dict[Any, tuple[Task, Any]] = {}
@@ -59,8 +64,27 @@ class RayExecutor:
         self._lost = False
 
     def resources(self) -> Resources:
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return _node(self._ray.cluster_resources(), tuple(_node(node) for node in nodes))
+        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        memory = self._gpu_memory([n["NodeID"] for n in alive if n["Resources"].get("GPU")])
+        nodes = [_node(node["Resources"], memory.get(node["NodeID"], 0.0)) for node in alive]
+        return _node(self._ray.cluster_resources(), nodes=tuple(nodes))
+
+    def _gpu_memory(self, nodes: list[str]) -> dict[str, float]:
+        """Of each node its GPUs' memory, as `gpu_gb` there says; each node is asked once, and one
+        that does not answer in time counts as not known."""
+        if self._is_here:
+            return dict.fromkeys(nodes, gpu_gb())
+        new = [node for node in nodes if node not in self._gpu_gb]
+        ask = self._ray.remote(num_cpus=0, max_retries=0)(_gpu_gb)
+        told = {node: ask.options(scheduling_strategy=_on_node(node)).remote() for node in new}
+        if told:
+            self._ray.wait(list(told.values()), num_returns=len(told), timeout=ANSWER_SECONDS)
+        for node, answer in told.items():
+            try:
+                self._gpu_gb[node] = float(self._ray.get(answer, timeout=0))
+            except (self._ray.exceptions.RayError, OSError):
+                self._gpu_gb[node] = 0.0
+        return self._gpu_gb
 
     def submit(self, task: Task, needs: Resources, inputs: tuple[Handle, ...]) -> None:
         call: Any = self._remote.options(**self._options(task, needs))
@@ -133,7 +157,19 @@ class RayExecutor:
             self._ray.shutdown()
 
 
-def _node(have: dict[str, float], nodes: tuple[Resources, ...] = ()) -> Resources:
+def _gpu_gb() -> float:
+    return gpu_gb()
+
+
+def _on_node(node: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _node(
+    have: dict[str, float], gpu_memory: float = 0.0, nodes: tuple[Resources, ...] = ()
+) -> Resources:
     """Ray's resources of a node or of all; those that name a node or Ray's own are left out."""
     custom = {k: v for k, v in have.items() if not k.startswith("node:") and k not in _RAYS_OWN}
     return Resources(
@@ -141,6 +177,7 @@ def _node(have: dict[str, float], nodes: tuple[Resources, ...] = ()) -> Resource
         gpus=have.get("GPU", 0.0),
         memory_gb=have.get("memory", 0.0) / 1e9,
         custom=tuple(sorted(custom.items())),
+        gpu_gb=gpu_memory,
         nodes=nodes,
     )
 

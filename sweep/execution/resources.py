@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sweep.spec.entries import Sweep
     from sweep.spec.resources import Resources as Requested
 
+_QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+_MIB, _GB = 1 << 20, 1e9
 ACCELERATOR = "accelerator_type:"
 """Ray's prefix of the custom resource that says which accelerator a node has."""
 
@@ -32,6 +36,8 @@ class Resources:
     """In 1e9 bytes; 0 asks for none in particular."""
     custom: tuple[tuple[str, float], ...] = ()
     """Ray's custom resources by name, accelerator types among them."""
+    gpu_gb: float = 0.0
+    """Memory of the smallest GPU in 1e9 bytes; 0 where it is not known. No task asks for it."""
     nodes: tuple[Resources, ...] = ()
     """Of a cluster: what each of its machines has, as a task runs on one of them."""
 
@@ -70,6 +76,7 @@ def local_resources(workers: int | None = None) -> Resources:
         gpus=float(len(names)),
         memory_gb=memory_bytes() / 1e9,
         custom=tuple((f"{ACCELERATOR}{name}", 1.0) for name in sorted(types)),
+        gpu_gb=gpu_gb() if names else 0.0,
     )
 
 
@@ -105,6 +112,31 @@ def _nvidia_smi() -> list[str]:
     return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
 
 
+@cache
+def gpu_gb() -> float:
+    """Memory of the smallest GPU of this machine in 1e9 bytes; 0 where it is not known or torch is
+    a build for the CPU, which would not use it."""
+    if metadata.version("torch").endswith("+cpu") or shutil.which(_QUERY[0]) is None:
+        return 0.0
+    try:
+        told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0.0
+    return smallest(told.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def smallest(told: str, visible: str | None) -> float:
+    """The least of nvidia-smi's lines of MiB, in 1e9 bytes, of the GPUs that are visible by number;
+    0 where a line is no number."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    numbers = [part.strip() for part in visible.split(",")] if visible else []
+    if numbers and all(part.isdecimal() and int(part) < len(lines) for part in numbers):
+        lines = [lines[int(part)] for part in numbers]
+    if not lines or not all(line.isdecimal() for line in lines):
+        return 0.0
+    return min(map(int, lines)) * _MIB / _GB
+
+
 def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> None:
     """Raise ResourceError, before anything starts, for a kind of task that could never run."""
     machines = have.nodes or (have,)
@@ -127,7 +159,7 @@ def check_feasible(needs: dict[str, Resources], have: Resources, where: str) -> 
 def needs_of(
     sweep: Sweep, gpus: float | None = None, have: Resources | None = None
 ) -> dict[str, Resources]:
-    """What each kind asks for. `gpu: auto` is one where there is one (none until that is known).
+    """What each kind asks for. `gpus` are those of `gpu: auto`, none until that is known.
 
     Kinds that run the model ask for what `evaluate` does, but for what is given for them. Memory
     that is not given is estimated from sizes, and no more than the largest machine of `have` has:
@@ -154,7 +186,7 @@ def _need(requested: Requested, kind: str, gpus: float | None, estimate: float) 
         custom[f"{ACCELERATOR}{model.accelerator}"] = 0.001  # as Ray asks for it
     gpu = model.gpu
     if gpu is None:
-        gpu = 1.0 if gpus else 0.0
+        gpu = gpus or 0.0
     cpus = float(requested.evaluate.cpu)
     memory = estimate if model.memory_gb is None else model.memory_gb
     return Resources(cpus, gpu, memory, tuple(sorted(custom.items())))

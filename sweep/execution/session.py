@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from sweep.errors import SweepError
+from sweep.execution import gpus
 from sweep.execution.driver import Driver, Watcher
 from sweep.execution.executor import Executor, InProcessExecutor
 from sweep.execution.missing import missing
 from sweep.execution.progress import failure_line
-from sweep.execution.resources import check_feasible, needs_of
+from sweep.execution.resources import Resources, check_feasible, needs_of
 from sweep.execution.schedule import ranks
 from sweep.plan.plan import Plan
 from sweep.plan.task_patterns import selected
@@ -71,8 +72,8 @@ class Session:
     def run(self, plan: Plan, todo: Mapping[str, str], watcher: Watcher) -> str:
         """Run these tasks of a plan; returns what stopped the run early, or nothing."""
         executor = self.opened()
-        have = executor.resources()
-        needs = needs_of(self.sweep, have.gpus, have)
+        changed = any("weights" in task.payload.get("inputs", {}) for task in plan.tasks.values())
+        needs = self._needs(executor, changed)
         driver = Driver(plan, dict(todo), self.store, executor, needs, watcher)
         # With --only, tasks that are not run now may need a trace later.
         every = self.sweep.keep_traces or self.options.only
@@ -93,10 +94,18 @@ class Session:
         """The executor, started with the first call. Raises ResourceError where the sweep needs
         more than there is."""
         if self._executor is None:
-            self._executor = executor = open_executor(self.options)
-            have = executor.resources()
-            check_feasible(needs_of(self.sweep, have.gpus, have), have, executor.where)
+            self._executor = open_executor(self.options)
+            self._needs(self._executor)
         return self._executor
+
+    def _needs(self, executor: Executor, changed: bool = False) -> dict[str, Resources]:
+        """What each kind of task asks for. Raises ResourceError where that is more than there is;
+        `changed`: where weights that a task brings lie beside the model's own."""
+        have = executor.resources()
+        needs = needs_of(self.sweep, gpus.wanted(self.sweep, have, changed), have)
+        check_feasible(needs, have, executor.where)
+        gpus.check_room(self.sweep, needs["evaluate"].gpus, have, executor.where, changed)
+        return needs
 
 
 def open_executor(options: Options) -> Executor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from methods.registry import create
 from simulator.device import Device
 from sweep.errors import InputError
-from sweep.plan.point import MethodTraits, Point
+from sweep.plan.point import CACHED_SELECTORS, MethodTraits, Parameters, Point
 from sweep.spec.entries import ALIASES, ExcludeRule, MethodEntry
+from sweep.spec.names import LAM
 
 
 def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], bool]]:
@@ -18,6 +20,7 @@ def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], b
 
     def matches(point: Point) -> bool:
         parameters: Mapping[str, object] = dict(point.parameters) if of_method else {}
+        parameters = {"lam": point.lam, **parameters}
         return (
             all(_READ[key](point) in values for key, values in allowed.items())
             and (not rule.method or any(is_method(point, name) for name in rule.method))
@@ -32,7 +35,7 @@ def excluded_by(index: int, rule: ExcludeRule) -> tuple[str, Callable[[Point], b
 
 _READ: Mapping[str, Callable[[Point], object]] = {
     "model": lambda point: point.model,
-    "density": lambda point: point.density,
+    "density": lambda point: None if point.lam is not None else point.density,
     "gamma": lambda point: point.gamma,
     "policy": lambda point: point.policy,
     "device": lambda point: point.device.name,
@@ -90,14 +93,43 @@ def unfit(method: MethodTraits, selector: str, gamma: float, chunk: int, entry: 
     return ""
 
 
-def unread(selector: str, device: Device) -> str:
-    """Why a selector does not go with a device; empty if it does."""
+def prices(method: MethodTraits, parameters: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Prices of a second of reads that an entry's `parameters` ask for, which are then no longer
+    among them; None alone where `lam` is a parameter of the method, or there is none."""
+    if method.dense or method.routes:
+        return (None,)
+    asked = parameters.pop(LAM, ())
+    return tuple(map(float, asked)) or (None,)
+
+
+def unread(method: MethodTraits, selector: str, device: Device, layout: str) -> str:
+    """Why a method or selector does not go with a device or layout; empty if it does."""
+    if layout == "coactive" and method.routes:
+        return f"{method.name} reads whole experts: layout coactive is for neurons"
     if selector == "resident-threshold" and device.read_cost() is not None:
         return f"{selector} counts hits and no reads, which cost on {device.name}"
     if selector != "read-aware":
         return ""
     if device.read_cost() is None:
         return f"read-aware selection needs what a read costs, which {device.name} does not say"
+    return ""
+
+
+def unannounced(
+    method: MethodTraits, density: float, parameters: Parameters, selector: str, layers: int
+) -> str:
+    """Why so many layers cannot be read ahead together; empty if they can, or if none are."""
+    if not layers or not method.groups:
+        return ""
+    if selector in CACHED_SELECTORS or method.routes:
+        return f"what is read ahead are masks that {selector} of {method.name} cannot announce"
+    announced = create(method.name, density, **dict(parameters)).announced_layers()
+    needed = 2 * layers - 1  # from the first layer of a step to the last of the next
+    if announced < needed:
+        return (
+            f"{layers} layers at a time are read ahead where masks are announced for {needed}, and "
+            f"{method.name} announces its own for {announced}"
+        )
     return ""
 
 

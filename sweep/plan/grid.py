@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -17,18 +17,19 @@ from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.allocation import files as allocations
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
-from sweep.plan.excluded_points import excluded_by, unfit, unread
-from sweep.plan.point import READ_AWARE, Accuracy, MethodTraits, Parameters, Point, Quant
-from sweep.plan.weight_steps import quantiser, refusal
-from sweep.spec.entries import (
-    ALIASES,
-    DeviceEntry,
-    MethodEntry,
-    ModelEntry,
-    QuantEntry,
-    Sweep,
+from sweep.plan.excluded_points import excluded_by, prices, unannounced, unfit, unread
+from sweep.plan.point import (
+    FIXED_CONTENT,
+    READ_AWARE,
+    Accuracy,
+    MethodTraits,
+    Parameters,
+    Point,
+    Quant,
 )
-from sweep.spec.names import DEFAULT_BITS, FILE_BITS
+from sweep.plan.weight_steps import quants_of, refusal
+from sweep.spec import values as fields
+from sweep.spec.entries import ALIASES, DeviceEntry, MethodEntry, ModelEntry, Sweep
 
 MAX_POINTS = 1_000_000
 
@@ -115,18 +116,20 @@ def _points(
                 continue
             allocations.check(entry.parameters, model.model, f"{sweep.source}: sweeps.{sweep.name}")
             devices = _devices(sweep, entry, model)
-            for (method, density, parameters, gamma, selector), chunk, place in product(
+            for (method, density, parameters, gamma, selector, lam), chunk, place in product(
                 _choices(entry, traits), entry.chunk, devices
             ):
-                device, context, layout = place
+                device, context, layout, preload = place
                 reason = refusal(quant, method)
                 if reason and method.coded:
                     raise InputError(f"{sweep.source}: sweeps.{sweep.name}: {reason}")
                 if reason:
                     left_out[reason] += 1
                     continue
-                caches = _caches(sweep, entry, method, (gamma, selector, layout), left_out)
-                reason = unfit(method, selector, gamma, chunk, entry) or unread(selector, device)
+                caches = _caches(sweep, entry, method, (gamma, selector, layout, preload), left_out)
+                reason = unfit(method, selector, gamma, chunk, entry)
+                reason = reason or unread(method, selector, device, layout)
+                reason = reason or unannounced(method, density, parameters, selector, preload)
                 if reason:
                     left_out[reason] += len(caches)
                     continue
@@ -147,13 +150,15 @@ def _points(
                         timing=device.timing,
                         accuracy=accuracy,
                         traits=method,
-                        kv_bits=_plain(sweep.kv.bits),
+                        kv_bits=fields.plain(sweep.kv.bits),
                         kv_tokens=context,
                         geometry=geometry,
                         swap=swap,
                         chunk=chunk if method.groups else 1,
                         layout=layout if method.groups else "natural",
                         pool=pool,
+                        lam=lam,
+                        preload_layers=preload if method.groups else 0,
                     )
 
 
@@ -165,7 +170,7 @@ def _weights(
     for model in sweep.models:
         from_file = model_sizes.comes_quantised(model.model)
         quants = {
-            i: _quants(entry.quant or sweep.quant, from_file) for i, entry in enumerate(entries)
+            i: quants_of(entry.quant or sweep.quant, from_file) for i, entry in enumerate(entries)
         }
         every = dict.fromkeys(quant for of_entry in quants.values() for quant in of_entry)
         for swap, quant in product(model.swaps, every):
@@ -179,33 +184,41 @@ def _weights(
 
 def _choices(
     entry: MethodEntry, traits: Mapping[str, MethodTraits]
-) -> list[tuple[MethodTraits, float, Parameters, float, str]]:
-    """(method, density, parameters, gamma, selector) of one entry, each once.
+) -> list[tuple[MethodTraits, float, Parameters, float, str, float | None]]:
+    """(method, density, parameters, gamma, selector, price of reads) of one entry, each once.
 
     gamma below 1 takes the place of top-k and of no other selector.
     """
     choices = []
-    names = entry.parameters
-    for alias, values in product(entry.method, product(*names.values())):
+    for alias in entry.method:
         name, alias_gamma = ALIASES.get(alias, (alias, 1.0))
-        named = traits[name]
-        written = tuple(zip(names, values, strict=True))
-        for density in _densities(name, entry, dict(written)):
+        named, own = traits[name], entry.parameters
+        lams = prices(named, own)
+        for density, written in _densities(name, entry, own, lams):
             parameters = _all_parameters(name, density, written)
             method = named.with_parameters(parameters)
             gammas = entry.gamma or (alias_gamma,) if method.groups else (1.0,)
             selectors = entry.selector if method.groups else ()
             if selectors and (method.selector == GIVEN or method.routes):
                 raise InputError(f"{name} decides its masks itself: leave out its selector")
-            for gamma, selector in product(gammas, selectors or (method.selector,)):
+            for gamma, selector, lam in product(gammas, selectors or (method.selector,), lams):
                 way = "cache-aware" if gamma < 1 and selector == "topk" else selector
-                choices.append((method, density, parameters, gamma, way))
+                choices.append((method, density, parameters, gamma, way, lam))
     return list(dict.fromkeys(choices))
 
 
-def _densities(name: str, entry: MethodEntry, parameters: Mapping[str, Any]) -> tuple[float, ...]:
-    """Those of the entry; where it may leave them out, the one that the method has."""
-    return (name != "dense" and entry.density) or methods.reachable(name, **parameters)[:1]
+def _densities(
+    name: str, entry: MethodEntry, own: Mapping[str, tuple[Any, ...]], lams: tuple[Any, ...]
+) -> Iterator[tuple[float, Parameters]]:
+    """Densities with each choice of parameters: those of the entry; where it may leave them out,
+    the one that the method has, or at a price of reads the middle of those that it reaches."""
+    for values in product(*own.values()):
+        written = tuple(zip(own, values, strict=True))
+        low, high = methods.reachable(name, **dict(written))
+        left_out = low if lams == (None,) else (low + high) / 2
+        asked = entry.density if name != "dense" else ()
+        for density in asked or (left_out,):
+            yield density, written
 
 
 def _all_parameters(name: str, density: float, written: Parameters) -> Parameters:
@@ -218,12 +231,12 @@ def _caches(
     sweep: Sweep,
     entry: MethodEntry,
     method: MethodTraits,
-    chosen_by: tuple[float, str, str],
+    chosen_by: tuple[float, str, str, int],
     left_out: Counter[str],
 ) -> list[tuple[str, str, str, bool]]:
-    """(policy, start, scope, pool) that make sense with gamma, selector and layout; the others are
-    counted with their reason."""
-    gamma, selector, layout = chosen_by
+    """(policy, start, scope, pool) that make sense with gamma, selector, layout and preloading; the
+    others are counted with their reason."""
+    gamma, selector, layout, preload = chosen_by
     if not method.groups:
         return [("none", "empty", "window", False)]
     caches = []
@@ -237,6 +250,9 @@ def _caches(
         elif selector == "read-aware" and policy not in READ_AWARE[layout]:
             known = f"policy {', '.join(READ_AWARE[layout])} in {layout} order"
             left_out[f"read-aware selection needs {known}, not {policy}"] += len(ways)
+        elif preload and method.groups and policy not in FIXED_CONTENT:
+            known = f"policy {', '.join(FIXED_CONTENT)}"
+            left_out[f"what is read ahead needs {known}, not {policy}"] += len(ways)
         elif method.reads_cache and policy_class(policy).offline:
             left_out[f"{method.name} reads the cache, and {policy} knows the future"] += len(ways)
         elif not policy_class(policy).caches:
@@ -249,16 +265,19 @@ def _caches(
     return caches
 
 
-def _devices(sweep: Sweep, entry: MethodEntry, model: ModelEntry) -> list[tuple[Device, int, str]]:
-    """Devices of an entry for one model, with their timing, the tokens of the KV cache, and the
-    layout of Flash where a read has a cost."""
-    devices: list[tuple[Device, int, str]] = []
+def _devices(
+    sweep: Sweep, entry: MethodEntry, model: ModelEntry
+) -> list[tuple[Device, int, str, int]]:
+    """Devices of an entry for one model, with their timing, the tokens of the KV cache, and where a
+    read has a cost the layout of Flash and the layers that are read ahead together."""
+    devices: list[tuple[Device, int, str, int]] = []
     for device in entry.devices or sweep.devices:
         if not device.models or model.model in device.models:
             contexts = device.context or (sweep.kv.tokens,)
             for variant in _variants(device, device.timing or sweep.timing):
-                layouts = sweep.layouts if variant.read_cost() else ("natural",)
-                devices += product((variant,), contexts, layouts)
+                lying = (sweep.layouts, sweep.preload_layers)
+                lying = lying if variant.read_cost() else (("natural",), (0,))
+                devices += product((variant,), contexts, *lying)
     return list(dict.fromkeys(devices))
 
 
@@ -279,32 +298,6 @@ def _variants(entry: DeviceEntry, timings: tuple[str, ...]) -> tuple[Device, ...
         Device.load({"device": entry.device, **dict(zip(axes, values, strict=True))})
         for values in product(*axes.values())
     )
-
-
-def _quants(entries: Iterable[QuantEntry], come_quantised: bool) -> list[Quant]:
-    """Of weights that come quantised, those that nothing is done to keep the bits of the file."""
-    quants = []
-    for entry in entries:
-        choices = list(product(*entry.parameters.values()))
-        for method, group_size, embedding, values in product(
-            entry.method, entry.group_size, entry.embedding_bits, choices
-        ):
-            as_in_file = come_quantised and method == "none"
-            written = dict(zip(entry.parameters, values, strict=True))
-            quants += [
-                _quant(method, _plain(bits), group_size, _plain(embedding), written)
-                for bits in entry.bits or ((FILE_BITS,) if as_in_file else DEFAULT_BITS)
-            ]
-    return list(dict.fromkeys(quants))
-
-
-def _quant(
-    method: str, bits: float, group_size: int, embedding_bits: float, written: Mapping[str, object]
-) -> Quant:
-    """With the quantiser's defaults, so that writing a default changes nothing."""
-    by = quantiser(Quant(method, bits, group_size, embedding_bits, tuple(written.items())))
-    parameters = tuple(sorted(by.parameters().items())) if by else ()
-    return Quant(method, bits, group_size, embedding_bits, parameters)
 
 
 def _accuracy(sweep: Sweep) -> Accuracy:
@@ -333,8 +326,3 @@ def _dense_tokens(sweep: Sweep) -> int:
     if count >= tokens:
         raise InputError(f"dense_tokens {asked:g} leaves nothing of windows of {tokens} tokens")
     return count
-
-
-def _plain(number: float) -> float:
-    """4.0 as 4, so that a point written in Python has the key of the same point in YAML."""
-    return int(number) if number == int(number) else number

@@ -13,7 +13,8 @@ THRESHOLD_SELECTORS = ("layer-threshold", "global-threshold")
 
 def run_label(payload: MethodRun, model: str) -> str:
     """Of a run of a method on a model, whose name and changes of weights are `model`."""
-    density = "" if payload["method"] == "dense" else f" {payload['density']:g}"
+    chosen = payload["method"] != "dense" and "lam" not in payload["selector"]
+    density = f" {payload['density']:g}" if chosen else ""
     parameters = parameters_label(payload["parameters"])
     selector = payload["selector"]
     return f"{payload['method']}{density}{parameters}{_selector_label(selector)} {model}"
@@ -23,6 +24,7 @@ def _selector_label(selector: SelectorPayload) -> str:
     name = selector.get("name", "")
     if "policy" in selector and "slots" in selector:
         named = f" {name}" if name.endswith("-threshold") else ""
+        named = f" λ={selector['lam']:g}" if "lam" in selector else named
         weight = f" γ={selector['gamma']:g}" if "gamma" in selector else named  # rules have none
         return f"{weight} {selector['policy']} {slots_label(selector['slots'])}"
     return f" {name}" if name in THRESHOLD_SELECTORS else ""

@@ -182,8 +182,9 @@ class Materials:
         return "" if note in self.notes else note
 
     def where(self, point: Point, role: str) -> dict[str, str]:
-        """Where a worker finds the model and the text."""
-        return {
+        """Where a worker finds the model and the text, and how many windows it runs at once."""
+        batch = {"batch": str(self.sweep.batch)} if self.sweep.batch else {}
+        return batch | {
             "model": self._once(("place", point.model), weights.locate, point.model),
             "sizes": self._once(("sizes", point.model), planned_sizes, self.geometry(point)),
             "text_name": text_files.locate(getattr(point.accuracy, role)),

@@ -13,14 +13,18 @@ from sweep.plan.materials import Materials
 from sweep.plan.point import Point
 from sweep.plan.sizes import footprint_of, part_of
 from sweep.plan.task_code import (
+    code_of_bundles,
+    code_of_coactive,
     code_of_method,
     code_of_policy,
+    code_of_priced,
+    code_of_rounding,
     code_of_rule,
     code_of_transform,
     code_of_trials,
     code_of_uses,
 )
-from sweep.plan.weight_steps import Step
+from sweep.plan.weight_steps import Step, rounding
 from sweep.read_prices import GroupReads, Reads
 from sweep.tasks.payloads import (
     Calibrate,
@@ -87,6 +91,8 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
             "scope": point.cache_scope,
             "reads": asked,
         }
+        if point.lam is not None:
+            payload["lam"] = point.lam * _cost_second(point)
     elif point.selector == "resident-threshold":
         payload = {
             "name": "resident-threshold",
@@ -97,6 +103,13 @@ def selector(point: Point, slots: Mapping[str, int], asked: Reads | None = None)
     if point.chunk > 1:
         payload["chunk"] = point.chunk
     return payload
+
+
+def _cost_second(point: Point) -> float:
+    """Seconds of the device in a second of the cost that reads are planned with, which by latency
+    and bandwidth takes a nanosecond for a byte."""
+    cost = point.device.read_cost()
+    return 1 / cost.gbps if cost is not None and cost.affine else 1.0
 
 
 def evaluate(
@@ -117,6 +130,9 @@ def evaluate(
         "code": code_of_method("evaluate", method, selector.get("policy", "")),
         "windows": [],
     }
+    if "lam" in selector:
+        payload["priced"] = True
+        payload["code"] = code_of_priced(method, selector.get("policy", ""))
     if selector and point.accuracy.dense_tokens:
         payload["dense_tokens"] = point.accuracy.dense_tokens
     if point.traits.routes and own:
@@ -235,6 +251,11 @@ def count_uses(
     return payload
 
 
+def coactive(payload: CountUses) -> CountUses:
+    """The same masks, for the order in which units used together lie side by side."""
+    return {**payload, "coactive": True, "code": code_of_coactive(payload["method"])}
+
+
 def train(point: Point, materials: Materials, selector: SelectorPayload, inputs: Inputs) -> Train:
     """A training for the point's density, or once for all densities."""
     method = create(point.method, point.density, **dict(point.parameters))
@@ -254,6 +275,11 @@ def train(point: Point, materials: Materials, selector: SelectorPayload, inputs:
     if asks_trials(method):
         payload["study"] = "tpe"
         payload["code"] = code_of_trials(point.method)
+    if step := rounding(point):
+        windows = materials.training_windows(point, step.windows)
+        seed = point.accuracy.seed if step.random else 0
+        payload["recipe"] = {**step.recipe, "windows": windows, "seed": seed}
+        payload["code"] = code_of_rounding(point.method, step.modules)
     return payload
 
 
@@ -268,6 +294,9 @@ def simulate(
         "inputs": inputs,
         "code": code_of_policy(point.policy, reads=asked is not None, pool=point.pool),
     }
+    if point.preload_layers:
+        payload["preload_layers"] = point.preload_layers
+        payload["code"] = code_of_bundles()
     if point.pool:
         payload["pool"] = True
     if asked is not None:

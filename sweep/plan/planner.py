@@ -28,7 +28,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores, made_by
 from sweep.plan.point import CACHED_SELECTORS, Point, Quant, evaluation_identity, is_ordered
 from sweep.plan.sizes import cached_units, check_layers, check_scored, without_cache
-from sweep.plan.weight_steps import Step, steps
+from sweep.plan.weight_steps import Step, before_rotation, steps
 from sweep.read_prices import Reads
 from sweep.tasks.payloads import (
     Calibrate,
@@ -117,7 +117,7 @@ class _Builder:
         identity = evaluation_identity(point, dense, self._slots(point))
         if identity not in self._evaluations:
             evaluation, where = self._evaluation(point, dense), self._where(point, "text")
-            if point.accuracy.distances and not dense:
+            if point.accuracy.distances and not dense and point.lam is None:
                 evaluation = self._with_distances(point, evaluation)
             where |= self._policy_place(evaluation)
             label = run_label(evaluation, self._weights_label(point, evaluation["inputs"]))
@@ -135,7 +135,7 @@ class _Builder:
     def _evaluation(self, point: Point, dense: bool) -> Evaluate:
         """Statically pruned weights are evaluated as a dense model is, those of a training too."""
         pruned = not dense and point.traits.static
-        weights = self._weights(point, pruned)
+        weights = self._weights(point if dense else before_rotation(point), pruned)
         if pruned:
             weights |= self._trained(point)
         if dense or pruned:
@@ -196,8 +196,7 @@ class _Builder:
         inputs = {"calibration": self._calibrate(point)} if point.has_thresholds else {}
         if point.selector in CACHED_SELECTORS:
             inputs |= self._start(point)
-        hot = point.selector == "read-aware" and point.layout == "hot"
-        return inputs | ({"order": self._count_uses(point)} if hot else {})
+        return inputs | (self._laid(point) if point.selector == "read-aware" else {})
 
     # -- changed weights ---------------------------------------------------------------------
 
@@ -226,7 +225,7 @@ class _Builder:
         """Order of units and quantiles of scores; the same for every density of a method, however
         it is split."""
         name, counting = point.traits.calibrated_as, point.traits.calibration_parameters
-        inputs = self._weights(point)
+        inputs = self._weights(before_rotation(point))
         if name == point.method:
             parameters = tuple(item for item in point.parameters if item[0] in counting)
             inputs |= self._trained(replace(point, parameters=parameters))
@@ -235,15 +234,17 @@ class _Builder:
         label = f"calibrate {name} {self._weights_label(point, inputs)}"
         return self._task("calibrate", payload, label, where)
 
-    def _count_uses(self, point: Point) -> str:
-        """Order of units by how many tokens use them: of one method, density and selector, or of
-        top-k where that looks at the cache."""
+    def _count_uses(self, point: Point, coactive: bool = False) -> str:
+        """Order of units by how many tokens use them, or which of them together: of one method,
+        density and selector, or of top-k where that looks at the cache."""
         if point.selector in CACHED_SELECTORS:
-            point = replace(point, selector="topk", gamma=1.0)
-        inputs = self._weights(point) | self._selector_inputs(point) | self._trained(point)
+            point = replace(point, selector="topk", gamma=1.0, lam=None)
+        weights = self._weights(before_rotation(point))
+        inputs = weights | self._selector_inputs(point) | self._trained(point)
         payload = payloads.count_uses(point, self.materials, self._selector(point), inputs)
+        payload = payloads.coactive(payload) if coactive else payload
         masked = f"{point.method} {point.density:g}{parameters_label(payload['parameters'])}"
-        label = f"count uses {masked} {self._weights_label(point, inputs)}"
+        label = f"count uses {'together ' * coactive}{masked} {self._weights_label(point, inputs)}"
         return self._task("calibrate", payload, label, self._where(point, "calibration"))
 
     # -- training ----------------------------------------------------------------------------
@@ -264,7 +265,7 @@ class _Builder:
     def _training(self, point: Point) -> Train:
         """What is trained: for each density with its masks (top-k for a cache), or once."""
         each = point.traits.trained == "each density"
-        weights = self._weights(point)
+        weights = self._weights(before_rotation(point))
         if not each or point.selector not in THRESHOLD_SELECTORS:
             return payloads.train(point, self.materials, {"name": "topk"}, weights)
         inputs = weights | self._selector_inputs(point)
@@ -275,15 +276,15 @@ class _Builder:
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
         cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
         asked = self._reads(point)
-        identity = (traces, cache, point.pool, asked and (digest(asked), point.layout))
+        lying = (asked and digest(asked), point.layout, point.preload_layers)
+        identity = (traces, cache, point.pool, *lying)
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
         return self._simulations[identity]
 
     def _simulation(self, point: Point, trace: str) -> str:
         inputs, asked = {"trace": trace} | self._start(point), self._reads(point)
-        if asked is not None and point.layout == "hot":
-            inputs["order"] = self._count_uses(point)
+        inputs |= self._laid(point) if asked is not None else {}
         payload = payloads.simulate(point, dict(self._slots(point)), inputs, asked)
         slots = slots_label(payload["slots"])
         reading = f" read {point.layout}" if asked is not None else ""
@@ -296,6 +297,12 @@ class _Builder:
             return {}
         by_use = policy_class(point.policy).start_by == "use"
         return {"start": self._count_uses(point) if by_use else self._order(point)}
+
+    def _laid(self, point: Point) -> dict[str, str]:
+        """The order of units in Flash, as the input `order`, where it is not the model's own."""
+        if point.layout == "natural":
+            return {}
+        return {"order": self._count_uses(point, coactive=point.layout == "coactive")}
 
     def _order(self, point: Point) -> str:
         """The order of units that a cache begins with; chunks have one by their uses alone."""
@@ -327,13 +334,7 @@ class _Builder:
 
     # -- tasks -------------------------------------------------------------------------------
 
-    def _task(
-        self,
-        kind: str,
-        payload: Payload,
-        label: str,
-        where: dict[str, str],
-    ) -> str:
+    def _task(self, kind: str, payload: Payload, label: str, where: dict[str, str]) -> str:
         content = cast("dict[str, Any]", payload)
         key = digest([kind, content])
         self.tasks.setdefault(key, Task(kind, key, content, label, where))

@@ -20,12 +20,15 @@ from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 Parameters = tuple[tuple[str, object], ...]
 CACHED_SELECTORS = ("cache-aware", "read-aware", "resident-threshold")
 """Those whose masks depend on what is cached."""
+FIXED_CONTENT = ("none", "static", "hot-set")
+"""Policies under which a cache holds the same units for good, or none."""
 READ_AWARE = {
-    "natural": ("none", "static", "hot-set", "lru", "lfu"),
-    "hot": ("none", "static", "hot-set"),
+    "natural": (*FIXED_CONTENT, "lru", "lfu"),
+    "hot": FIXED_CONTENT,
+    "coactive": FIXED_CONTENT,
 }
-"""Policies that read-aware selection knows, by layout: in hot order those that break no ties, which
-go to the lower unit and not to the one that lies first."""
+"""Policies that read-aware selection knows, by layout: in an order of its own those that break no
+ties, which go to the lower unit and not to the one that lies first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ class MethodTraits:
     """Whether it knows the future, so that no device can run it."""
     rotates: bool = False
     """Whether it puts rotated weights in the place of the model's."""
+    quantised_after: bool = False
+    """Whether what it has rotated can be quantised then."""
     routes: bool = False
     """Whether it chooses the experts of a mixture of experts."""
     coded: bool = False
@@ -162,6 +167,7 @@ class MethodTraits:
             updates=static and registered.updates,
             oracle=bool(registered.oracle),
             rotates=registered.rotates,
+            quantised_after=getattr(registered, "quantised_after", False),
             routes=issubclass(registered, Rule),
             coded=issubclass(registered, Coded),
         )
@@ -203,6 +209,11 @@ class Point:
     """Order of the units in Flash; it matters on devices that say what a read costs."""
     pool: bool = False
     """Whether the experts of all layers share one cache."""
+    preload_layers: int = 0
+    """Layers that are announced, lie bundled and are read ahead together; 0 for none."""
+    lam: float | None = None
+    """What a second of reads is worth in read-aware selection; None where its price is the one that
+    meets the density. With a price `density` is only what orders of units are counted at."""
 
     @property
     def variant(self) -> str:
@@ -219,8 +230,12 @@ class Point:
             later["chunk"] = self.chunk
         if self.pool:
             later["pool"] = True
+        if self.lam is not None:
+            later["lam"] = self.lam
         if further := _further(device):
             later["flash"] = {"layout": self.layout, **further}
+        if self.preload_layers:
+            later["preload_layers"] = self.preload_layers
         speeds = [device.dram_gb, device.flash_gbps, device.dram_gbps, self.timing]
         return digest(
             {
@@ -302,7 +317,7 @@ def evaluation_identity(point: Point, dense: bool, slots: tuple[tuple[str, int],
     cost = point.device.read_cost()
     if point.selector == "read-aware":
         storage = (point.storage, point.geometry, point.device.align_bytes)
-        masked = (*masked, "read-aware", cost, storage, point.layout)
+        masked = (*masked, "read-aware", point.lam, cost, storage, point.layout)
     if point.has_thresholds:
         masked = (*masked, point.selector)
     masked = (*masked, bool(cost))

@@ -115,6 +115,11 @@ def check_experts(point: Point, geometry: Geometry) -> None:
 
 def check_scored(point: Point, dense: bool) -> None:
     """Raise InputError for a rule that downstream tasks are to be scored under."""
+    if point.lam is not None and not dense:
+        raise InputError(
+            f"{point.method} has a fixed price of reads (lam), and downstream tasks are scored at "
+            "densities: leave out tasks, or lam"
+        )
     if point.traits.routes and not dense:
         raise InputError(
             f"{point.method} chooses experts, and downstream tasks are scored without rules: leave "

@@ -30,6 +30,15 @@ ROUTED: Mapping[str, str] = {
 POLICY_MODULES = ("simulator.engine_policies",)
 """Modules of policies that no simulation imports, as the door of `simulator` registers them."""
 
+COACTIVE = "sweep.flash.coactive"
+"""The module of a calibration that finds which units are used together."""
+
+BUNDLES = "sweep.flash.bundles"
+"""The module of a simulation of what is read ahead, in bundles over layers."""
+
+PRICED = "sweep.flash.evaluate"
+"""The module of an evaluation at a fixed price of reads."""
+
 USES = "sweep.tasks.uses"
 """The module of a calibration that counts uses."""
 
@@ -37,6 +46,8 @@ READS = "sweep.tasks.reads"
 """The module of a simulation that counts reads."""
 TRIALS = "sweep.tasks.train_by_trials"
 """The module of a training that asks a study for trials."""
+ROUNDING = "sweep.tasks.rotated.train"
+"""The module of a training whose rotated weights are quantised."""
 
 
 def code_of_method(kind: str, method: str, policy: str = "") -> str:
@@ -54,6 +65,21 @@ def code_of_rule(rule: Rule, policy: str = "") -> str:
     return _with_method(ROUTED["evaluate"], rule.name, policy, tuple(extra))
 
 
+def code_of_priced(method: str, policy: str) -> str:
+    """Fingerprint of the code of an evaluation of a method at a fixed price of reads."""
+    return _with_method(PRICED, method, policy)
+
+
+def code_of_coactive(method: str) -> str:
+    """Fingerprint of the code of an order by the masks of a method, of units used together."""
+    return _with_method(COACTIVE, method)
+
+
+def code_of_bundles() -> str:
+    """Fingerprint of the code that counts what is read ahead and what on demand."""
+    return code_fingerprint(BUNDLES)
+
+
 def code_of_uses(method: str) -> str:
     """Fingerprint of the code that counts the uses of units by the masks of a method."""
     routes = issubclass(method_class(method), Rule)
@@ -63,6 +89,11 @@ def code_of_uses(method: str) -> str:
 def code_of_trials(method: str) -> str:
     """Fingerprint of the code of a training by trials, Optuna's file among it."""
     return _with_method(TRIALS, method)
+
+
+def code_of_rounding(method: str, modules: tuple[str, ...]) -> str:
+    """Fingerprint of the code of a training whose rotated weights are quantised by `modules`."""
+    return _with_method(ROUNDING, method, extra=modules)
 
 
 def _with_method(module: str, method: str, policy: str = "", extra: tuple[str, ...] = ()) -> str:

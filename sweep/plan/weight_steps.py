@@ -10,13 +10,15 @@ q             p               q, then p on the quantised weights: kept ones stay
 gptq          sparsegpt       one step: sparsegpt changes kept weights, so it rounds on the way
 rtn, gptvq    sparsegpt       refused
 none, q       dsnot           as p, but for a training task in place of a step
+q             (la-rosa)       none: its training rotates weights, then does what q says
 q             losa            refused
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from methods.names import Swap
@@ -24,11 +26,14 @@ from methods.registry import create, method_class
 from methods.static import quantiser as quantisers
 from methods.static.pruning import StaticPruning
 from methods.static.quantiser import Quantiser
-from sweep.spec.names import FILE_BITS
+from sweep.plan.point import Quant
+from sweep.spec import values as fields
+from sweep.spec.names import DEFAULT_BITS, FILE_BITS
 
 if TYPE_CHECKING:
     from methods.static.coded import Coded
-    from sweep.plan.point import MethodTraits, Point, Quant
+    from sweep.plan.point import MethodTraits, Point
+    from sweep.spec.entries import QuantEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def refusal(quant: Quant, method: MethodTraits) -> str:
         code = cast("type[Coded]", method_class(method.name))
         return code.refusal(quant.method, quant.of_file)
     by = quantiser(quant)
-    if method.rotates and (by is not None or quant.of_file):
+    if method.rotates and (by is not None or quant.of_file) and not _follows(quant, method):
         return f"{method.name} rotates weights, and quantised ones are none any more after that"
     if by is None or not method.updates:
         return ""
@@ -76,6 +81,22 @@ def refusal(quant: Quant, method: MethodTraits) -> str:
     if by.on_the_way:
         return ""
     return f"{method.name} changes kept weights, and only gptq rounds on the way"
+
+
+def _follows(quant: Quant, method: MethodTraits) -> bool:
+    """Whether a quantisation comes after the rotation of a method, and not before it."""
+    return method.quantised_after and quant.method != "none"
+
+
+def before_rotation(point: Point) -> Point:
+    """The point; of one whose weights are quantised as they are rotated, with its own weights."""
+    return replace(point, quant=Quant()) if _follows(point.quant, point.traits) else point
+
+
+def rounding(point: Point) -> Step | None:
+    """What the training of a point does to the weights that it rotates; None for nothing."""
+    follows = _follows(point.quant, point.traits)
+    return _step(None, quantiser(point.quant)) if follows else None
 
 
 def steps(point: Point, pruned: bool) -> tuple[Step, ...]:
@@ -141,3 +162,29 @@ def quant_label(method: str, bits: float, group_size: int, parameters: Mapping[s
         if value != getattr(quantisers.quantiser_class(method), name):
             words.append(name if value is True else f"{name}={value}")
     return " ".join(words)
+
+
+def quants_of(entries: Iterable[QuantEntry], come_quantised: bool) -> list[Quant]:
+    """Of weights that come quantised, those that nothing is done to keep the bits of the file."""
+    quants = []
+    for entry in entries:
+        choices = list(product(*entry.parameters.values()))
+        for method, group_size, embedding, values in product(
+            entry.method, entry.group_size, entry.embedding_bits, choices
+        ):
+            as_in_file = come_quantised and method == "none"
+            written = dict(zip(entry.parameters, values, strict=True))
+            quants += [
+                _quant(method, fields.plain(bits), group_size, fields.plain(embedding), written)
+                for bits in entry.bits or ((FILE_BITS,) if as_in_file else DEFAULT_BITS)
+            ]
+    return list(dict.fromkeys(quants))
+
+
+def _quant(
+    method: str, bits: float, group_size: int, embedding_bits: float, written: Mapping[str, object]
+) -> Quant:
+    """With the quantiser's defaults, so that writing a default changes nothing."""
+    by = quantiser(Quant(method, bits, group_size, embedding_bits, tuple(written.items())))
+    parameters = tuple(sorted(by.parameters().items())) if by else ()
+    return Quant(method, bits, group_size, embedding_bits, parameters)

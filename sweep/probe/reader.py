@@ -15,9 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 _LIBC = ctypes.CDLL(None)
-_PREAD = _LIBC.pread
-_PREAD.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
-_PREAD.restype = ctypes.c_ssize_t
+PREAD = _LIBC.pread
+PREAD.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+PREAD.restype = ctypes.c_ssize_t
 _YIELD = _LIBC.sched_yield
 _YIELD.argtypes = ()
 _YIELD.restype = ctypes.c_int
@@ -75,7 +75,7 @@ def equal(got, offset, length, seed):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _now(pair):  # type: ignore[no-untyped-def]
+def now(pair):  # type: ignore[no-untyped-def]
     _CLOCK(_MONOTONIC, pair.ctypes.data)
     return pair[0] * 1_000_000_000 + pair[1]
 
@@ -96,16 +96,16 @@ def read_phases(  # type: ignore[no-untyped-def]
     pair = np.zeros(2, np.int64)
     done = 0
     marks[slot * MARK] = 1
-    _wait(marks, depth, 1)
+    meet(marks, depth, 1)
     if slot == 0:
-        ends[0] = _now(pair)
+        ends[0] = now(pair)
     for phase in range(phases.size - 1):
         if phases[phase] < phases[phase + 1]:
             for i in range(phases[phase] + slot, phases[phase + 1], depth):
                 code = 0
                 if (
                     task
-                    and _PREAD(descriptor, buffer.ctypes.data, lengths[i], offsets[i]) != lengths[i]
+                    and PREAD(descriptor, buffer.ctypes.data, lengths[i], offsets[i]) != lengths[i]
                 ):
                     code = SHORT
                 elif task == 2 and not equal(buffer, offsets[i], lengths[i], seed):
@@ -116,15 +116,15 @@ def read_phases(  # type: ignore[no-untyped-def]
                     return code
                 done += 1
             marks[slot * MARK] = phase + 2
-            _wait(marks, depth, phase + 2)
+            meet(marks, depth, phase + 2)
         if slot == 0:
-            ends[phase + 1] = _now(pair)
+            ends[phase + 1] = now(pair)
     marks[slot * MARK] = GONE
     return done
 
 
 @njit(nogil=True)
-def _wait(marks, depth, mark):  # type: ignore[no-untyped-def]
+def meet(marks, depth, mark):  # type: ignore[no-untyped-def]
     """Until all threads have come to a mark. The processor is offered to others meanwhile, and left
     to them where that takes long: where threads are more than processors, those that wait would
     else keep those that read from running."""

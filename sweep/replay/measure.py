@@ -8,7 +8,7 @@ added to each prediction: it is the reader's, and no storage's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,6 +19,8 @@ from sweep.errors import InputError, ResourceError
 from sweep.probe import replay, system
 from sweep.probe.grid import KIB
 from sweep.probe.image import Image, check_folder, image
+from sweep.replay import multiply
+from sweep.replay.multiply import Multiplied, Work
 from sweep.replay.points import Replayable
 from sweep.replay.predict import Models, models
 
@@ -28,6 +30,9 @@ PROBE_PHASES, PROBE_READS = 6, 4
 """Phases of a probe, and reads of each of its threads in one."""
 LEAST_IMAGE = 64 << 20
 MODELS = ("paper", "affine", "curve")
+MOST_WAITED = 0.5
+"""Share of the time in which threads may wait for each other: it is in what is measured and in what
+is predicted, so where it is most of both they agree whatever the storage does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,32 @@ class Line:
     measured_high_s: float
     valid: bool
     reason: str
+    products: Products | None = None
+    """Of a replay that multiplies."""
 
     def error(self, model: str) -> float:
         """Relative error of a model's prediction."""
         return float(getattr(self, f"{model}_s")) / self.measured_s - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """A token's reads and products together, measured, and predicted by the curve and one rate of
+    products for all points: of each phase the longer of the two. `computing_s` is of products
+    alone, with every unit in memory."""
+
+    used_bytes_per_token: float
+    computing_s: float
+    predicted_s: float
+    measured_s: float
+    measured_low_s: float
+    measured_high_s: float
+    valid: bool
+
+    @property
+    def error(self) -> float:
+        """Relative error of the prediction."""
+        return self.predicted_s / self.measured_s - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +99,39 @@ class Outcome:
     def verdict(self) -> str:
         """One sentence or two: how near the curve and the paper's model came."""
         valid = [line for line in self.lines if line.valid]
-        if self.noisy or not valid:
-            why = (
-                f"probes of one size differ by {self.spread:.0%}" if self.noisy else "no valid row"
-            )
+        if why := self._refusal(valid):
             return f"Not measurable here: {why}."
         texts = []
         for name, words in (("curve", "The curve"), ("paper", "bytes over bandwidth")):
             errors = [abs(line.error(name)) for line in valid]
-            texts.append(
-                f"{words} is off by {median(errors):.0%} in the median, {max(errors):.0%} at worst"
-            )
-        return f"{texts[0]}; {texts[1]}."
+            texts.append(f"{words} is off by {_spread(errors)}")
+        sentence = f"{texts[0]}; {texts[1]}."
+        timed = [line.products for line in valid if line.products and line.products.valid]
+        if not timed:
+            return sentence
+        return (
+            f"{sentence} With products, the longer of the curve and of compute is off by "
+            f"{_spread([abs(one.error) for one in timed])}."
+        )
+
+    def _refusal(self, valid: Sequence[Line]) -> str:
+        """Why nothing can be measured here; empty if it can."""
+        if self.noisy:
+            return f"probes of one size differ by {self.spread:.0%}"
+        if not valid:
+            return "no valid row"
+        waited = median(line.meeting_s / line.measured_s for line in valid)
+        if waited > MOST_WAITED:
+            return f"threads wait for each other for {waited:.0%} of the time"
+        return ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a file of the run folder."""
         return {**asdict(self), "verdict": self.verdict}
+
+
+def _spread(errors: Sequence[float]) -> str:
+    return f"{median(errors):.0%} in the median, {max(errors):.0%} at worst"
 
 
 def run(
@@ -96,9 +140,10 @@ def run(
     depth: int,
     repeats: int,
     say: Callable[[str], None],
+    products: bool = False,
 ) -> Outcome:
-    """Replay points on an image in a folder. Raises InputError and ResourceError; the image is gone
-    then, too."""
+    """Replay points on an image in a folder, with `products` multiplying what is read, too. Raises
+    InputError and ResourceError; the image is gone then, too."""
     if depth < 1 or repeats < 1:
         raise InputError(f"--depth {depth}, --repeats {repeats}: 1 or more are expected")
     check_folder(folder)
@@ -110,13 +155,20 @@ def run(
         bridge = models(rounds).affine
         bridge_bytes = bridge.latency_us * bridge.gbps * 1e3
         replayed: list[tuple[replay.Plan, replay.Replayed]] = []
+        timed: list[tuple[Work, Multiplied]] = []
+        held = multiply.resident(made) if products else None
         for number, point in enumerate(points, 1):
             say(f"{number} of {len(points)}: {point.label}")
             wanted = _plan(point, made.align, bridge_bytes)
             replayed.append((wanted, replay.replay(made, wanted, depth, repeats)))
+            if held is not None:
+                columns = _work(point, wanted, made.align)
+                done = multiply.multiply(made, wanted, columns, held, depth, repeats)
+                timed.append((columns, done))
             rounds.append(_probed(made, depth))
         known = models(rounds)
         lines = [_line(p, *one, known) for p, one in zip(points, replayed, strict=True)]
+        lines = _with_products(lines, replayed, timed, known) if timed else lines
         law = known.affine
         return Outcome(
             depth,
@@ -142,6 +194,47 @@ def _plan(point: Replayable, align: int, bridge_bytes: float) -> replay.Plan:
     return replay.plan(missed, sizes, reads, align)
 
 
+def _work(point: Replayable, wanted: replay.Plan, align: int) -> Work:
+    used, missed = [p.used for p in point.phases], [p.missed for p in point.phases]
+    return multiply.work(wanted, used, missed, [p.unit_bytes for p in point.phases], align)
+
+
+def _with_products(
+    lines: Sequence[Line],
+    replayed: Sequence[tuple[replay.Plan, replay.Replayed]],
+    timed: Sequence[tuple[Work, Multiplied]],
+    known: Models,
+) -> list[Line]:
+    """The lines with what multiplying took; its rate is the median of all points."""
+    rates = [
+        columns.used_bytes(wanted.phases).sum()
+        / max(1e-9, wanted.tokens * (done.computing_s - seen.meeting_s))
+        for (wanted, seen), (columns, done) in zip(replayed, timed, strict=True)
+    ]
+    rate = median(rates)
+    return [
+        replace(line, products=_products(wanted, seen, columns, done, known, rate))
+        for line, (wanted, seen), (columns, done) in zip(lines, replayed, timed, strict=True)
+    ]
+
+
+def _products(
+    wanted: replay.Plan,
+    seen: replay.Replayed,
+    columns: Work,
+    done: Multiplied,
+    known: Models,
+    rate: float,
+) -> Products:
+    used = columns.used_bytes(wanted.phases)
+    costs = np.concatenate([[0.0], np.cumsum(known.curve(wanted.lengths))])
+    reading = np.diff(costs[wanted.phases])
+    seconds = float(np.maximum(reading, used / rate).sum()) / wanted.tokens
+    times = (done.both_s, done.both_low_s, done.both_high_s)
+    sums = (float(used.sum()) / wanted.tokens, done.computing_s, seconds + seen.meeting_s)
+    return Products(*sums, *times, done.valid)
+
+
 def _line(point: Replayable, wanted: replay.Plan, seen: replay.Replayed, known: Models) -> Line:
     predicted: Mapping[str, float] = known.seconds(wanted.lengths)
     middle, low, high = seen.seconds_per_token
@@ -152,7 +245,7 @@ def _line(point: Replayable, wanted: replay.Plan, seen: replay.Replayed, known: 
         wanted.reads_per_token,
         wanted.bytes_per_token,
         seen.meeting_s,
-        **{f"{name}_s": predicted[name] / wanted.tokens + seen.meeting_s for name in MODELS},
+        *(predicted[name] / wanted.tokens + seen.meeting_s for name in MODELS),
         measured_s=middle,
         measured_low_s=low,
         measured_high_s=high,

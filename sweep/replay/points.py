@@ -27,9 +27,11 @@ MOST = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phases:
-    """One group of one layer: missed units bool `[tokens, units]`, as they lie in Flash."""
+    """One group of one layer: missed and used units bool `[tokens, units]`, as they lie in
+    Flash."""
 
     missed: NDArray[np.bool_]
+    used: NDArray[np.bool_]
     unit_bytes: int
     """Bytes of a unit, rounded up to a whole number."""
 
@@ -60,14 +62,22 @@ def replayable(run: Path, keys: Sequence[str], tokens: int) -> list[Replayable]:
     listed = [row for row in rows(read_table(run / "results.parquet")) if row["status"] == "done"]
     bulky = dict(zip(*_reads(run), strict=True))
     store = Store(run)
-    held = [row for row in listed if _simulation(store, row) is not None]
+    if not any(row.get("layout") for row in listed):
+        raise InputError(f"{run}: {_NO_CURVE}")
+    held = [row for row in listed if row.get("layout") and _simulation(store, row) is not None]
     if not held:
         raise InputError(
             f"{run}: no masks are kept, so there is nothing to replay; run it again with "
             "keep_traces: true, or a larger traces_gb"
         )
-    chosen = [_named(listed, held, key) for key in keys] or _spread(held)
+    chosen = [_named(store, listed, held, key) for key in keys] or _spread(held)
     return [_replayable(store, row, bulky[str(row["point_key"])], tokens) for row in chosen]
+
+
+_NO_CURVE = (
+    "its device says nothing of what a read costs, so nothing is predicted for its reads; give it "
+    "latency_us or a table of flash (sweep probe writes one)"
+)
 
 
 def _reads(run: Path) -> tuple[list[str], list[str]]:
@@ -76,11 +86,13 @@ def _reads(run: Path) -> tuple[list[str], list[str]]:
     return table.column("point_key").to_pylist(), table.column("reads").to_pylist()
 
 
-def _named(listed: Sequence[Any], held: Sequence[Any], key: str) -> Any:
+def _named(store: Store, listed: Sequence[Any], held: Sequence[Any], key: str) -> Any:
     matching = [row for row in listed if str(row["point_key"]).startswith(key)]
     if len(matching) != 1:
         many = f"begins the keys of {len(matching)} points" if matching else "is no point's key"
         raise InputError(f"--point {key!r} {many}; keys are in the column point_key of the run")
+    if not matching[0].get("layout") and _simulation(store, matching[0]) is not None:
+        raise InputError(f"--point {key}: {_NO_CURVE}")
     if matching[0] not in held:
         raise InputError(
             f"--point {key}: its masks are not kept (keep_traces, traces_gb), or nothing is pruned"
@@ -99,6 +111,8 @@ def _simulation(store: Store, row: Any) -> Record | None:
     for key in json.loads(row["task_keys"]):
         record = store.records.get(key)
         if record is not None and record.kind == "simulate":
+            if "preload_layers" in record.payload:  # of which no real reads are done yet
+                return None
             inputs = record.payload["inputs"].values()
             return record if all(store.artefact(one) is not None for one in inputs) else None
     return None
@@ -116,10 +130,10 @@ def _replayable(store: Store, row: Any, counts: str, tokens: int) -> Replayable:
             start = handed["start"][group][layer] if "start" in handed else None
             slots, masks = payload["slots"][group], trace.masks(group, layer, 0)
             packed = miss_masks(masks, slots, payload["policy"], start, units=units)
-            missed = unpack(packed, units)[first : first + tokens]
+            both = [unpack(bits, units)[first : first + tokens] for bits in (packed, masks)]
             if "order" in handed:
-                missed = missed[:, handed["order"][group][layer]]
-            phases.append(Phases(missed, math.ceil(groups[group]["unit_bytes"])))
+                both = [bits[:, handed["order"][group][layer]] for bits in both]
+            phases.append(Phases(both[0], both[1], math.ceil(groups[group]["unit_bytes"])))
     (point,) = points_of([row])
     label = f"{configuration(point)}, {device_label(point.setting)}"
     return Replayable(str(row["point_key"]), label, tuple(phases))

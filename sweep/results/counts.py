@@ -40,7 +40,7 @@ def reads_text(
                 "layers": sizes.groups[name].layers,
                 "unit_bytes": sizes.groups[name].unit_bytes,
                 "slots": slots[name],
-                "phases": counts["phases"].to_json(),
+                **_phases(counts),
                 "used_by_layer": counts["used_by_layer"],
                 "hits_by_layer": counts["hits_by_layer"],
                 "hits_by_percent": counts["hits_by_percent"],
@@ -49,6 +49,14 @@ def reads_text(
             for name, counts in reads.items()
         }
     )
+
+
+def _phases(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Phases, and where reads were counted, what the reads of each pair were together."""
+    reads: PhaseReads | None = counts["reads"]
+    if reads is None:
+        return {"phases": counts["phases"].to_json()}
+    return {"came": reads.to_json(), "phases": reads.phases.to_json()}
 
 
 def mean_zeros(shards: list[dict[str, Any]]) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 from simulator import Device, Footprint, Throughput
 from simulator.energy import joules
 from simulator.phase_reads import PhaseReads
+from simulator.throughput import STREAMED_BYTES
 from sweep.plan.point import Point
 
 
@@ -20,6 +21,7 @@ def columns(
 ) -> dict[str, Any]:
     """Layout, reads, their mean size and what of them was not asked for."""
     row: dict[str, Any] = {"layout": point.layout if point.traits.groups else None}
+    row["flash_law"] = json.dumps(law(point.device))
     count = sum(one.reads_total for one in reads.values())
     if count:
         read = sum(one.bytes_total for one in reads.values())
@@ -35,6 +37,20 @@ def columns(
     elif point.traits.groups:
         row |= {"reads_per_token": 0.0, "wasted": 0.0}
     return row
+
+
+def law(device: Device) -> dict[str, Any]:
+    """What a device says of reads, processor and head, from which a report prices counts anew: a
+    law of latency and bandwidth, or the tables by reads in flight. `streamed_gbps` is that of long
+    reads, by reads in flight where it depends on them."""
+    further = {"compute_gbps": device.compute_gbps, "head_ms": device.head_ms}
+    if not device.flash:
+        return {"latency_us": device.latency_us, "gbps": device.flash_gbps, **further}
+    tables: dict[str, Any] = {}
+    for depth, cost in device.flash:
+        streamed = STREAMED_BYTES / cost(STREAMED_BYTES) / 1e9
+        tables[str(depth)] = {"rows": [list(row) for row in cost.rows], "streamed_gbps": streamed}
+    return {"depth": device.io_depth, "tables": tables, **further}
 
 
 def energy(device: Device, speed: Throughput) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, paper_device
 from sweep.plan.sizes import footprint_of, overhead_bytes, part_of, slots_of
-from sweep.results import demand, distances, experts, facts, flash
+from sweep.results import demand, distances, experts, facts, flash, preloads
 from sweep.results.counts import (
     announced_figures,
     linear_density,
@@ -212,8 +212,8 @@ class _Rows:
         }
 
     def _distances(self, planned: PlannedPoint) -> Row:
-        """KL and flips to the dense run, where they were asked for."""
-        if not planned.point.accuracy.distances:
+        """KL and flips to the dense run, where they were asked for and a density was, too."""
+        if not planned.point.accuracy.distances or planned.point.lam is not None:
             return {}
         if planned.evaluate_keys == planned.dense_keys:
             return distances.OF_ITSELF
@@ -250,6 +250,8 @@ class _Rows:
         of_flash = {n: c["reads"] for n, c in reads.items() if c["reads"] is not None}
         speed = self._speed(point, phases, tokens, overhead, of_flash)
         device, geometry = point.device, self.materials.geometry(point)
+        shards = map(self._result, counted)
+        speed = preloads.speed(point, speed, sizes, tokens, shards)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
         slots = slots_of(point, sizes, room)
         text = (counted, planned.evaluate_keys, *pruned, *slots.values())

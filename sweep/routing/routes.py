@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.experts.rules import GROUP, Rule, Token, spreads
+from methods.experts.rules import GROUP, Rule, Token, ranked, spreads
 from simulator.packing import pack
 from simulator.phases import phase_counts, spread_of
 from simulator.policies import Cache
@@ -81,16 +81,16 @@ class Routes:
         return torch.from_numpy(flags).to(event.scores.device)
 
     def _best(self, event: Event, stock: Flags, k: int) -> Flags:
-        order = event.scores.argsort(dim=-1, descending=True, stable=True)[:, :k]
-        best = torch.zeros_like(event.stock).scatter_(1, order, True).cpu().numpy()
+        best = _flagged(ranked(_scores(event), stock), k)
         best[: self.dense_tokens] = stock[: self.dense_tokens]
         return best
 
     def _scanned(self, event: Event, stock: Flags, k: int) -> Flags:
-        layer, scores = event.view.index, event.scores.double().cpu().numpy()
+        layer, scores = event.view.index, _scores(event)
         means = spreads(scores, self._means.get(layer))
         self._means[layer] = float(means[-1])
-        shares = self._shares(event, k) if self.rule.needs_shares else None
+        orders = ranked(scores, stock)
+        shares = _shares(event, orders, k) if self.rule.needs_shares else None
         cache = self._cache(layer)
         flags, hits = stock.copy(), np.zeros(len(scores), np.int64)
         cached = np.zeros_like(flags)
@@ -101,18 +101,13 @@ class Routes:
             cached[row] = resident
             if row >= self.dense_tokens:
                 of_token = None if shares is None else shares[row]
-                token = Token(scores[row], float(means[row]), of_token)
+                token = Token(scores[row], float(means[row]), of_token, orders[row])
                 flags[row] = self.rule.choose(token, resident, k)
             hits[row] = cache.step(np.flatnonzero(flags[row]).tolist())
         self._hits.setdefault(layer, []).append(hits)
         if self._ahead is not None:
             self._ahead.add(event, flags, cached, self.layers)
         return flags
-
-    def _shares(self, event: Event, k: int) -> NDArray[np.float64]:
-        order = event.scores.argsort(dim=-1, descending=True, stable=True)[:, :k]
-        best = torch.zeros_like(event.stock).scatter_(1, order, True)
-        return event.shares(best).double().cpu().numpy()
 
     def _cache(self, layer: int) -> Cache:
         if layer not in self._caches:
@@ -172,3 +167,19 @@ class Routes:
     @staticmethod
     def _by_layer(arrays: Mapping[int, Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
         return [np.concatenate(arrays[layer]) for layer in sorted(arrays)]
+
+
+def _scores(event: Event) -> NDArray[np.float64]:
+    return event.scores.double().cpu().numpy()
+
+
+def _flagged(orders: NDArray[np.intp], k: int) -> Flags:
+    """The first k of each token's order, bool [tokens, experts]."""
+    flags = np.zeros(orders.shape, np.bool_)
+    np.put_along_axis(flags, orders[:, :k], True, axis=-1)
+    return flags
+
+
+def _shares(event: Event, orders: NDArray[np.intp], k: int) -> NDArray[np.float64]:
+    best = torch.from_numpy(_flagged(orders, k)).to(event.scores.device)
+    return event.shares(best).double().cpu().numpy()

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from pydantic_core import PydanticCustomError
 
 import methods
+from methods.registry import method_class
 from simulator.device import Device
 from sweep.messages import nearest, show
 from sweep.spec import spaces
@@ -25,7 +26,8 @@ from sweep.spec.entries import (
     MethodEntry,
     method_names,
 )
-from sweep.spec.values import LABEL, parameter_values, spread
+from sweep.spec.names import LAM
+from sweep.spec.values import LABEL, Number, parameter_values, spread
 
 _OWN_DEVICE = ("dram_gb", "flash_gbps", "dram_gbps")
 _MAX_COMBINATIONS = 200
@@ -174,9 +176,12 @@ class _Sweep:
         self._devices(entry, route)
         check_quants(self.document, (*route, "quant"), entry.get("quant"))
         names_known = _known_methods(entry.get("method"))
+        if priced := _is_priced(entry, names_known):
+            for item_route, fault in _price_faults(entry, names_known):
+                self.document.fault((*route, *item_route), fault)
         names = self._parameters(route, entry, names_known)
         free = [name for name in names_known if not _has_one_density(name, entry, names)]
-        if free and "density" not in entry:
+        if free and "density" not in entry and not priced:
             self.document.fault(route, f"'density' is missing{_reach(free[0], {})}")
         for name in names_known:
             for parameters in _combinations(entry, names):
@@ -189,7 +194,7 @@ class _Sweep:
         allowed = [*sorted(shared), *MethodEntry.model_fields]
         good = []
         for key in entry:
-            if key in MethodEntry.model_fields:
+            if key in MethodEntry.model_fields or (key == LAM and _is_priced(entry, named)):
                 continue
             if key not in shared:
                 whom = f" of an entry of {' and '.join(named)}" if named else ""
@@ -242,6 +247,30 @@ def _known_methods(value: Any) -> list[str]:
     """Names of the methods of an entry that exist, aliases resolved, each once."""
     names = [name for _, name in _items(value, ()) if name in method_names()]
     return list(dict.fromkeys(ALIASES.get(name, (name,))[0] for name in names))
+
+
+def _is_priced(entry: Mapping[str, Any], named: list[str]) -> bool:
+    """Whether `lam` of an entry is the price of reads: none of its methods has it as parameter."""
+    return LAM in entry and not any(LAM in methods.parameter_names(name) for name in named)
+
+
+def _price_faults(entry: Mapping[str, Any], named: list[str]) -> Iterator[tuple[Route, str]]:
+    """What a price of reads does not go with, each with its place in the entry."""
+    for route, price in _items(entry[LAM], (LAM,)):
+        try:
+            Number(at_least=0, at_most=1e18).check(price)
+        except PydanticCustomError as error:
+            yield route, error.message()
+    if {name for _, name in _items(entry.get("selector"), ())} != {"read-aware"}:
+        yield (LAM,), "lam is a price of reads: it needs 'selector: read-aware'"
+    if "density" in entry:
+        yield ("density",), "with lam the density is what comes of it; give one of the two"
+    for name in named:
+        method = method_class(name)
+        if name != "dense" and not method.groups:
+            yield (LAM,), f"{name} has no masks that the price of reads could choose"
+        elif method.trained == "each density":
+            yield (LAM,), f"{name} is trained for each density, and lam asks for none"
 
 
 def _axis_fault(key: str, value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import methods
 from methods.registry import method_class
 from methods.static import quantiser
+from sweep.spec.names import LAM
 
 Schema = dict[str, Any]
 
@@ -43,6 +44,12 @@ _PARAMETERS: Mapping[str, str] = {
 }
 
 
+_PRICE = (
+    "With selector read-aware: what a second of reads is worth, of a token's largest score; the "
+    "density is then what comes of it, and none is written."
+)
+
+
 def field_docs(cls: type) -> dict[str, str]:
     """The text under each field of a class and of what it inherits from, each as one line."""
     docs: dict[str, str] = {}
@@ -55,7 +62,9 @@ def field_docs(cls: type) -> dict[str, str]:
 def method_parameters() -> dict[str, Schema]:
     """What every parameter of a method means, and its default."""
     classes = {name: method_class(name) for name in methods.names()}
-    return _parameters({name: (cls, cls.parameter_names()) for name, cls in classes.items()})
+    every = _parameters({name: (cls, cls.parameter_names()) for name, cls in classes.items()})
+    every[LAM]["description"] = f"{_PRICE} {every[LAM]['description']}"
+    return every
 
 
 def quantiser_parameters() -> dict[str, Schema]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from sweep.spec import values as fields
 from sweep.spec.entry import Entry
 from sweep.spec.names import (
     BUDGETS,
+    Batch,
     Bits,
     BosName,
     Budgets,
@@ -90,7 +90,7 @@ class QuantEntry(Entry):
     def most(self) -> int:
         """Quantisations, if none fell together."""
         axes = (self.method, self.bits, self.group_size, self.embedding_bits)
-        return _product(*axes, *self.parameters.values())
+        return fields.combinations(*axes, *self.parameters.values())
 
 
 class DeviceEntry(Entry):
@@ -134,7 +134,7 @@ class DeviceEntry(Entry):
     def most(self, timings: tuple[str, ...]) -> int:
         """Devices, if none fell together; `timings` are the sweep's."""
         axes = (self.dram_gb, self.flash_gbps, self.dram_gbps, self.context)
-        return _product(*axes, self.timing or timings)
+        return fields.combinations(*axes, self.timing or timings)
 
 
 class MethodEntry(Entry):
@@ -173,7 +173,7 @@ class MethodEntry(Entry):
     def most(self) -> int:
         """Configurations, if none fell together."""
         axes = (self.method, self.density, self.gamma, self.selector, self.chunk)
-        return _product(*axes, *self.parameters.values())
+        return fields.combinations(*axes, *self.parameters.values())
 
 
 class ExcludeRule(Entry):
@@ -266,27 +266,29 @@ class Settings(Entry):
     """Which windows begin with what the tokenizer puts before a text (BOS), if it does: each, or
     the first of the text alone, as where the text is tokenised once (GPTQ), or none."""
     distances: bool = False
-    """Whether KL and flips to the dense model are measured beside perplexity; the cache folder then
-    holds 2 bytes for each word of the vocabulary and each token of the text."""
+    """Measure KL and flips to dense, too; the cache folder holds 2 bytes a token and known word."""
     dense_tokens: Annotated[float, Number(at_least=0, at_most=1e7)] = 0
     """Tokens at the start of a window that methods leave alone; below 1, a part of the window."""
     shard_windows: Annotated[int, Number(at_least=1, at_most=1e9, whole=True)] = 1
     """Windows of one task: the unit of work that a killed run can lose."""
     dtype: DtypeName = "float32"
     """Numbers that the model computes with; bfloat16 is for screening."""
+    batch: Batch = None
+    """Windows at once on a GPU; auto: what fits. No result's key has it (docs/gpu.md)."""
     quant: Annotated[tuple[QuantEntry, ...], Axis()] = (QuantEntry(method=("none",)),)
     """What is done to the weights, and their bits; left out: none, the files' bits, else 4."""
     policies: Policies = ("lfu",)
-    """Who leaves a full cache; none caches nothing, belady and min know the future. window-8 and
-    other numbers are written as window-5 is."""
+    """Who leaves a full cache; none caches nothing, belady and min know the future; or window-8."""
     cache: Cache = Cache()
     """How a cache starts and how long it lives."""
     timing: Timings = ()
-    """overlap: a phase takes the longer of its Flash and DRAM time; serial: their sum. Left out:
-    as the device says."""
+    """overlap: the longer of Flash and DRAM time; serial: their sum; left out: as the device."""
     layouts: Annotated[tuple[LayoutName, ...], Axis()] = ("natural",)
     """Order of the units in Flash, on devices that say what a read costs: natural is the model's,
-    hot by how often the calibration text uses them (with top-k of its own method)."""
+    hot by how often the calibration text uses them, coactive those used together side by side."""
+    preload_layers: Annotated[tuple[Natural, ...], Axis()] = (0,)
+    """Layers whose masks are announced, and whose units lie together and are read together while
+    those before them compute, of methods that announce (docs/semantics.md 9); 0 for none."""
     kv: KV = KV()
     """The KV cache that the simulator counts."""
     budgets: Budgets = BUDGETS
@@ -341,10 +343,5 @@ class Sweep(SweepEntry):
             policies = len(entry.policies or self.policies)
             quants = sum(quant.most for quant in entry.quant or self.quant)
             total += entry.most * quants * devices * policies
-        ways = len(self.cache.ways) * len(self.layouts)
+        ways = len(self.cache.ways) * len(self.layouts) * len(self.preload_layers)
         return total * ways * sum(len(model.swaps) for model in self.models)
-
-
-def _product(*axes: tuple[Any, ...]) -> int:
-    """Combinations of axes, of which an empty one has a value of its own."""
-    return math.prod(max(1, len(axis)) for axis in axes)

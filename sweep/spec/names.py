@@ -18,7 +18,9 @@ from sweep.spec import values as fields
 from sweep.spec.values import Axis, Name, Number, Words
 
 SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware", "resident-threshold")
-LAYOUTS = ("natural", "hot")
+LAYOUTS = ("natural", "hot", "coactive")
+LAM = "lam"
+"""Key of an entry: the price of a second of reads, unless it is a parameter of its methods."""
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
 BUDGETS = ("0.1", "0.2", "0.5", "1%", "5%", "10%")
 
@@ -122,5 +124,6 @@ QuantName = Annotated[str, Name("quantisation", _quant_names)]
 ActivationName = Annotated[str, Name("activation", lambda: ("none", *ACTIVATIONS))]
 Budgets = Annotated[tuple[Annotated[str, Budget(others=True)], ...], Axis(or_none=True)]
 Windows = Annotated[int | None, Number(at_least=1, at_most=1e9, whole=True, words={"all": None})]
+Batch = Annotated[int | None, Number(at_least=1, at_most=1e4, whole=True, words={"auto": None})]
 BosName = Annotated[str, Name("bos", lambda: ("each-window", "first-window", "none"))]
 DtypeName = Annotated[str, Name("dtype", _dtypes)]

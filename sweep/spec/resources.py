@@ -93,7 +93,7 @@ class ModelResources(Entry):
     """What a task asks for that runs a model; what is left out is as for `evaluate`."""
 
     gpu: Annotated[float | None, Number(at_least=0, at_most=16, words={"auto": None})] = None
-    """GPUs, possibly a fraction of one; auto is one where there is one, else none."""
+    """GPUs, or a fraction of one; auto: one where there is one, or as many as a model takes."""
     memory_gb: Annotated[float | None, Number(at_least=0, at_most=1e6, words={"auto": None})] = None
     """Memory that must be free on the node, in 1e9 bytes; auto is estimated from the sizes of the
     model, and 0 does not ask."""

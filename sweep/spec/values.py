@@ -258,3 +258,13 @@ def parameter_values(value: Any) -> tuple[Any, ...]:
     """
     is_range = isinstance(value, dict) and (not value or {"from", "to", "step"} & set(value))
     return (value,) if isinstance(value, dict) and not is_range else spread(value)
+
+
+def combinations(*axes: tuple[Any, ...]) -> int:
+    """Combinations of axes, of which an empty one has a value of its own."""
+    return math.prod(max(1, len(axis)) for axis in axes)
+
+
+def plain(number: float) -> float:
+    """4.0 as 4, so that a point written in Python has the key of the same point in YAML."""
+    return int(number) if number == int(number) else number

@@ -31,6 +31,8 @@ class Where(ModelWhere):
 
     text_name: str
     """Name of a built-in text, or a file."""
+    batch: NotRequired[str]
+    """Windows that run at once on a GPU; left out: as many as fit."""
 
 
 class TrainWhere(Where):
@@ -70,6 +72,8 @@ class SelectorPayload(TypedDict, total=False):
     """Whether a cache-aware selector hands over its masks; left out where it does not."""
     reads: Reads
     """How misses become reads, of a read-aware selector."""
+    lam: float
+    """What a second of their cost is worth; left out where the price is to meet a density."""
 
 
 class ModelRun(TypedDict):
@@ -132,6 +136,8 @@ class Evaluate(TextRun, MethodRun):
     """Tokens at the start of each window that the method leaves alone; left out for none."""
     routed: NotRequired[bool]
     """Whether the method is a rule that chooses experts; left out for others."""
+    priced: NotRequired[bool]
+    """Whether its read-aware selector has a price; left out where it has none."""
     distances: NotRequired[Distances]
     """Of what the model expects to what the dense one does; left out where they are not asked
     for."""
@@ -178,6 +184,8 @@ class CountUses(TextRun, MethodRun):
     """Windows of the calibration text."""
     routed: NotRequired[bool]
     """Whether experts are counted; left out for other units."""
+    coactive: NotRequired[bool]
+    """Whether units used together come side by side; left out where the most used come first."""
 
 
 class Train(TextRun, MethodRun):
@@ -187,6 +195,9 @@ class Train(TextRun, MethodRun):
     """How many windows of the calibration text, from the first on."""
     study: NotRequired[str]
     """Sampler of the study whose trials it asks for; left out where it asks for none."""
+    recipe: NotRequired[dict[str, Any]]
+    """What quantises the weights that it has rotated: as of a `Transform`, with the `windows` of
+    the calibration text that it is given and the `seed` of what it draws; left out for none."""
     seed: int
     """Of all that is drawn."""
 
@@ -226,5 +237,7 @@ class Simulate(TypedDict):
     """Fingerprint of the code that it runs."""
     pool: NotRequired[bool]
     """Whether all layers share one cache; left out where each has its own."""
+    preload_layers: NotRequired[int]
+    """Layers that are read ahead together; left out where none are."""
     reads: NotRequired[Reads]
     """Left out where a read costs nothing beside its bytes."""

@@ -10,6 +10,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
@@ -37,7 +38,8 @@ def run(task: Task, inputs: tuple[Any, ...], device: str = "cpu") -> tuple[Recor
             device = _usable(device)
             by_role = dict(zip(task.payload.get("inputs", {}), inputs, strict=True))
             function = _function(task, device)
-            result, handover = function(task.payload, task.where, by_role, device)
+            with _placed(task, device):
+                result, handover = function(task.payload, task.where, by_role, device)
             status, error = "done", ""
         except Exception as failure:
             traceback.print_exc()
@@ -70,6 +72,15 @@ def _usable(device: str) -> str:
         return device
     print(NO_CUDA)
     return "cpu"
+
+
+def _placed(task: Task, device: str) -> AbstractContextManager[None]:
+    """A task on a GPU finds its model there, on several of them where one does not hold it."""
+    if device == "cpu":
+        return contextlib.nullcontext()
+    from sweep.placement.place import placed
+
+    return placed(task.where, task.payload, device)
 
 
 def _of_the_machine(failure: Exception) -> bool:
@@ -109,21 +120,25 @@ _EVALUATE = "sweep.tasks.evaluate:evaluate"
 _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "calibrate": (
         ("routed", "sweep.routing.uses:count_uses"),
+        ("coactive", "sweep.flash.coactive:order"),
         ("selector", "sweep.tasks.uses:count_uses"),
         ("", "sweep.tasks.calibrate:calibrate"),
     ),
     "evaluate": (
         ("routed", "sweep.routing.evaluate:evaluate"),
+        ("priced", "sweep.flash.evaluate:evaluate"),
         ("", _EVALUATE),
     ),
     "score": (("", "sweep.tasks.score:score"),),
     "simulate": (
         ("pool", "sweep.routing.pool:pool"),
+        ("preload_layers", "sweep.flash.bundles:reads"),
         ("reads", "sweep.tasks.reads:reads"),
         ("", "sweep.tasks.simulate:simulate"),
     ),
     "train": (
         ("study", "sweep.tasks.train_by_trials:train"),
+        ("recipe", "sweep.tasks.rotated.train:train"),
         ("", "sweep.tasks.train:train"),
     ),
     "transform": (("", "sweep.tasks.transform:transform"),),

@@ -14,8 +14,11 @@ from methods.registry import create, method_class
 from methods.static import quantiser
 from methods.static.pruning import StaticPruning
 from sweep.plan.task_code import (
+    code_of_bundles,
+    code_of_coactive,
     code_of_method,
     code_of_policy,
+    code_of_priced,
     code_of_rule,
     code_of_transform,
     code_of_uses,
@@ -45,10 +48,12 @@ def fingerprints() -> dict[str, dict[str, str]]:
     codes["transform"] = {
         name: code_of_transform("dense", (module,)) for name, module in changes.items()
     }
-    uses = {"uses of dip": code_of_uses("dip")}
+    uses = {"uses of dip": code_of_uses("dip"), "coactive": code_of_coactive("dip")}
     policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
     policies["pool"] = code_of_policy("lru", pool=True)
+    policies["bundles over layers"] = code_of_bundles()
     uses["uses of experts"] = code_of_uses("stock")
+    codes["evaluate"]["dip at a price of reads"] = code_of_priced("dip", "lfu")
     codes["evaluate"]["experts"] = code_of_rule(cast("Rule", create("cache-prior")))
     return codes | {"calibrate": codes["calibrate"] | uses, "simulate": policies}
 

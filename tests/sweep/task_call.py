@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-PLACES = ("model", "text_name", "checkpoint", "asked")
+PLACES = ("model", "text_name", "checkpoint", "asked", "batch")
 
 
 def apart(settings: Mapping[str, Any]) -> tuple[Any, Any]:

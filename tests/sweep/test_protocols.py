@@ -135,6 +135,9 @@ def test_masks_are_announced_for_each_distance(asked: Any, tmp_path: Path) -> No
 
 def test_what_cannot_be_is_said(asked: Any) -> None:
     from sweep.plan.grid import expand
+    from sweep.plan.point import MethodTraits, Quant
+    from sweep.plan.weight_steps import refusal
+    from sweep.spec.names import FILE_BITS
 
     with pytest.raises(InputError, match="leaves nothing of windows of 64 tokens"):
         expand(asked("dense", DIP, dense_tokens=64))
@@ -142,8 +145,8 @@ def test_what_cannot_be_is_said(asked: Any) -> None:
         expand(asked("dense", DIP, dense_tokens=1.5))
     with pytest.raises(InputError, match="decides its masks itself"):
         expand(asked("dense", {"method": "ffn-skip", "density": 0.9, "selector": "topk"}))
-    with pytest.raises(InputError, match="rotates weights"):
-        expand(asked({"method": "la-rosa", "density": 0.5}, quant=[{"method": "rtn"}]))
+    arrives_quantised = Quant(bits=FILE_BITS)
+    assert "rotates weights" in refusal(arrives_quantised, MethodTraits.of("la-rosa"))
     turned = {"method": "wina", "density": 0.5, "rotation": True}
     with pytest.raises(InputError, match="wina rotates weights"):
         expand(asked(turned, quant=[{"method": "rtn"}]))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from methods import MethodError, rotations, scorers, shadow
+from methods import MethodError, contract, rotations, scorers, shadow
 from methods.apply import applied
 from methods.density import kept_units
 from methods.dynamic.ffn_skip import FFNSkip
@@ -155,6 +155,28 @@ def test_the_first_axes_hold_the_most(model: nn.Module) -> None:
     turned = torch.from_numpy(arrays["0.rotation"]).double()
     variances = (turned.T @ moments[0] @ turned).diagonal()
     assert (variances.diff() <= 1e-6 * variances[0]).all()
+
+
+# -- predictors of another model -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("dejavu", {"width": 8, "epochs": 1}), ("shadow-llm", {"width": 8, "epochs": 1})],
+)
+def test_a_predictor_of_a_model_of_another_size_is_refused(
+    model: nn.Module, name: str, parameters: dict[str, Any]
+) -> None:
+    method = methods.create(name, 0.5, **parameters)
+    arrays = method.train(model, lesson(WINDOWS))[1]
+    with fitted(model, method, arrays):
+        pass
+    other = contract.SMALL_MODELS[0]()
+    with (
+        pytest.raises(MethodError, match=rf"predictor of {name} is of a model of another size"),
+        fitted(other, method, arrays),
+    ):
+        pass
 
 
 # -- shadow-llm ------------------------------------------------------------------------------

@@ -112,6 +112,27 @@ def test_what_was_replayed_stands_beside_what_was_predicted(tmp_path: Path) -> N
     assert "<b>&|" not in page
 
 
+def test_products_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    products = {
+        "used_bytes_per_token": 3e6,
+        "computing_s": 0.0021,
+        "predicted_s": 0.0061,
+        "measured_s": 0.0063,
+        "measured_low_s": 0.006,
+        "measured_high_s": 0.007,
+        "valid": True,
+    }
+    not_valid = {**LINE, "label": "late", "products": {**products, "valid": False}}
+    run = _with_stopwatch(tmp_path, {**LINE, "products": products}, not_valid)
+    text, page = markdown.render(run), html.render(run)
+    part = text.split("The same with products")[1].split("\n## ")[0]
+    assert "| 2\\.10 | 6\\.10 | 6\\.30 | 6\\.00 | 7\\.00 |" in part
+    assert "late" not in part
+    assert "Flash and products of a token in ms" in page
+    without = _with_stopwatch(tmp_path, LINE)
+    assert "with products" not in markdown.render(without)
+
+
 @pytest.mark.parametrize("broken", [{}, {**LINE, "measured_s": None}, {**LINE, "paper_s": "x"}])
 def test_a_stopwatch_that_cannot_be_read_is_none(tmp_path: Path, broken: object) -> None:
     run = _with_stopwatch(tmp_path, broken)

@@ -11,7 +11,8 @@ import pytest
 import reports
 from reports.paper import field
 from reports.paper.exhibit import Cell, Made
-from reports.paper.field import SOURCES, field_table, values
+from reports.paper.field import field_table, values
+from reports.paper.field_sources import SOURCES
 from reports.paper.registry import EXHIBITS, select
 from reports.paper.write import build, label
 from tests.reports.paper.test_paper import row as paper_row
@@ -35,12 +36,13 @@ def cells(made: Made, title: str, label_: str) -> dict[str, Cell | None]:
 
 def test_every_value_is_there_once_and_has_a_source_that_was_read() -> None:
     places = [(v.source, v.model, v.method, v.metric, v.sparsity) for v in values()]
-    assert len(set(places)) == len(places) == 99
+    assert len(set(places)) == len(places) == 122
     assert {v.source for v in values()} == set(SOURCES)
     assert {origin.mark for origin in SOURCES.values()} == {"verified", "abstract"}
     assert {v.metric for v in values()} == set(field.METRICS)
     assert {v.model for v in values()} <= set(field.NAMES)
-    assert all((v.method == "dense") == (v.sparsity == 0) for v in values())
+    whole = ("dense", "dfloat11")
+    assert all((v.method in whole) == (v.sparsity == 0) for v in values())
 
 
 def test_a_difference_is_given_where_model_and_protocol_are_the_same(tmp_path: Path) -> None:
@@ -86,6 +88,50 @@ def test_another_model_and_another_protocol_stand_in_columns_of_their_own(tmp_pa
     assert dict(zip(sheet.columns, sheet.twins, strict=True))[
         "smollm2-135m perplexity ↓, measured here"
     ]
+
+
+def test_static_methods_stand_against_wanda(tmp_path: Path) -> None:
+    """Beside what a paper says of all linear layers, ours of the MLPs alone, in another column."""
+    rows = [
+        row("llama-2-7b", "dense", 1.0, 5.47),
+        row("llama-2-7b", "wanda", 0.3, 40.0, attention="none", pattern="unstructured"),
+        row("llama-2-7b", "losa", 0.3, 10.5, attention="none"),
+        row("llama-2-7b", "dsnot", 0.5, 6.5, attention="none", pattern="unstructured"),
+    ]
+    made = field_table(source_of(tmp_path, rows))
+    losa = cells(made, "LoSA", "losa, 70 %")
+    printed = losa["Llama-2-7B perplexity below Wanda's ↑"]
+    here = losa["Llama-2-7B perplexity below Wanda's ↑, measured here"]
+    assert printed is not None
+    assert here is not None
+    assert (printed.ours, here.ours, here.difference) == (None, 29.5, None)
+    assert list(cells(made, "DSnoT", "dsnot, 70 %")) == ["LLaMA-7B perplexity below Wanda's ↑"]
+
+
+def test_an_activation_ratio_is_that_of_a_growth_of_perplexity(tmp_path: Path) -> None:
+    found = row("smollm2-135m", "cett", 0.4, 18.2, attention="none", ppl_percent=1)
+    found |= {"mlp_density": 0.38}
+    made = field_table(source_of(tmp_path, [row("smollm2-135m", "dense", 1.0, 18.0), found]))
+    one = cells(made, "Sparsing Law", "cett, PPL-1 %")
+    here = one["smollm2-135m activation ratio ↓, measured here"]
+    assert here is not None
+    assert (here.ours, here.how) == (0.38, "twin")
+    least = one["SiLU of 0.1B to 1.2B, least activation ratio ↓"]
+    assert least is not None
+    assert least.published is not None
+    assert least.published.value == 0.33
+    five = cells(made, "Sparsing Law", "cett, PPL-5 %")
+    assert five["smollm2-135m activation ratio ↓, measured here"] is None
+
+
+def test_bytes_of_a_code_stand_beside_those_of_bfloat16(tmp_path: Path) -> None:
+    coded = row("smollm2-135m", "dfloat11", 1.0, 18.0, attention="none")
+    coded |= {"quant": "bits of the file", "weight_bytes": 182.5, "weight_bytes_16bit": 269.0}
+    made = field_table(source_of(tmp_path, [coded]))
+    line = cells(made, "DFloat11", "dfloat11")
+    here = line["smollm2-135m bytes, of bfloat16's ↓, measured here"]
+    assert here is not None
+    assert here.ours == pytest.approx(0.678, abs=1e-3)
 
 
 def test_without_such_a_run_the_printed_values_stand_alone(tmp_path: Path) -> None:

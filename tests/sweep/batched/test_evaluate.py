@@ -10,22 +10,25 @@ import numpy as np
 import pytest
 import torch
 
+from methods.base import GIVEN
 from methods.select import Given
 from sweep.batched import evaluate as batched
 from sweep.batched import memory
-from sweep.batched.make import in_batches, make_batched
+from sweep.batched.make import Batched, in_batches, make_batched
 from sweep.batched.proof import GpuDiffersError, Proof
 from sweep.batched.selectors import BatchedCacheAware, BatchedThreshold, BatchedTopK
 from sweep.contracts.rules import Rule
 from sweep.contracts.selectors import RULES, Factory
 from sweep.errors import ResourceError
 from sweep.gpu import plain
+from sweep.make_selector import make_selector
 from sweep.selectors import Selector
 from sweep.tasks import run
 from sweep.tasks.calibrate import calibrate
 from sweep.tasks.evaluate import evaluate as one_by_one
 from sweep.tasks.task import Task
 from tests.sweep.task_call import apart
+from tests.sweep.tinysweep import planned, sweep_of
 
 TOKENS = 24
 SLOTS = {"input": 20, "intermediate": 33}
@@ -133,31 +136,36 @@ def test_where_memory_runs_out_batches_are_halved(
 def test_memory_chooses_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(memory.BATCH, raising=False)
     assert [memory.batch_of(100, 10, free) for free in (1, 50, 200, 10**6)] == [1, 4, 16, 64]
-    assert memory.batch_of(3, 10, 10**6) == 3
+    assert memory.batch_of(3, 10, 10**6) == memory.batch_of(3, 10, 1, 8) == 3
+    assert memory.batch_of(100, 10, 50, 5) == 5
     monkeypatch.setenv(memory.BATCH, "2")
-    assert memory.batch_of(100, 10, 10**6) == 2
+    assert memory.batch_of(100, 10, 10**6) == memory.batch_of(100, 10, 10**6, 5) == 2
     monkeypatch.setenv(memory.BATCH, "two")
     with pytest.raises(ResourceError, match="SWEEP_GPU_BATCH is 'two'"):
         memory.wished()
 
 
-def test_a_model_that_cannot_fit_is_refused_before_it_is_read() -> None:
-    memory.expect_room(10 << 30, "large", 80 << 30)
-    with pytest.raises(ResourceError, match=r"large takes 28\.0 GiB .* has 24\.0 GiB"):
-        memory.expect_room(28 << 30, "large", 24 << 30)
-
-
-def test_a_task_that_cannot_fit_says_so_and_loads_nothing(
-    payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_the_sweep_file_chooses_the_batch_and_no_key_has_it(
+    payload: dict[str, Any], tiny_llama: Path, tiny_text: str, tmp_path: Path
 ) -> None:
-    def load(*_: Any) -> None:
-        raise AssertionError("weights are read")
+    method, keys = {"method": "dip", "density": 0.5}, []
+    for batch in ("auto", 2):
+        plan = planned(sweep_of(tiny_llama, tmp_path, tiny_text, method, batch=batch))
+        keys.append(sorted(plan.tasks))
+        places = [t.where.get("batch") for t in plan.tasks.values() if t.kind == "evaluate"]
+        assert set(places) == {"2" if batch == 2 else None}
+    assert keys[0] == keys[1]
+    sizes: list[int] = []
+    own = batched.losses
 
-    monkeypatch.setattr(batched.models, "loaded", load)
-    monkeypatch.setattr(batched, "total_bytes", lambda: 1000)
-    monkeypatch.setattr(batched, "_fitting", set())
-    with pytest.raises(ResourceError, match="give it a larger GPU"):
-        batched.evaluate(*apart(payload), {}, "cuda")
+    def counted(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return own(model, tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batched, "losses", counted)
+        batched.evaluate(*apart({**payload, "batch": "2"}), {}, "cpu")
+    assert sizes == [2, 2, 1]
 
 
 def test_the_model_goes_to_the_device_of_the_task(
@@ -176,7 +184,6 @@ def test_the_model_goes_to_the_device_of_the_task(
             proofs.append(self)
 
     monkeypatch.setattr(batched.models, "loaded", load)
-    monkeypatch.setattr(batched, "total_bytes", lambda: 1 << 40)
     monkeypatch.setattr(batched, "_proved", set())
     monkeypatch.setattr(batched, "Proof", Counted)
     task = apart({**payload, "selector": aware()})
@@ -186,7 +193,9 @@ def test_the_model_goes_to_the_device_of_the_task(
     assert [proof.compared > 0 for proof in proofs] == [True]
 
 
-@pytest.mark.parametrize("selector", [SELECTORS["topk"], aware(), aware("lru")], ids=str)
+@pytest.mark.parametrize(
+    "selector", [SELECTORS["topk"], aware(), aware("lru"), {"name": GIVEN}], ids=str
+)
 def test_a_device_that_selects_other_units_is_found_out(
     selector: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +205,7 @@ def test_a_device_that_selects_other_units_is_found_out(
         chosen.begin_batch(2, 6)
         chosen.proof = proof = Proof()
         if wrong:
-            name = "top_k" if selector["name"] == "topk" else "cache_aware"
+            name = {"topk": "top_k", GIVEN: "packed"}.get(selector["name"], "cache_aware")
             monkeypatch.setattr(plain, name, _wrong(getattr(plain, name)))
             with pytest.raises(GpuDiffersError, match="layer 3, input, token 2"):
                 chosen.pruned(3, "input", values, 0.5)
@@ -234,3 +243,29 @@ def test_scores_of_another_number_of_windows_are_refused() -> None:
     chosen.begin_batch(3, 4)
     with pytest.raises(ValueError, match="scores of 3 windows are expected"):
         chosen(0, "input", torch.ones((2, 4, 8)), 0.5)
+
+
+BAD = pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+
+
+@BAD
+@pytest.mark.parametrize("selector", [SELECTORS["topk"], aware(), {"name": GIVEN}], ids=str)
+def test_a_score_that_is_none_is_named_as_on_the_cpu(
+    selector: dict[str, Any], value: float
+) -> None:
+    """In the second window, by the token's number there."""
+    values = torch.randn((2, 4, 40), generator=torch.Generator().manual_seed(0))
+    values[1, 2, 9] = value
+    told = []
+    for window, chosen in (
+        (values[1:], make_selector({**selector, "slots": {"input": 20}}, {})),
+        (values, make_batched({**selector, "slots": {"input": 20}}, {})),
+    ):
+        chosen.begin_window(4)
+        if isinstance(chosen, Batched):
+            chosen.begin_batch(2, 4)
+        with torch.inference_mode(), pytest.raises(ValueError, match="must be finite") as caught:
+            chosen(0, "input", window, 0.5)
+        told.append(str(caught.value))
+    assert "score of unit 9 of token 2 is " in told[0]
+    assert told[0] == told[1]

@@ -110,6 +110,39 @@ def test_rotations_are_found_once_and_thresholds_are_those_of_rotated_inputs(
     assert set(table.overhead_bytes) == {2 * norms + 2 * 48 * 48 * 4.125 / 8}
 
 
+def test_weights_are_quantised_after_a_rotation(
+    tiny_llama: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    """One training for each quantisation, which no density, mask or window is part of; what it is
+    held against are the same weights quantised as they are."""
+    quant = {"method": "gptq", "bits": 4, "group_size": 16, "calibration_windows": 3}
+    entries = [
+        {"method": "dense", "quant": ["none", quant]},
+        {"method": "la-rosa", "density": [0.6, 1.0], "quant": ["none", quant]},
+        {"method": "la-rosa", "density": 0.6, "attention": "same", "quant": [quant]},
+    ]
+    sweep = sweep_of(tiny_llama, tmp_path, tiny_text, *entries)
+    plan = planned(sweep)
+    trained = [task.payload for task in of_kind(plan, "train")]
+    assert [payload.get("recipe", {}).get("windows") for payload in trained] == [None, 3, 3]
+    assert trained[0]["code"] != trained[1]["code"] == trained[2]["code"]
+    assert len(of_kind(plan, "transform")) == 1  # of the dense row
+    assert {tuple(payload["inputs"]) for payload in trained} == {()}
+    done, table = run(sweep, tmp_path / "run")
+    assert (done.failed, set(table.status)) == ([], {"done"})
+    assert run(sweep, tmp_path / "run")[0].ran == 0
+    table = table.drop_duplicates(["method", "density", "quant", "parameters"])
+    follows = table.quant.str.contains("gptq")
+    rounded, own = table[follows], table[~follows]
+    dense = rounded[rounded.method == "dense"].ppl.item()
+    whole = rounded[(rounded.method == "la-rosa") & (rounded.density == 1)]
+    assert whole.ppl_dense.item() == dense
+    assert whole.ppl.item() != dense
+    assert abs(whole.ppl.item() / dense - 1) < 0.05
+    plain = own[(own.method == "la-rosa") & (own.density == 1)]
+    assert abs(plain.ppl.item() / plain.ppl_dense.item() - 1) < 1e-4
+
+
 def test_shares_of_another_number_of_layers_are_refused(
     tiny_llama: Path, tiny_text: str, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from reports.reading import stopwatch
 from simulator import ReadCost
 from simulator.read_plans import reads
 from sweep.cli.app import app
@@ -83,6 +84,37 @@ def test_the_command_prints_and_keeps_figures(run: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["replay.json"]
 
 
+def test_the_command_multiplies_too(run: Path, tmp_path: Path) -> None:
+    _direct(tmp_path)
+    out = tmp_path / "replay.json"
+    asked = ["replay", str(run), "--folder", str(tmp_path), "--tokens", "2", "--depth", "2"]
+    asked += ["--multiply", "--repeats", "1", "--out", str(out)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    assert "products alone" in result.output
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for line in figures["lines"]:
+        one = line["products"]
+        assert one["measured_s"] > 0
+        assert one["computing_s"] > 0
+        assert one["predicted_s"] >= line["curve_s"] - 1e-12
+        assert one["used_bytes_per_token"] > 0
+    replays, verdict = stopwatch.read(tmp_path)
+    assert verdict == figures["verdict"]
+    valid = [line["products"]["valid"] for line in figures["lines"]]
+    assert [one.products is not None for one in replays] == valid
+
+
+def test_the_verdict_names_the_error_with_products() -> None:
+    products = measure.Products(1.0, 0.5, 1.2, 1.0, 0.9, 1.1, True)
+    line = measure.Line("k", "p", 1, 1, 1, 0, 0.5, 0.8, 0.9, 1.0, 1.0, 1.0, True, "", products)
+    outcome = measure.Outcome(1, (line,), 0.1, False, 1, 1, (), "ext4")
+    assert outcome.verdict.endswith(
+        "With products, the longer of the curve and of compute is off by 20% in the median, 20% "
+        "at worst."
+    )
+
+
 def test_noise_is_no_measurement() -> None:
     calm = predict.models([{4096: 1e-5, 65536: 4e-5}, {4096: 1.1e-5, 65536: 4.1e-5}])
     wild = predict.models([{4096: 1e-5, 65536: 4e-5}, {4096: 2e-5, 65536: 9e-5}])
@@ -91,6 +123,14 @@ def test_noise_is_no_measurement() -> None:
     line = measure.Line("k", "p", 1, 1, 1, 0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, True, "")
     noisy = measure.Outcome(1, (line,), wild.spread, True, 1, 1, (), "ext4")
     assert noisy.verdict.startswith("Not measurable here: probes of one size differ by")
+
+
+def test_threads_that_wait_are_no_measurement() -> None:
+    line = measure.Line("k", "p", 1, 1, 1, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, True, "")
+    outcome = measure.Outcome(1, (line,), 0.1, False, 1, 1, (), "ext4")
+    assert outcome.verdict == (
+        "Not measurable here: threads wait for each other for 60% of the time."
+    )
 
 
 def test_the_verdict_names_both_errors() -> None:

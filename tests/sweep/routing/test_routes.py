@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -272,6 +273,22 @@ def test_parameters_out_of_reach_are_named(name: str, parameters: Any, said: str
 def test_rules_that_do_not_fit_the_model(name: str, parameters: Any, said: str) -> None:
     with pytest.raises(MethodError, match=said):
         rule(name, **parameters).check(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("stock", {"prefetch": 1}), ("cache-prior", {"lam": 0.0})]
+)
+def test_of_equal_scores_the_routers_own_choice_stays(name: str, parameters: Any) -> None:
+    """Routers that score all experts alike, whose top-k may take any."""
+    model = copy.deepcopy(moe.model_of("mixtral"))
+    with torch.no_grad():
+        for module in model.modules():
+            if type(module).__name__.endswith("Router"):
+                module.weight.zero_()
+    plain = moe.logits(model)
+    logits, routes = in_one_pass(model, rule(name, **parameters), "lru", 2)
+    assert torch.equal(logits, plain)
+    assert routes.figures()["swapped"] == 0
 
 
 @pytest.mark.parametrize("name", ["stock", "cache-prior"])

@@ -158,8 +158,13 @@ def test_sweeps_of_other_papers_have_what_they_print(file: spec.SweepFile):
     }
     assert len(printed) == 22
     assert printed - asked == set()
-    wide = [dict(p.parameters) for p in points(file, "field-paper") if p.method != "dense"]
+    pruned = [p for p in points(file, "field-paper") if p.method != "dense"]
+    wide = [dict(p.parameters) for p in pruned if p.method in ("was", "teal", "active-flow")]
     assert {parameters["attention"] for parameters in wide} == {"same"}
+    alone = {p.method: dict(p.parameters) for p in pruned if p.density == 0.3}
+    assert {"wanda", "dsnot", "losa"} < set(alone)
+    grown = [dict(p.parameters)["ppl_percent"] for p in pruned if p.method == "cett"]
+    assert sorted(set(grown)) == [1, 5, 10]
     teal = points(file, "field-teal")
     assert {p.accuracy.dense_tokens for p in teal} == {1024}
     assert {(p.method, p.density) for p in teal} == {("dense", 1), ("teal", 0.6), ("teal", 0.5)}
@@ -259,3 +264,17 @@ def test_the_page_of_all_keys_is_current():
 def test_a_page_without_an_example_has_none():
     assert schema_page.example_of("sweeps:\n  a:\n    models: b\n", "demo") == ""
     assert "```" not in schema_page.markdown(spec.json_schema())
+
+
+def test_sweeps_for_a_second_family_are_those_of_the_field():
+    """The file names a model that has to be put in place: here it is another."""
+    value = yaml.safe_load((ROOT / "benchmarks" / "family.yaml").read_text(encoding="utf-8"))
+    for sweep in value["sweeps"].values():
+        sweep["models"] = ["smollm2-135m"]
+    file = spec.from_mapping(value)
+    assert {p.method for p in points(file, "static")} >= {"dfloat11", "wanda", "dsnot", "losa"}
+    asked = {(p.method, p.selector) for p in points(file, "second-beyond")}
+    assert {("dip", "resident-threshold"), ("dip", "cache-aware"), ("dip", "topk")} < asked
+    shipped = {p.method for p in points(spec.load(ROOT / "sweeps.yaml"), "field")}
+    left_out = {"cett", "la-rosa", "shadow-llm", "dejavu", "glu"}
+    assert {p.method for p in points(file, "second-field")} == shipped - left_out

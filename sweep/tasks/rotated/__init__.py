@@ -1,0 +1,1 @@
+"""Trainings whose method rotates weights that are quantised after it."""
