@@ -72,11 +72,11 @@ class Setting:
             self.name,
             study.space,
             list(entry.objective.metrics.values()),
-            entry.sampler,
+            study.sampler,
             study.seed,
             [*known, *study.first],
         )
-        self.prunes = entry.prune and entry.sampler in PRUNABLE
+        self.prunes = entry.prune and study.sampler in PRUNABLE
         self.limit = math.inf
         self.mean_limit = math.inf
         self.ppl = math.nan
@@ -97,7 +97,7 @@ class Setting:
         """How far ΔPPL is beyond the budget, at most 0 where it is within: the difference, or for
         Gaussian processes the logarithm of the ratio of mean losses, which is nearly a straight
         line in the density."""
-        if self.study.entry.sampler != "gp" or not self.mean_limit > 0:
+        if self.study.sampler != "gp" or not self.mean_limit > 0:
             return delta - self.limit
         least = _LEAST * self.mean_limit
         lost = max(math.log1p(delta / self.ppl), least) if delta > -self.ppl else least
@@ -168,7 +168,7 @@ class Batches:
             self.settings.append(setting)
 
     def _known(self, dense: PlannedPoint, ppl: float) -> list[dict[str, Any]]:
-        if not self.study.entry.known or self.study.entry.sampler == "grid":
+        if not self.study.entry.known or self.study.sampler == "grid":
             return []
         within = self.study.entry.objective.within
         limit = math.inf if within is None else Budget.parse(within).limit(ppl)
@@ -179,9 +179,9 @@ class Batches:
         study, entry = self.study, self.study.entry
         points = [study.point(dense.point, parameters) for parameters in study.complete_first()]
         keys = [p.keys for p in planning.plan_points(points, self.materials).points]
-        document = entry.model_dump(mode="json", exclude=_NOT_ASKED)
+        document = entry.model_dump(mode="json", exclude=_NOT_ASKED) | {"sampler": study.sampler}
         identity = [document, study.seed, dense.keys, keys]
-        ordered = entry.sampler in ORDERED and any(map(is_ordered, study.space.values()))
+        ordered = study.sampler in ORDERED and any(map(is_ordered, study.space.values()))
         return digest([*identity, "ordered"] if ordered else identity)[:8]
 
     def run(self) -> bool:

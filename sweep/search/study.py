@@ -67,6 +67,11 @@ class Study:
     """The quantisation that a searched name, or searched bits, are put over."""
 
     @property
+    def sampler(self) -> str:
+        """The one that is asked for, or the one that needs the fewest tokens."""
+        return self.entry.sampler or ("gp" if len(self.entry.objective.metrics) == 1 else "tpe")
+
+    @property
     def seed(self) -> int:
         """Of the sampler."""
         return self.tuning.seed if self.entry.seed is None else self.entry.seed
@@ -74,12 +79,12 @@ class Study:
     @property
     def trials(self) -> int:
         """Trials of each setting: for `grid` all combinations."""
-        return len(self.first) if self.entry.sampler == "grid" else self.entry.trials
+        return len(self.first) if self.sampler == "grid" else self.entry.trials
 
     @property
     def first(self) -> list[dict[str, Any]]:
         """Parameters of the first trials."""
-        if self.entry.sampler == "grid":
+        if self.sampler == "grid":
             return combinations({k: v for k, v in self.space.items() if isinstance(v, Choices)})
         if self.entry.enqueue is not None:
             return [dict(parameters) for parameters in self.entry.enqueue]
@@ -224,7 +229,7 @@ def _check(study: Study) -> None:
     if several:
         raise InputError(f"{where}.method.{several[0]}: one value is expected; search the others")
     spans = [key for key, value in space.items() if isinstance(value, Span)]
-    if entry.sampler == "grid" and spans:
+    if study.sampler == "grid" and spans:
         text = "sampler grid needs {from, to, step} or a list of names"
         raise InputError(f"{where}.search.{spans[0]}: {text}")
     if entry.fit and not groups:

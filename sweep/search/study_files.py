@@ -63,7 +63,7 @@ def study_mapping(study: Study, done: Tuned) -> dict[str, Any]:
         "objective": dict(objective.metrics),
         "within": str(objective.within) if objective.within else None,
         "searched": list(study.space),
-        "sampler": study.entry.sampler,
+        "sampler": study.sampler,
         "seed": study.seed,
         "tuned_on": study.tuning.text,
         "reported_on": study.reported.text,

@@ -40,7 +40,7 @@ def _searched(study: Study) -> str:
         shown[f"logits of {len(by_layer)} layers"] = next(iter(by_layer.values()))
     spaces = ", ".join(f"{name} {_space(space)}" for name, space in shown.items())
     return (
-        f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {entry.sampler}, seed"
+        f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {study.sampler}, seed"
         f" {study.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
     )
 

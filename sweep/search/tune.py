@@ -172,7 +172,7 @@ def _compared(study: Study, setting: Setting, fit: Fit | None) -> list[Point]:
     """The dense run, the first trials, and for a fit the allocations at the target densities."""
     dense = study.dense(setting.dense.point)
     trials: list[Parameters] = study.complete_first()
-    if study.entry.sampler == "grid":
+    if study.sampler == "grid":
         trials = []
     if fit is not None:
         lines = ("paper", "uniform", str(fit.line))

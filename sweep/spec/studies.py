@@ -74,8 +74,9 @@ class StudyEntry(Entry):
     """Trials for each model, weights and device."""
     batch: Whole = 4
     """Trials that are asked for together."""
-    sampler: Annotated[str, Name("sampler", lambda: SAMPLERS)] = "tpe"
-    """Optuna's sampler that proposes trials; grid goes through all combinations."""
+    sampler: Annotated[str, Name("sampler", lambda: SAMPLERS)] | None = None
+    """Optuna's sampler that proposes trials; grid goes through all combinations. Left out: gp, and
+    tpe for two objectives."""
     seed: Natural | None = None
     """Seed of the sampler; left out: the sweep's. Windows stay those of the sweep's seed."""
     prune: bool = True

@@ -105,6 +105,13 @@ def test_gp_is_told_that_a_choice_makes_no_point(tmp_path: Path):
     assert {(t["state"], t["feasible"]) for t in low} == {("stopped", "False")}
 
 
+def test_gp_is_what_searches_one_objective():
+    plain = {key: value for key, value in SPEED.items() if key != "sampler"}
+    assert loaded(plain).sampler == "gp"
+    goals = {"maximize": "tokens_per_s", "minimize": "delta_ppl"}
+    assert loaded(plain | {"objective": goals}).sampler == "tpe"
+
+
 def test_numbers_of_a_range_are_ordered():
     values = spread({"from": 0.5, "to": 0.9, "step": 0.05})
     space = study.Choices(values)

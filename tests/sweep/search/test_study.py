@@ -32,6 +32,7 @@ SPEED = {
     "search": {"gamma": [0.05, 1.0], "density": [0.4, 0.95]},
     "objective": {"maximize": "tokens_per_s", "within": "5%"},
     "trials": 12,
+    "sampler": "tpe",
 }
 SPLIT = {
     "sweep": "a",
