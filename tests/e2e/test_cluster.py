@@ -230,6 +230,7 @@ def test_a_head_with_tokens_wants_the_token(project: Callable[..., Path], tmp_pa
 # -- two nodes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(1500)  # two nodes start workers on a machine that may be busy
 def test_accuracy_goes_to_the_gpu_and_simulation_elsewhere(
     project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,13 +247,18 @@ def test_accuracy_goes_to_the_gpu_and_simulation_elsewhere(
         attached = ("run", "tiny", "--address", str(cluster.address), "--no-report")
         words = command(*attached, "--out", out)
         done = subprocess.run(
-            words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+            words,
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=2 * TIMEOUT,
         )
         assert done.returncode == 0, done.stderr
         asked = ["--set", "sweeps.tiny.resources={evaluate: {gpu: 2}}", "--out", tmp_path / "no"]
         much = command(*attached, *asked)
         refused = subprocess.run(
-            much, cwd=folder, env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+            much, cwd=folder, env=environment(), capture_output=True, text=True, timeout=2 * TIMEOUT
         )
     finally:
         cluster.shutdown()

@@ -238,6 +238,30 @@ def test_more_cpus_than_there_are(
     assert "ask for 64 CPU and 0 GPU each" in called.err
 
 
+def test_a_model_that_no_gpu_holds_is_refused_before_anything_is_written(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SmolLM2 takes 538 MB in float32; the plan notes what the run refuses."""
+    small = Resources(cpus=2, gpus=1, memory_gb=64, gpu_gb=0.3)
+    monkeypatch.setattr(api, "local_resources", lambda workers=None: small)
+    monkeypatch.setattr(resources, "local_resources", lambda workers=None: small)
+    file = write(tmp_path)
+    called = call("run", "s", "--file", file)
+    assert called.code == 3
+    (line,) = called.err.splitlines()
+    refusal = (
+        "model smollm2-135m takes 0.8 GB of GPU memory in float32 (0.5 GB of weights, the rest"
+    )
+    assert line.startswith(refusal)
+    assert "and this machine has one GPU of 0.3 GB; what would help: " in line
+    assert "dtype: bfloat16, which takes half as much" in line
+    assert not (tmp_path / "runs").exists()
+    planned = call("plan", "s", "--file", file)
+    assert planned.code == 0
+    assert "about 0.78 GB of GPU memory for smollm2-135m in float32" in planned.out
+    assert f"  note: {refusal}" in planned.out
+
+
 def test_what_could_run_passes() -> None:
     needs = {"evaluate": Resources(cpus=1, gpus=0.5), "simulate": Resources(cpus=2)}
     resources.check_feasible(needs, Resources(cpus=2, gpus=1), "here")
