@@ -234,7 +234,7 @@ class _Sweep:
 
 
 def searched_axes() -> tuple[str, ...]:
-    """What a study searches beside densities, names and parameters of methods: the price of reads."""
+    """What a study searches beside densities, names and parameters of methods."""
     return (spaces.LAM,)
 
 
