@@ -34,7 +34,7 @@ from sweep.spec.file import SweepFile, load, select
 
 FILE = Path(__file__).with_name("search.yaml")
 OUT = Path(__file__).parent / "out" / "search"
-SAMPLERS, BUDGETS, SEEDS = ("gp", "tpe"), ("2%", "5%", "10%"), 3
+SAMPLERS, BUDGETS, SEEDS = ("gp", "tpe"), ("2%", "5%", "10%"), 6
 TENTH, MOST = 0.1, 0.25
 """Of the tokens of the grid: what a search is to need, and where it ends."""
 CLOSE = 0.99

@@ -69,7 +69,7 @@ def _of_its_selector(entry: Mapping[str, Any], search: Mapping[str, Space]) -> d
     if "selector" not in search:
         return dict(entry)
     selector = str(entry["selector"])
-    others = {LAM} if selector != "read-aware" else set[str]()
+    others = {"density" if LAM in entry else ""} if selector == "read-aware" else {LAM}
     if selector != "topk":
         others.add("gamma")
     if selector.endswith("-threshold"):

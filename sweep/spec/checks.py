@@ -234,9 +234,8 @@ class _Sweep:
 
 
 def searched_axes() -> tuple[str, ...]:
-    """Numbers of a method's entry that a study searches under their own name, beside those that
-    `spaces` knows, if this release has them: what a second of reads costs."""
-    return tuple(name for name in (spaces.LAM,) if name in MethodEntry.model_fields)
+    """What a study searches beside densities, names and parameters of methods."""
+    return (spaces.LAM,)
 
 
 def _is_label(value: Any) -> TypeGuard[str]:

@@ -148,6 +148,17 @@ def test_a_trial_leaves_out_what_its_selector_does_not_have():
     assert (thresholds.selector, thresholds.gamma, thresholds.chunk) == ("resident-threshold", 1, 1)
 
 
+def test_a_price_of_reads_takes_the_place_of_the_density():
+    space = {"selector": ["topk", "read-aware"], "density": [0.5, 0.9], "lam": [1.0, 100.0]}
+    devices = [{"device": "oneplus-15r", "dram_gb": 0.064}]
+    made = loaded(SPEED | {"search": space}, devices=devices)
+    (setting,) = made.settings
+    priced = made.point(setting, {"selector": "read-aware", "density": 0.7, "lam": 5.0})
+    assert (priced.selector, priced.lam) == ("read-aware", 5.0)
+    plain = made.point(setting, {"selector": "topk", "density": 0.7, "lam": 5.0})
+    assert (plain.selector, plain.density, plain.lam) == ("topk", 0.7, None)
+
+
 def test_quantisations_are_held_against_the_weights_as_they_are():
     space = {
         "quant": ["none", "rtn", "gptq"],

@@ -327,7 +327,7 @@ def test_faults_of_a_study(study, path, words):
         "objective": {"maximize": "tokens_per_s", "within": "5%"},
     }
     value = {**SMALL, "studies": {"s": good}}
-    assert spec.from_mapping(value).studies["s"].sampler == "tpe"
+    assert spec.from_mapping(value).studies["s"].trials == 60
     with pytest.raises(InputError) as caught:
         spec.from_mapping({**SMALL, "studies": {"s": {**good, **study}}}, "f")
     (line,) = str(caught.value).splitlines()
