@@ -95,7 +95,9 @@ def _act(
     time.sleep(payload.get("seconds", 0.0))
     sums = {role: int(value["numbers"].sum()) for role, value in inputs.items()}
     total = payload.get("number", 0) + sum(sums.values())
-    result = {"total": total, "device": device, "given": sums, "gpus": _visible_gpus()}
+    result = {"total": total, "device": device, "given": sums}
+    if gpus := _visible_gpus():
+        result["gpus"] = gpus
     return result, {"numbers": np.array([total])}
 
 

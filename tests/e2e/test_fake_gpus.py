@@ -108,7 +108,7 @@ def test_each_task_has_a_gpu_and_simulations_have_none(
     assert {needs[kind].gpus for kind in MODEL_KINDS} == {1}
     records = ran(tmp_path, executor, needs)
     assert {record.status for record in records} == {"done"}
-    seen = {record.label: record.result["gpus"] for record in records}
+    seen = {record.label: record.result.get("gpus", []) for record in records}
     alone = [seen[f"evaluate {number}"] for number in range(4)]
     assert sorted(map(str, alone)) == ["['0']", "['0']", "['1']", "['1']"]
     assert all(seen[f"simulate {number}"] == [] for number in range(4))
@@ -130,7 +130,7 @@ def test_a_model_that_one_gpu_does_not_hold_gets_both(
         "simulate": 0,
     }
     records = ran(tmp_path, executor, needs)
-    seen = {record.kind: record.result["gpus"] for record in records}
+    seen = {record.kind: record.result.get("gpus", []) for record in records}
     assert seen == {"evaluate": ["0", "1"], "simulate": []}
 
 
