@@ -85,5 +85,7 @@ def lines(sweep: Sweep, have: Resources) -> Iterator[str]:
     except ResourceError as error:
         yield from (f"note: {line}" for line in str(error).splitlines())
         return
+    if gpus and sweep.shard_windows == 1 and sweep.windows != 1:
+        yield "note: a task has one window; with shard_windows: 16 a GPU takes up to 16 at once"
     if asked is None and gpus > 1:
         yield f"{gpus:g} GPUs for each task with a model: one does not hold the largest"

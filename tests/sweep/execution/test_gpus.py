@@ -92,7 +92,7 @@ def test_half_a_gpu_has_half_of_its_memory() -> None:
 
 
 def test_a_plan_says_what_a_model_takes_and_whether_it_fits() -> None:
-    sweep = sweep_of()
+    sweep = sweep_of(shard_windows=16)
     (takes,) = gpus.lines(sweep, Resources(8))
     assert takes == "about 29 GB of GPU memory for phi-3-medium in bfloat16"
     assert list(gpus.lines(sweep, machine(1, 80.0))) == [takes]
@@ -102,6 +102,13 @@ def test_a_plan_says_what_a_model_takes_and_whether_it_fits() -> None:
     assert several == "2 GPUs for each task with a model: one does not hold the largest"
     unknown = sweep_of(models=["some/model"])
     assert list(gpus.lines(unknown, A24)) == []
+
+
+def test_a_plan_says_that_tasks_of_one_window_leave_a_gpu_with_one() -> None:
+    _, one = gpus.lines(sweep_of(), machine(1, 80.0))
+    assert one.startswith("note: a task has one window; with shard_windows: 16 a GPU takes")
+    assert len([*gpus.lines(sweep_of(windows=1), machine(1, 80.0))]) == 1
+    assert len([*gpus.lines(sweep_of(), Resources(8))]) == 1
 
 
 @pytest.mark.parametrize(
