@@ -271,7 +271,7 @@ class _Walk:
             return None
         if node.tag in (f"{_CORE_TAG}str", f"{_CORE_TAG}timestamp", f"{_CORE_TAG}value"):
             return node.value
-        if node.tag == f"{_CORE_TAG}int" and route[-1:] == _NUMBERED:
+        if node.tag == f"{_CORE_TAG}int" and route[-1:] == NUMBERED:
             return node.value
         kind = node.tag.removeprefix(_CORE_TAG)
         text = f"the key {node.value} is read as {_KINDS.get(kind, kind)}; quote it: '{node.value}'"
@@ -298,7 +298,7 @@ class _Walk:
 
 _RESOLVER = yaml.resolver.Resolver()
 _BASE_60 = "{} is read as a number to base 60 by YAML; quote it to mean text"
-_NUMBERED = ("depth",)
+NUMBERED = ("depth",)
 """Keys under which numbers are keys, too: reads in flight, of a device's table."""
 _KINDS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
 

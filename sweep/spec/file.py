@@ -20,7 +20,7 @@ from sweep.errors import InputError
 from sweep.messages import nearest, show
 from sweep.spec import checks
 from sweep.spec import document as yamlfile
-from sweep.spec.document import Document, Route
+from sweep.spec.document import NUMBERED, Document, Route
 from sweep.spec.entries import Settings, Sweep, SweepEntry
 from sweep.spec.entry import Entry
 from sweep.spec.overrides import apply
@@ -117,6 +117,8 @@ def _as_written(default: Any) -> Any:
 def _plain(document: Document, value: Any, route: Route) -> Any:
     """A value of Python as YAML would give it; keys that are not text are faults."""
     if isinstance(value, Mapping):
+        if route[-1:] == NUMBERED:
+            value = {str(key) if type(key) is int else key: item for key, item in value.items()}
         for key in value:
             if not isinstance(key, str):
                 document.fault(route, f"the key {key!r} is not text")

@@ -364,6 +364,13 @@ def test_keys_that_are_not_text_are_faults_of_a_mapping():
         spec.from_mapping({"sweeps": {1: {}}})
 
 
+def test_reads_in_flight_may_be_numbers_of_python():
+    table = {1: [[4096, 0.1]], 8: [[4096, 0.4]]}
+    written = {"device": "mine", "dram_gbps": 60, "flash_gbps": 1, "dram_gb": 4}
+    (device,) = sweep_of(devices=[{**written, "flash": {"depth": table}}]).devices
+    assert set(device.flash["depth"]) == {"1", "8"}
+
+
 def test_select_names_the_nearest_sweep(tmp_path: Path):
     (tmp_path / "s.yaml").write_text(DOCUMENTED)
     with pytest.raises(InputError, match=r"s.yaml: no sweep 'dmeo'; did you mean demo\?"):
