@@ -66,12 +66,12 @@ class Line:
 
 
 class Field:
-    """A finished run: rows by line, and the losses behind them."""
+    """A finished run: rows by line, and the losses behind them, of a `store` if not its own."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, store: Path | None = None) -> None:
         every = pq.read_table(run / "results.parquet").to_pylist()
         self.rows: list[Row] = [row for row in every if row["status"] == "done"]
-        self.store = Store(run)
+        self.store = Store(store or run)
         self.drams = sorted({row["dram_gb"] for row in self.rows})
         self.by_line: dict[Line, Row] = {}
         for row in self.rows:

@@ -3,7 +3,7 @@
     sweep run second-field -f benchmarks/family.yaml
     sweep run second-beyond -f benchmarks/family.yaml --store runs/second-field
     python -m benchmarks.second field runs/second-field
-    python -m benchmarks.second beyond runs/second-beyond
+    python -m benchmarks.second beyond runs/second-beyond --store runs/second-field
 
 write a part each of docs/results-field.md and docs/beyond-dip-ca.md.
 """
@@ -41,9 +41,9 @@ def of_field(run: Path) -> str:
     return "\n\n".join(parts)
 
 
-def of_beyond(run: Path) -> str:
+def of_beyond(run: Path, store: Path | None = None) -> str:
     """The points of a finished run of `second-beyond`, and speeds at equal loss."""
-    field = Field(run)
+    field = Field(run, store)
     curves = _curves(field)
     parts = [_setting(field.rows[0], _about(run)), _points(field, curves)]
     for kind, levels in LEVELS.items():
@@ -169,9 +169,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.second", description=__doc__)
     parser.add_argument("kind", choices=("field", "beyond"))
     parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--store", type=Path, help="of beyond: where its results are, if elsewhere")
     arguments = parser.parse_args()
-    page = DOCS / ("results-field.md" if arguments.kind == "field" else "beyond-dip-ca.md")
-    text = (of_field if arguments.kind == "field" else of_beyond)(arguments.run)
+    if arguments.kind == "field":
+        page, text = DOCS / "results-field.md", of_field(arguments.run)
+    else:
+        page, text = DOCS / "beyond-dip-ca.md", of_beyond(arguments.run, arguments.store)
     print(text)
     print("written to", write_part("second", text, page))
 
