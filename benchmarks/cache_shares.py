@@ -81,7 +81,7 @@ def report(out: Path) -> str:
             options = Options(folder, store=out / "store", workers=0, report=False)
             api.run(sweep, options, Console(stderr=True))
         by_way[way] = points(rows(read_table(folder / "results.parquet")))
-    about = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    about = json.loads((out / "by-bytes" / "provenance.json").read_text(encoding="utf-8"))
     parts = ["## Unequal shares of the cache", _setting(by_way["by bytes"][0], about), _ABOUT]
     for one, of_setting in by_setting(by_way["by bytes"]).items():
         parts += [f"{one.device}, {one.dram_gb * 1000:g} MB of DRAM:"]

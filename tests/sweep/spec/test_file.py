@@ -368,6 +368,7 @@ def test_reads_in_flight_may_be_numbers_of_python():
     table = {1: [[4096, 0.1]], 8: [[4096, 0.4]]}
     written = {"device": "mine", "dram_gbps": 60, "flash_gbps": 1, "dram_gb": 4}
     (device,) = sweep_of(devices=[{**written, "flash": {"depth": table}}]).devices
+    assert device.flash is not None
     assert set(device.flash["depth"]) == {"1", "8"}
 
 
