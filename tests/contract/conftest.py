@@ -1,30 +1,16 @@
-"""One small Ray cluster for the contract suites, whose workers do `sweep.contracts.deeds`."""
+"""One small Ray cluster for the contract suites."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.local_ray import local_ray
 
 
 @pytest.fixture(scope="package")
 def ray_of_two() -> Iterator[None]:
-    """Two CPUs; `python -m sweep` starts its own, so no test may start one beside this."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-        import ray
-
-        hook = {"worker_process_setup_hook": "sweep.contracts.deeds.install"}
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-        ray.init(address="local", num_cpus=2, runtime_env=hook, **quiet)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    """Two CPUs."""
+    with local_ray(cpus=2):
+        yield

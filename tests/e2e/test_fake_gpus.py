@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from sweep.spec.entries import Sweep
 from sweep.store.store import Store
 from sweep.tasks.run import NO_CUDA
 from sweep.tasks.task import KINDS, Record, Task
-from tests.e2e.runs import ROOT
+from tests.local_ray import local_ray
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,20 +33,8 @@ MODEL_KINDS = tuple(kind for kind in KINDS if kind != "simulate")
 
 @pytest.fixture(scope="module")
 def two_gpus() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-        import ray
-
-        hook = {"worker_process_setup_hook": "sweep.contracts.deeds.install"}
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-        ray.init(address="local", num_cpus=4, num_gpus=2, runtime_env=hook, **quiet)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    with local_ray(cpus=4, gpus=2):
+        yield
 
 
 def sweep_of(**changes: Any) -> Sweep:

@@ -267,12 +267,16 @@ def test_a_page_without_an_example_has_none():
 
 
 def test_sweeps_for_a_second_family_are_those_of_the_field():
-    """The file names a model that has to be put in place: here it is another."""
-    value = yaml.safe_load((ROOT / "benchmarks" / "family.yaml").read_text(encoding="utf-8"))
-    for sweep in value["sweeps"].values():
-        sweep["models"] = ["smollm2-135m"]
-    file = spec.from_mapping(value)
-    assert {p.method for p in points(file, "static")} >= {"dfloat11", "wanda", "dsnot", "losa"}
+    """The files name models that have to be put in place: here it is another."""
+
+    def with_another(name: str) -> spec.SweepFile:
+        value = yaml.safe_load((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
+        for sweep in value["sweeps"].values():
+            sweep["models"] = ["smollm2-135m"]
+        return spec.from_mapping(value)
+
+    static, file = with_another("static.yaml"), with_another("family.yaml")
+    assert {p.method for p in points(static, "static")} >= {"dfloat11", "wanda", "dsnot", "losa"}
     asked = {(p.method, p.selector) for p in points(file, "second-beyond")}
     assert {("dip", "resident-threshold"), ("dip", "cache-aware"), ("dip", "topk")} < asked
     shipped = {p.method for p in points(spec.load(ROOT / "sweeps.yaml"), "field")}
