@@ -130,7 +130,7 @@ def searched(whole: Whole, budget: str, sampler: str, seed: int) -> Course:
     best, tokens, speeds = whole.best(budget), [0.0], [0.0]
     with tempfile.TemporaryDirectory() as folder:
         study = studies.load(file, "search")
-        batches = Batches(study, whole.session, Materials(study.tuning), Path(folder) / "journal")
+        batches = Batches([study], whole.session, Materials(study.tuning), Path(folder) / "journal")
         for share, speed in _batches(batches, whole.tokens):
             tokens.append(share)
             speeds.append(speed / best)

@@ -24,6 +24,7 @@ from sweep.cli.arguments import (
     print_outcome,
     sweep_of,
 )
+from sweep.errors import InputError
 
 searches = typer.Typer()
 
@@ -42,6 +43,14 @@ def best(
     search: Annotated[
         bool, typer.Option("--search", help="Find it by bisection over density, without a grid.")
     ] = False,
+    joint: Annotated[
+        bool,
+        typer.Option("--joint", help="With --search: over all axes of the sweep at once."),
+    ] = False,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --joint: most trials of a setting and budget [60]."),
+    ] = None,
     screen: Annotated[
         str | None, typer.Option(help="With --search: dtype to look around in, as bfloat16.")
     ] = None,
@@ -54,7 +63,7 @@ def best(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Print the fastest configuration within each budget, and what is certain of it."""
-    if not search:
+    if not (search or joint):
         from sweep.cli.tables import decisions
 
         decided = decisions(folder, budget)
@@ -68,10 +77,20 @@ def best(
     options = options_of(
         name, out, store, address=address, workers=workers, retry_failed=retry_failed
     )
-    sweep = sweep_of(name, file, set_)
+    if trials and not joint:
+        raise InputError("--trials are of --joint; a bisection ends by itself")
+    if screen and joint:
+        raise InputError("--screen is for a bisection; --joint measures in the sweep's own dtype")
+    sweep, notes = sweep_of(name, file, set_), list[str]()
     with kept_at(out):
-        answer = searching.search(sweep, options, console_on(), budget, screen)
-    console_on(stderr=False).print(searching.tables(answer))
+        if joint:
+            from sweep.search.joint import command as jointly
+
+            most = trials or jointly.MOST_TRIALS
+            answer, notes = jointly.search(sweep, options, console_on(), budget, most)
+        else:
+            answer = searching.search(sweep, options, console_on(), budget, screen)
+    console_on(stderr=False).print(searching.tables(answer, notes))
 
 
 @searches.command()

@@ -9,7 +9,7 @@ study decides as an undisturbed one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,38 +17,27 @@ from typing import Any
 
 import numpy as np
 
-from reports.findings.budgets import Budget
+from reports.findings.budgets import PPL, Budget
 from sweep.execution.session import Session
 from sweep.keys import digest
 from sweep.plan import planner as planning
 from sweep.plan.materials import Materials
 from sweep.plan.plan import PlannedPoint, only, shards
+from sweep.plan.point import Point
 from sweep.results.rows import rows_of
 from sweep.search.density_series import evaluated_tokens
-from sweep.search.early_stop import (
-    Noise,
-    differences,
-    interval,
-    limit_of_mean,
-    rungs,
-    student_t,
-    verdict,
-)
+from sweep.search.early_stop import Floats, Noise, interval, rungs, student_t, verdict
 from sweep.search.known import known_trials, remembered
+from sweep.search.limits import Limit, lost_by_window
 from sweep.search.study import ImpossibleError, Study
 from sweep.studies.ask_tell import PRUNABLE, AskedTrial, Search, Told, Trial
 from sweep.studies.distributions import ORDERED, is_ordered
 
-SHOWN = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
-"""Figures that every trial notes, whatever its objective is."""
+SHOWN = ("tokens_per_s", "delta_ppl", "kl", "ppl", "mlp_density", "hit_rate", "windows")
+"""Figures that every trial notes, whatever its objective is; KL where it is measured."""
 
 _NOT_ASKED = {"trials", "description", "fit", "known", "seed"}
 """Fields of a study that change nothing of a trial, or enter its identity otherwise."""
-_LEAST = 0.01
-"""Of the loss that a budget allows: less than it is as good as none."""
-
-BUDGET = "delta_ppl"
-"""Name of the constraint: ΔPPL minus what the budget allows."""
 
 
 class Setting:
@@ -60,7 +49,9 @@ class Setting:
         dense: PlannedPoint,
         name: str,
         journal: Path,
+        limit: Limit | None,
         known: Sequence[dict[str, Any]] = (),
+        patience: int | None = None,
     ) -> None:
         entry = study.entry
         self.study, self.dense, self.label, self.name = study, dense, label(dense), name
@@ -77,31 +68,36 @@ class Setting:
             [*known, *study.first],
         )
         self.prunes = entry.prune and study.sampler in PRUNABLE
-        self.limit = math.inf
-        self.mean_limit = math.inf
-        self.ppl = math.nan
-
-    def set_dense(self, ppl: float) -> None:
-        """Say what the dense run's perplexity is, so that the budget is a number."""
-        self.ppl = ppl
-        if self.study.entry.objective.within is not None:
-            self.limit = Budget.parse(self.study.entry.objective.within).limit(ppl)
-            self.mean_limit = limit_of_mean(self.limit, ppl)
+        self.limit = limit
+        """What the budget allows; None where anything may be lost."""
+        self.patience = patience
+        """Trials in a row that bring nothing better, after which the search ends; None: none."""
 
     @property
     def total(self) -> int:
         """Trials that it is to have, with those that were known."""
         return self.study.trials + self.known
 
-    def beyond(self, delta: float) -> float:
-        """How far ΔPPL is beyond the budget, at most 0 where it is within: the difference, or for
-        Gaussian processes the logarithm of the ratio of mean losses, which is nearly a straight
-        line in the density."""
-        if self.study.sampler != "gp" or not self.mean_limit > 0:
-            return delta - self.limit
-        least = _LEAST * self.mean_limit
-        lost = max(math.log1p(delta / self.ppl), least) if delta > -self.ppl else least
-        return math.log(lost / self.mean_limit)
+    def point(self, parameters: Mapping[str, Any]) -> Point:
+        """The point of a trial. Raises ImpossibleError."""
+        return self.study.point(self.dense.point, parameters)
+
+    @property
+    def of(self) -> str:
+        """What the budget is of, and so what windows are looked at for."""
+        return PPL if self.limit is None else self.limit.budget.of
+
+    @property
+    def mean_limit(self) -> float:
+        """The bound on the mean over windows; infinite without a budget."""
+        return math.inf if self.limit is None else self.limit.mean
+
+    def constraints(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """By name how far a row is beyond the budget, for Gaussian processes as a logarithm."""
+        if self.limit is None:
+            return {}
+        beyond = self.limit.log_beyond if self.study.sampler == "gp" else self.limit.beyond
+        return {self.limit.column: beyond(row[self.limit.column])}
 
     def against(self, planned: PlannedPoint) -> PlannedPoint:
         """A point that is held against the dense run of the setting: that of its own weights, or of
@@ -112,7 +108,16 @@ class Setting:
         """The next trials: what is left of a batch, or of all trials."""
         told, entry = len(self.search.trials()), self.study.entry
         left = min(entry.batch - told % entry.batch, self.total - told)
-        return self.search.ask(max(0, left))
+        return self.search.ask(0 if self.settled() else max(0, left))
+
+    def settled(self) -> bool:
+        """Whether nothing better came for so long that the search ends before all trials: asked
+        between batches alone, so that an interrupted one does not end within one."""
+        told, best = len(self.search.trials()), next(iter(self.search.best()), None)
+        if self.patience is None or best is None or told % self.study.entry.batch:
+            return False
+        begun = self.known + len(self.study.first)
+        return told - max(best.ordinal + 1, begun) >= self.patience
 
     def noise(self) -> Noise:
         """What the trials so far say of the spread between windows."""
@@ -148,35 +153,52 @@ class _Running:
 
 
 class Batches:
-    """Runs batch after batch of all settings together, so that no worker waits for one of them."""
+    """Runs batch after batch of all settings together, so that no worker waits for one of them.
 
-    def __init__(self, study: Study, session: Session, materials: Materials, journal: Path) -> None:
-        self.study, self.session, self.materials = study, session, materials
-        plan = planning.plan_points(study.settings, materials)
-        session.run_all(plan)
+    Studies that are run together are on one text and in one journal.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        session: Session,
+        materials: Materials,
+        journal: Path,
+        patience: int | None = None,
+    ) -> None:
+        """With `patience` a search ends after so many trials that bring nothing better."""
+        self.session, self.materials, self.journal = session, materials, journal
+        self.patience = patience
         self.asked: dict[str, int] = {}
         """Tokens of every evaluation that the searches looked at, by key."""
-        rows = rows_of(plan.points, session.store, materials)
-        self.settings: list[Setting] = []
-        for dense, row in zip(plan.points, rows, strict=True):
-            if row["status"] != "done":
-                raise ImpossibleError(f"{study.place}: the dense run failed: {row['error']}")
-            name = f"{study.name} {label(dense)} {self._digest(dense)}"
-            trials = remembered(journal, name, partial(self._known, dense, row["ppl"]))
-            setting = Setting(study, dense, name, journal, trials)
-            setting.set_dense(row["ppl"])
-            self.settings.append(setting)
+        pairs = [(study, dense) for study in studies for dense in study.settings]
+        plan = planning.plan_points(dict.fromkeys(dense for _, dense in pairs), materials)
+        session.run_all(plan)
+        rows = dict(zip(plan.points, rows_of(plan.points, session.store, materials), strict=True))
+        planned = {p.point: p for p in plan.points}
+        self.settings = [
+            self._setting(study, planned[dense], rows[planned[dense]]) for study, dense in pairs
+        ]
 
-    def _known(self, dense: PlannedPoint, ppl: float) -> list[dict[str, Any]]:
-        if not self.study.entry.known or self.study.sampler == "grid":
+    def _setting(self, study: Study, dense: PlannedPoint, row: Mapping[str, Any]) -> Setting:
+        if row["status"] != "done":
+            raise ImpossibleError(f"{study.place}: the dense run failed: {row['error']}")
+        name = f"{study.name} {label(dense)} {self._digest(study, dense)}"
+        within = study.entry.objective.within
+        limit = None if within is None else Limit(Budget.parse(within), row["ppl"])
+        known = remembered(self.journal, name, partial(self._known, study, dense, limit))
+        return Setting(study, dense, name, self.journal, limit, known, self.patience)
+
+    def _known(
+        self, study: Study, dense: PlannedPoint, limit: Limit | None
+    ) -> list[dict[str, Any]]:
+        if not study.entry.known or study.sampler == "grid":
             return []
-        within = self.study.entry.objective.within
-        limit = math.inf if within is None else Budget.parse(within).limit(ppl)
-        return known_trials(self.study, dense, limit, self.session.store, self.materials)
+        return known_trials(study, dense, limit, self.session.store, self.materials)
 
-    def _digest(self, dense: PlannedPoint) -> str:
+    def _digest(self, study: Study, dense: PlannedPoint) -> str:
         """What makes it another study: another search, other weights, text or code."""
-        study, entry = self.study, self.study.entry
+        entry = study.entry
         points = [study.point(dense.point, parameters) for parameters in study.complete_first()]
         keys = [p.keys for p in planning.plan_points(points, self.materials).points]
         document = entry.model_dump(mode="json", exclude=_NOT_ASKED) | {"sampler": study.sampler}
@@ -214,7 +236,7 @@ class Batches:
 
     def _begun(self, setting: Setting, trial: AskedTrial) -> _Running:
         try:
-            point = self.study.point(setting.dense.point, trial.parameters)
+            point = setting.point(trial.parameters)
         except ImpossibleError as error:
             told = Told(constraints={"possible": 1.0}, notes={"stopped": str(error)})
             return _Running(setting, trial, None, told)
@@ -233,14 +255,14 @@ class Batches:
         row = rows_of([part], self.session.store, self.materials)[0]
         if row["status"] != "done":
             return Told(error=row["error"] or "a task that it needs failed")
-        losses = self._differences(part)
+        losses = self._lost(setting, part)
         floor = min(setting.mean_limit, 1.0)
         trial_noise = Noise()
         trial_noise.add(losses, floor)
         notes = {name: row[name] for name in SHOWN if row[name] is not None}
         notes |= {"noise_squares": trial_noise.squares, "noise_freedom": trial_noise.freedom}
         notes |= {"known": True} if trial.known else {}
-        limits = {} if math.isinf(setting.limit) else {BUDGET: setting.beyond(row["delta_ppl"])}
+        limits = setting.constraints(row)
         if step == len(trial.steps()) - 1:
             values = tuple(float(row[metric]) for metric in setting.metrics)
             return Told(values, limits, notes)
@@ -251,10 +273,10 @@ class Batches:
         partial = (len(losses), float(row[setting.metrics[0]]))
         return Told((), limits, {**notes, "stopped": reason}, partial)
 
-    def _worse(self, trial: _Running, part: PlannedPoint, losses: Any, noise: Noise) -> str:
+    def _worse(self, trial: _Running, part: PlannedPoint, losses: Floats, noise: Noise) -> str:
         """Why the trial is clearly worse; empty if it is not, or not clearly."""
         setting = trial.setting
-        total = len(self._differences(setting.dense))
+        total = len(self._lost(setting, setting.dense))
         if not math.isinf(setting.mean_limit):
             low, high = interval(losses, total, setting.mean_limit, noise)
             if verdict(low, high, setting.mean_limit) == "outside":
@@ -264,8 +286,7 @@ class Batches:
 
     def _slower(self, setting: Setting, part: PlannedPoint, best: Trial) -> bool:
         """Whether the mean time of a token over all shards is clearly above the best trial's."""
-        point = self.study.point(setting.dense.point, best.parameters)
-        plan = planning.plan_points([point], self.materials)
+        plan = planning.plan_points([setting.point(best.parameters)], self.materials)
         self.session.run_all(plan)
         theirs, ours = self._token_seconds(plan.points[0]), self._token_seconds(part)
         count = len(ours)
@@ -282,20 +303,8 @@ class Batches:
         rows = rows_of(parts, self.session.store, self.materials)
         return np.array([1 / row["tokens_per_s"] for row in rows])
 
-    def _differences(self, planned: PlannedPoint) -> np.ndarray:
-        return window_differences(self.session, planned)
-
-
-def window_differences(session: Session, planned: PlannedPoint) -> np.ndarray:
-    """Loss per token of each window minus that of the dense run, [windows]."""
-    records = session.store.records
-    sparse = [records[key].result for key in planned.evaluate_keys]
-    dense = [records[key].result for key in planned.dense_keys]
-    return differences(
-        [x for result in sparse for x in result["nll"]],
-        [x for result in dense for x in result["nll"]],
-        [x for result in sparse for x in result["predicted"]],
-    )
+    def _lost(self, setting: Setting, planned: PlannedPoint) -> Floats:
+        return lost_by_window(self.session.store, planned, setting.of)
 
 
 def label(planned: PlannedPoint) -> str:

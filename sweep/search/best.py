@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from reports.findings.budgets import Budget, of_perplexity, parse_all
+from reports.findings.budgets import KL, Budget, parse_all
 from reports.findings.points import short_name
 from sweep.errors import InputError
 from sweep.execution.session import Session
 from sweep.files.atomic import write_json
+from sweep.keys import digest
 from sweep.messages import nearest
 from sweep.options import Options
 from sweep.plan import labels
@@ -24,6 +25,7 @@ from sweep.results.rows import rows_of
 from sweep.search.batches import label
 from sweep.search.bisection import Bisection
 from sweep.search.density_series import Found, dense_of, evaluated_tokens
+from sweep.search.limits import KINDS, column_of, measuring
 from sweep.spec.entries import Sweep
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 
 FILE = "search.json"
 _DOUBT = (
-    "± The 95 % interval of ΔPPL, of the text from these windows, reaches beyond the budget: more"
-    " windows would tell."
+    "± The 95 % interval of ΔPPL or KL, of the text from these windows, reaches beyond the budget:"
+    " more windows would tell."
 )
 DTYPES = ("float32", "bfloat16")
 
@@ -81,8 +83,12 @@ class Answer:
 
 def setting_of(answer: Found) -> str:
     """The model, its weights and the device, without the folders of a path."""
-    planned = answer.series.points[0]
-    return label(planned).replace(planned.point.model, short_name(planned.point.model), 1)
+    model = answer.series.point.model
+    return _label_of(answer).replace(model, short_name(model), 1)
+
+
+def _label_of(answer: Found) -> str:
+    return answer.setting or label(answer.series.points[0])
 
 
 def search(
@@ -99,7 +105,7 @@ def search(
     """
     started = time.time()
     limits = limits_of(tuple(budgets), sweep, console)
-    sweep = sweep.model_copy(update={"tasks": ()})  # perplexity and speed decide here
+    sweep = searched(sweep, limits)
     planned = plan_sweep(sweep, fetch=True, notify=console.print)
     with Session(sweep, options, console) as session:
         screening = _screening(planned, screen)
@@ -108,23 +114,36 @@ def search(
         cost = _cost(looking, planned.plan, session.ran, time.time() - started)
         answer = Answer(answers, cost, looking.left_out, _dense_rows(answers, session, planned))
         options.out.mkdir(parents=True, exist_ok=True)
-        write_json(options.out / FILE, summary(answer))
+        written = {"search": identity(planned, limits), "screen": screen}
+        write_json(options.out / FILE, summary(answer) | written)
     return answer
 
 
+def identity(planned: SweepPlan, budgets: Iterable[Budget]) -> str:
+    """Equal for searches of the same points within the same budgets."""
+    return digest([[p.key for p in planned.grid.points], [b.written for b in budgets]])
+
+
+def searched(sweep: Sweep, budgets: Iterable[Budget]) -> Sweep:
+    """The sweep without downstream tasks, as windows decide here, and with what budgets need."""
+    return measuring(sweep.model_copy(update={"tasks": ()}), budgets)
+
+
 def limits_of(asked: tuple[str, ...], sweep: Sweep, console: Console) -> tuple[Budget, ...]:
-    """Budgets of perplexity, of which alone the windows of a search tell when to stop: those asked
-    for, or those of the sweep."""
+    """Budgets of perplexity and KL, of which alone the windows of a search tell when to stop: those
+    asked for, or those of the sweep."""
     given = parse_all(asked or sweep.budgets)
-    usable = of_perplexity(given)
+    usable = tuple(budget for budget in given if budget.of in KINDS)
     others = ", ".join(budget.label for budget in given if budget not in usable)
     if others and (asked or not usable):
         raise InputError(
-            f"--search looks by perplexity and cannot keep {others}: run the sweep with"
-            " `distances: true`, and ask `sweep best RUN` for it"
+            f"--search looks by perplexity or KL and cannot keep {others}: run the sweep, and ask"
+            " `sweep best RUN` for it"
         )
     if others:
-        console.print(f"{others}: left out, as --search looks by perplexity")
+        console.print(f"{others}: left out, as --search looks by perplexity or KL")
+    if any(budget.of == KL for budget in usable) and not sweep.distances:
+        console.print("KL is measured as with `distances: true`, for the budgets of it")
     return usable
 
 
@@ -190,10 +209,11 @@ def summary(answer: Answer) -> dict[str, Any]:
 def _entry(answer: Found) -> dict[str, Any]:
     point, planned = answer.series.point, answer.planned
     entry = {
-        "setting": label(answer.series.points[0]),
+        "setting": _label_of(answer),
         "budget": answer.budget.label,
         "method": point.method,
         "parameters": dict(point.parameters),
+        "selector": point.selector,
         "gamma": point.gamma,
         "policy": point.policy,
         "density": planned.point.density if planned else None,
@@ -201,12 +221,15 @@ def _entry(answer: Found) -> dict[str, Any]:
     }
     if planned is None:
         return entry
-    row = answer.row
+    row, lost = answer.row, dict[str, Any]()
+    if answer.budget.of == KL:
+        lost = {"kl": [row.get("kl_low"), row.get("kl_high")], "kl_estimate": row["kl"]}
     return entry | {
         "point_key": planned.point.key,
         "tokens_per_s": row["tokens_per_s"],
         "tokens_per_s_dense": row["tokens_per_s_dense"],
-        "delta_ppl": [_json(answer.low), _json(answer.high)],
+        **lost,
+        "delta_ppl": [row.get("delta_ppl_low"), row.get("delta_ppl_high")],
         "delta_ppl_estimate": row["delta_ppl"],
         "sure": answer.sure,
         "windows": row["windows"],
@@ -215,23 +238,19 @@ def _entry(answer: Found) -> dict[str, Any]:
     }
 
 
-def _json(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def tables(answer: Answer) -> Group:
+def tables(answer: Answer, notes: Iterable[str] = ()) -> Group:
     """For the terminal: where dense is to be shipped, a table for each setting, the best of each
-    budget first and dense among them, and the cost."""
+    budget first and dense among them, the cost, and notes under it."""
     from rich.console import Group
     from rich.text import Text
 
-    by_setting: dict[str, Table] = {}
+    by_setting: dict[tuple[str, str], Table] = {}
     wins = answer.dense_wins
-    budgets = dict.fromkeys(sorted((f.budget for f in answer.found), key=lambda b: b.amount))
-    for budget in budgets:
+    order = sorted((f.budget for f in answer.found), key=lambda b: (b.of == KL, b.amount))
+    for budget in dict.fromkeys(order):
         members = [f for f in answer.found if f.budget == budget]
         for setting in dict.fromkeys(map(setting_of, members)):
-            table = by_setting.setdefault(setting, _table(setting))
+            table = by_setting.setdefault((setting, budget.of), _table(setting, budget))
             of_setting = [f for f in members if setting_of(f) == setting]
             rows = [(not f.best, -_speed(f), _cells(f)) for f in of_setting]
             dense, won = answer.dense.get(setting), (setting, budget) in wins
@@ -239,6 +258,15 @@ def tables(answer: Answer) -> Group:
                 rows.append((not won, -dense["tokens_per_s"], _dense_cells(budget, dense, won)))
             for _, _, cells in sorted(rows, key=lambda row: row[:2]):
                 table.add_row(*cells)
+    lines = [cost_text(answer), *notes]
+    if any(entry.planned is not None and not entry.sure for entry in answer.found):
+        lines.append(_DOUBT)
+    ship = [Text(f"Ship dense: nothing within {b.label} is faster ({s}).") for s, b in wins]
+    return Group(*ship, *by_setting.values(), Text("\n".join(lines)))
+
+
+def cost_text(answer: Answer) -> str:
+    """What the search took in place of the grid, and what it left out."""
     cost = answer.cost
     text = (
         f"{cost.evaluations:,} evaluations of {cost.tokens:,} tokens ({cost.run_now:,} run now) in"
@@ -246,11 +274,7 @@ def tables(answer: Answer) -> Group:
         f" {cost.share:.1%}"
     )
     note = f"; {answer.left_out:,} points that need to know the future are left out"
-    lines = [text + (note if answer.left_out else "")]
-    if any(entry.planned is not None and not entry.sure for entry in answer.found):
-        lines.append(_DOUBT)
-    ship = [Text(f"Ship dense: nothing within {b.label} is faster ({s}).") for s, b in wins]
-    return Group(*ship, *by_setting.values(), Text("\n".join(lines)))
+    return text + (note if answer.left_out else "")
 
 
 def _dense_cells(budget: Budget, row: dict[str, Any], won: bool) -> list[str]:
@@ -262,12 +286,13 @@ def _speed(answer: Found) -> float:
     return answer.row.get("tokens_per_s", 0.0)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, budget: Budget) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left")
-    for name in ("within", "", "series", "density", "tok/s", "gain", "ΔPPL", "windows"):
+    lost = "KL" if budget.of == KL else "ΔPPL"
+    for name in ("within", "", "series", "density", "tok/s", "gain", lost, "windows"):
         left = name in ("within", "", "series")
         table.add_column(name, justify="left" if left else "right")
     return table
@@ -277,18 +302,20 @@ def _cells(answer: Found) -> list[str]:
     point, row = answer.series.point, answer.row
     gamma = f" γ {point.gamma:g}" if point.gamma < 1 else ""
     parameters = labels.parameters_label(dict(point.parameters))
-    series = f"{point.method}{parameters}{gamma} {point.policy}"
+    series = answer.name or f"{point.method}{parameters}{gamma} {point.policy}"
     if answer.planned is None:
-        return [answer.budget.label, "", series, "-", "-", "-", "no density is within", ""]
-    ends = "" if math.isnan(answer.low) else f" [{answer.low:+.3f}, {answer.high:+.3f}]"
-    delta = f"{row['delta_ppl']:+.3f}{ends}{'' if answer.sure else ' ±'}"
+        lacking = "no trial is within" if answer.name else "no density is within"
+        return [answer.budget.label, "", series, "-", "-", "-", lacking, ""]
+    how = ".4f" if answer.budget.of == KL else "+.3f"
+    ends = "" if math.isnan(answer.low) else f" [{answer.low:{how}}, {answer.high:{how}}]"
+    lost = f"{row[column_of(answer.budget)]:{how}}{ends}{'' if answer.sure else ' ±'}"
     return [
         answer.budget.label,
         "best" if answer.best else "",
         series,
-        f"{answer.planned.point.density:g}",
+        f"{answer.planned.point.density:g}" if point.lam is None else f"{row['mlp_density']:.4g}",
         f"{row['tokens_per_s']:.4g}",
         f"{row['tokens_per_s'] / row['tokens_per_s_dense']:.2f}×",
-        delta,
+        lost,
         str(row["windows"]),
     ]

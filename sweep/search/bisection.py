@@ -1,17 +1,18 @@
 """The fastest point within a budget without evaluating the grid (`sweep best NAME --search`).
 
 Each series of the grid, a method with all its settings but the density, is bisected over its
-densities. A point is evaluated shard by shard until the paired differences to the dense run put it
-clearly inside or outside of the budget. What wins is measured on all windows; should it prove to be
-outside, the search goes on. The windows are a sample of the text all the same: an answer comes with
-the interval of the table, and is sure only where all of that is within the budget. Tasks and keys
-are those of the grid: what is known costs nothing, and what is found here is known to the grid.
+densities. A point is evaluated shard by shard until what it loses in pairs with the dense run, in
+perplexity or in KL, puts it clearly inside or outside of the budget (`limits`). What wins is
+measured on all windows; should it prove to be outside, the search goes on. The windows are a sample
+of the text all the same: an answer comes with the interval of the table, and is sure only where all
+of that is within the budget. Tasks and keys are those of the grid: what is known costs nothing, and
+what is found here is known to the grid.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,6 @@ from sweep.plan.plan import Plan, PlannedPoint, only, shards
 from sweep.results.facts import is_bound
 from sweep.results.perplexity import Losses
 from sweep.results.rows import rows_of
-from sweep.search.batches import window_differences
 from sweep.search.brackets import Bracket, bracket, next_place
 from sweep.search.density_series import (
     Evaluation,
@@ -36,7 +36,8 @@ from sweep.search.density_series import (
     mates_of,
     series_of,
 )
-from sweep.search.early_stop import Noise, Verdict, interval, limit_of_mean, rungs, verdict
+from sweep.search.early_stop import Floats, Noise, Verdict, interval, rungs, verdict
+from sweep.search.limits import Limit, ends_of, lost_by_window, surely_within
 
 
 class Bisection:
@@ -67,7 +68,8 @@ class Bisection:
         self._known: dict[tuple[str, ...], Evaluation] = {}
         self._final: dict[PlannedPoint, Evaluation] = {}
         self._ppl: dict[tuple[str, ...], float] = {}
-        self._noise: dict[tuple[str, ...], Noise] = {}
+        self._noise: dict[tuple[tuple[str, ...], str], Noise] = {}
+        """Of all evaluations against one dense run, by what budgets are of."""
         self._rows: dict[PlannedPoint, dict[str, Any]] = {}
 
     def run(self) -> list[Found]:
@@ -103,12 +105,16 @@ class Bisection:
             nll = np.array([x for result in results for x in result["nll"]])
             predicted = np.array([x for result in results for x in result["predicted"]])
             self._ppl[keys] = Losses(nll, predicted).perplexity
-            self._noise[keys] = Noise()
+            self._noise |= {(keys, of): Noise() for of in self.kinds}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the budgets are of."""
+        return tuple(dict.fromkeys(budget.of for budget in self.budgets))
 
     def limit(self, series: Series, budget: Budget) -> float:
-        """The bound on the mean difference that the budget is for a series."""
-        ppl = self._ppl[series.points[0].dense_keys]
-        return limit_of_mean(budget.limit(ppl), ppl)
+        """The bound on the mean over windows that the budget is for a series."""
+        return Limit(budget, self._ppl[series.points[0].dense_keys]).mean
 
     # -- bisection ---------------------------------------------------------------------------
 
@@ -154,7 +160,7 @@ class Bisection:
         if started:
             return started[0]
         limit = self.limit(series, budget)
-        curve, like = self._curve(series), self._like(series)
+        curve, like = self._curve(series, budget.of), self._like(series, budget.of)
         return next_place(open_bracket, series.densities, limit, curve, like, tries)
 
     def _begun(self, series: Series, index: int) -> bool:
@@ -175,27 +181,24 @@ class Bisection:
         if not evaluation.shards:
             return "open"
         if evaluation.shards == len(planned.evaluate_keys):
-            return verdict(evaluation.mean, evaluation.mean, limit)
-        return verdict(*self._interval(planned, evaluation, limit), limit)
-
-    def _interval(
-        self, planned: PlannedPoint, evaluation: Evaluation, limit: float
-    ) -> tuple[float, float]:
+            mean = evaluation.mean(budget.of)
+            return verdict(mean, mean, limit)
         total = sum(self._windows(key) for key in planned.dense_keys)
-        return interval(evaluation.differences, total, limit, self._noise[planned.dense_keys])
+        noise = self._noise[planned.dense_keys, budget.of]
+        return verdict(*interval(evaluation.lost[budget.of], total, limit, noise), limit)
 
     def _windows(self, key: str) -> int:
         return len(self.session.store.records[key].result["nll"])
 
-    def _curve(self, series: Series) -> dict[float, float]:
+    def _curve(self, series: Series, of: str) -> dict[float, float]:
         evaluations = ((p.point.density, self._evaluation(p)) for p in series.points)
-        return {density: e.mean for density, e in evaluations if e.shards and not e.failed}
+        return {density: e.mean(of) for density, e in evaluations if e.shards and not e.failed}
 
-    def _like(self, series: Series) -> dict[float, float]:
+    def _like(self, series: Series, of: str) -> dict[float, float]:
         """The curve of the series most like this one: the nearest γ that has two points."""
         others = [s for s in self.series if s.family == series.family and s is not series]
         others.sort(key=lambda other: abs(other.point.gamma - series.point.gamma))
-        curves = (self._curve(other) for other in others)
+        curves = (self._curve(other, of) for other in others)
         return next((curve for curve in curves if len(curve) > 1), {})
 
     def _evaluation(self, planned: PlannedPoint) -> Evaluation:
@@ -209,20 +212,22 @@ class Bisection:
         if any(self.session.store.done(key) is None for key in part.keys):
             evaluation.failed = "a task failed"
             return
-        evaluation.differences = window_differences(self.session, part)
-        self._relearn(planned.dense_keys)
+        evaluation.lost = self._lost(part)
+        for of in self.kinds:
+            self._relearn(planned.dense_keys, of)
 
-    def _relearn(self, dense: tuple[str, ...]) -> None:
+    def _lost(self, planned: PlannedPoint) -> dict[str, Floats]:
+        return {of: lost_by_window(self.session.store, planned, of) for of in self.kinds}
+
+    def _relearn(self, dense: tuple[str, ...], of: str) -> None:
         """The noise that all evaluations against one dense run show."""
-        floor = min(
-            limit_of_mean(b.limit(self._ppl[dense]), self._ppl[dense]) for b in self.budgets
-        )
+        floor = min(Limit(b, self._ppl[dense]).mean for b in self.budgets if b.of == of)
         noise = Noise()
         for planned in {p.evaluate_keys: p for s in self.series for p in s.points}.values():
             evaluation = self._evaluation(planned)
             if planned.dense_keys == dense and evaluation.shards and not evaluation.failed:
-                noise.add(evaluation.differences, floor)
-        self._noise[dense] = noise
+                noise.add(evaluation.lost[of], floor)
+        self._noise[dense, of] = noise
 
     # -- what wins ---------------------------------------------------------------------------
 
@@ -253,9 +258,9 @@ class Bisection:
         self._execute(self.plan, exact)
         for planned, whole in zip(points, exact, strict=True):
             done = all(self.session.store.done(key) for key in whole.keys)
-            differences = window_differences(self.session, whole) if done else None
+            lost = self._lost(whole) if done else {}
             failed = "" if done else "a task failed"
-            self._final[planned] = Evaluation(len(whole.evaluate_keys), differences, failed)
+            self._final[planned] = Evaluation(len(whole.evaluate_keys), lost, failed)
 
     def _row(self, planned: PlannedPoint) -> dict[str, Any]:
         """Figures of a point, from as many shards as were evaluated."""
@@ -279,10 +284,8 @@ class Bisection:
         if planned is None:
             return Found(series, budget, None, {}, math.nan, math.nan, False)
         row, best = self._row(planned), planned == winner
-        ends = (row.get("delta_ppl_low"), row.get("delta_ppl_high"))
-        low, high = (math.nan if end is None else end for end in ends)
-        whole, sure = planned in self._final, _surely_within(row, budget)
-        return Found(series, budget, planned, row, low, high, whole, best, sure)
+        whole, sure = planned in self._final, surely_within(row, budget)
+        return Found(series, budget, planned, row, *ends_of(row, budget), whole, best, sure)
 
     # -- running -----------------------------------------------------------------------------
 
@@ -298,9 +301,3 @@ class Bisection:
             if task.kind == "evaluate":
                 self.asked[key] = evaluated_tokens(task.payload)
         self.session.run_all(part)
-
-
-def _surely_within(row: Mapping[str, Any], budget: Budget) -> bool:
-    """Whether the whole 95 % interval of a row is within the budget."""
-    high = row.get("ppl_ratio_high" if budget.relative else "delta_ppl_high")
-    return high is not None and high <= (1 + budget.amount if budget.relative else budget.amount)

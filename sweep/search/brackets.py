@@ -62,7 +62,10 @@ def next_place(
 
 
 def crossing_density(limit: float, curve: Curve, like: Curve) -> float | None:
-    """Where the loss, a straight line in its logarithm, meets the limit; None if none is known."""
+    """Where the loss, a straight line in its logarithm, meets the limit; None if none is known, or
+    if nothing may be lost."""
+    if limit <= 0:
+        return None
     points = _logs(curve)
     others = _logs(like)
     if not points:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from reports.findings.budgets import Budget
 from sweep.plan.plan import PlannedPoint
 from sweep.plan.point import MethodTraits, Point
 from sweep.results.facts import is_bound
+from sweep.search.early_stop import Floats
 
 Place = tuple[Any, ...]
 
@@ -19,12 +20,12 @@ class Evaluation:
     """What the windows so far say of a model run; series that differ in device alone share it."""
 
     shards: int = 0
-    differences: Any = None
+    lost: Mapping[str, Floats] = field(default_factory=dict)
+    """What a token of each window loses, by what budgets are of (`limits.lost_by_window`)."""
     failed: str = ""
 
-    @property
-    def mean(self) -> float:
-        return float(self.differences.mean())
+    def mean(self, of: str) -> float:
+        return float(self.lost[of].mean())
 
 
 @dataclass(slots=True)
@@ -67,13 +68,18 @@ class Found:
     """None if no density of the series is within the budget."""
     row: dict[str, Any]
     low: float
-    """The 95 % interval of ΔPPL from the windows that were evaluated; NaN where that is one."""
+    """The 95 % interval of what the budget bounds, ΔPPL or KL, from the windows that were
+    evaluated; NaN where that is one."""
     high: float
     whole: bool
     """Whether it is measured on all windows."""
     best: bool = False
     sure: bool = False
     """Whether the whole interval is within the budget."""
+    setting: str = ""
+    """Label of the setting, where that of the point would say more than the setting."""
+    name: str = ""
+    """What the series is called, where its method, parameters, γ and policy do not tell it."""
 
 
 def dense_of(planned: PlannedPoint) -> PlannedPoint:

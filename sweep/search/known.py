@@ -22,6 +22,7 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import PlannedPoint
 from sweep.plan.point import Point
 from sweep.results.rows import rows_of
+from sweep.search.limits import Limit
 from sweep.search.study import Study
 from sweep.search.trial_entry import registered
 from sweep.spec.spaces import BITS, CHUNK, Choices, Space, bounds
@@ -49,12 +50,14 @@ def remembered(journal: Path, name: str, look: Callable[[], list[Parameters]]) -
 
 
 def known_trials(
-    study: Study, dense: PlannedPoint, limit: float, store: Store, materials: Materials
+    study: Study, dense: PlannedPoint, limit: Limit | None, store: Store, materials: Materials
 ) -> list[Parameters]:
     """Parameters of trials that need nothing that the store lacks, each point once; of more than
-    `MOST` those whose ΔPPL is nearest to `limit`."""
+    `MOST` those that are nearest to `limit`."""
     guesses: dict[Point, Parameters] = {}
-    for parameters, _ in zip(_guesses(study, dense, store), range(MOST_GUESSES), strict=False):
+    listed = study.recalled(store)
+    given = _guesses(study, dense, store) if listed is None else listed
+    for parameters, _ in zip(given, range(MOST_GUESSES), strict=False):
         try:
             guesses.setdefault(study.point(dense.point, parameters), parameters)
         except SweepError:
@@ -69,8 +72,8 @@ def known_trials(
     return [guesses[done[i].point] for i in sorted(order[:MOST])]
 
 
-def _far(row: Mapping[str, Any], limit: float) -> float:
-    return 0.0 if math.isinf(limit) else abs(row["delta_ppl"] - limit)
+def _far(row: Mapping[str, Any], limit: Limit | None) -> float:
+    return 0.0 if limit is None else abs(row[limit.column] - limit.most)
 
 
 def _guesses(study: Study, dense: PlannedPoint, store: Store) -> Iterator[Parameters]:

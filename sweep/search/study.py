@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,7 @@ from sweep.messages import nearest, show
 from sweep.plan.grid import expand
 from sweep.plan.point import Point
 from sweep.search.allocate import curve_files
+from sweep.search.limits import measured
 from sweep.search.trial_entry import GROUPS, Parameters, entry_of
 from sweep.spec.entries import MethodEntry, QuantEntry, Sweep
 from sweep.spec.file import SweepFile, select
@@ -41,6 +42,9 @@ from sweep.spec.spaces import (
     layer_names,
 )
 from sweep.spec.studies import TUNING_TEXTS, StudyEntry
+
+if TYPE_CHECKING:
+    from sweep.store.store import Store
 
 TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Densities at which allocations are tried first and compared in the end (appendix B.1)."""
@@ -88,7 +92,7 @@ class Study:
             return combinations({k: v for k, v in self.space.items() if isinstance(v, Choices)})
         if self.entry.enqueue is not None:
             return [dict(parameters) for parameters in self.entry.enqueue]
-        return _allocations(self.space) or _known_good(self.space)
+        return _allocations(self.space) or known_good(self.space)
 
     def complete_first(self) -> list[dict[str, Any]]:
         """`first` with a safe value for each parameter that an entry leaves to the sampler."""
@@ -105,6 +109,11 @@ class Study:
         if len(points) != 1:
             raise ImpossibleError(f"{self.place}: {len(points)} points where one is searched")
         return points[0]
+
+    def recalled(self, store: Store) -> Iterable[dict[str, Any]] | None:
+        """Parameters of trials that the store answers, where the study can list all that it may
+        try; None leaves it to what evaluations say of theirs (`known`)."""
+        return None
 
     def dense(self, setting: Point) -> Point:
         """The dense point of a setting on the reported text."""
@@ -140,7 +149,7 @@ def load(file: SweepFile, name: str) -> Study:
     if name not in file.studies:
         raise InputError(f"{file.source}: no study {show(name)}{nearest(name, file.studies)}")
     entry, where = file.studies[name], f"{file.source}: studies.{name}"
-    reported = _base(select(file, entry.sweep), entry, name)
+    reported = measured(_base(select(file, entry.sweep), entry, name), entry, where)
     tuning = reported.model_copy(update=_tuned(reported, entry, where))
     quant = _searched_quant(reported, entry, where)
     if quant:  # losses are held against the weights as they are
@@ -271,7 +280,7 @@ def _check_names(study: Study) -> None:
         allocations.check({"shares": given}, setting.model, f"{study.place}.search.shares")
 
 
-def _known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
+def known_good(space: Mapping[str, Space]) -> list[dict[str, Any]]:
     """A safe point, with the highest density and γ, and the paper's: γ 0.2, its allocation; and
     where shares by sensitivity are searched, these too."""
     paper: dict[str, Any] = {"gamma": 0.2, "allocation": "paper", "policy": "lfu", "method": "dip"}

@@ -28,7 +28,9 @@ def write_trials(study: Study, done: Tuned) -> None:
     """trials.csv: every trial with its figures; study.json; allocation.json for a fit."""
     text = io.StringIO()
     names = list(study.space)
-    notes = ("tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows")
+    notes = ["tokens_per_s", "delta_ppl", "ppl", "mlp_density", "hit_rate", "windows"]
+    if any("kl" in trial.notes for trials in done.trials.values() for trial in trials):
+        notes.insert(2, "kl")
     head = ("setting", "trial", "state", "feasible", *names, *notes, "stopped", "error", "known")
     writer = csv.DictWriter(text, head, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

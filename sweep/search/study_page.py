@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from reports.findings.budgets import KL, Budget
 from reports.pages.markup import table
 from sweep.execution.progress import duration
 from sweep.spec.spaces import is_layer
@@ -33,7 +34,7 @@ def markdown(study: Study, done: Tuned) -> str:
 def _searched(study: Study) -> str:
     entry = study.entry
     goals = [f"{way} {metric}" for metric, way in entry.objective.metrics.items()]
-    within = f" within ΔPPL ≤ {entry.objective.within}" if entry.objective.within else ""
+    within = f" within {_within(entry.objective.within)}" if entry.objective.within else ""
     by_layer = {name: space for name, space in study.space.items() if is_layer(name)}
     shown = {name: space for name, space in study.space.items() if name not in by_layer}
     if by_layer:
@@ -43,6 +44,11 @@ def _searched(study: Study) -> str:
         f"{' and '.join(goals)}{within}; searched: {spaces}. Sampler {study.sampler}, seed"
         f" {study.seed}, {study.trials} trials for each setting in batches of {entry.batch}."
     )
+
+
+def _within(budget: str) -> str:
+    parsed = Budget.parse(budget)
+    return parsed.label if parsed.of == KL else f"ΔPPL ≤ {budget}"
 
 
 def _space(space: Any) -> str:
@@ -66,7 +72,12 @@ def _winners(study: Study, winners: Sequence[Winner]) -> str:
         *("setting", "trial", *names, *by_layer),
         *("tok/s tuned", "ΔPPL tuned", "tok/s reported", "ΔPPL reported", "95 % interval"),
     ]
-    rows = [_winner(names, winner, bool(by_layer)) for winner in winners]
+    has_kl = any("kl" in winner.tuned for winner in winners)
+    head += ["KL tuned", "KL reported", "95 % interval"] if has_kl else []
+    rows = [
+        _winner(names, winner, bool(by_layer)) + (_kl(winner) if has_kl else [])
+        for winner in winners
+    ]
     if not rows:
         return "No trial is within the budget."
     return table(head, rows)
@@ -85,6 +96,16 @@ def _winner(names: Sequence[str], winner: Winner, by_layer: bool) -> list[str]:
     low, high = row["delta_ppl_low"], row["delta_ppl_high"]
     between = "" if low is None else f"{low:+.3f} … {high:+.3f}"
     return [*cells, f"{row['tokens_per_s']:.4g}", f"{row['delta_ppl']:+.3f}", between]
+
+
+def _kl(winner: Winner) -> list[str]:
+    """KL to the dense model on both texts, in nats."""
+    row = winner.reported
+    tuned = f"{winner.tuned['kl']:.4f}" if "kl" in winner.tuned else ""
+    if row["status"] != "done" or row["kl"] is None:
+        return [tuned, "", ""]
+    low, high = row["kl_low"], row["kl_high"]
+    return [tuned, f"{row['kl']:.4f}", "" if low is None else f"{low:.4f} … {high:.4f}"]
 
 
 def _value(value: Any) -> str:

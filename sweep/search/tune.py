@@ -63,7 +63,7 @@ def tune(study: Study, options: Options, console: Console) -> Tuned:
     with Session(study.tuning, options, console) as session:
         options.out.mkdir(parents=True, exist_ok=True)
         _write_plan(study.tuning, planning.plan_points(study.settings, tuning), session, tuning)
-        batches = Batches(study, session, tuning, options.out / JOURNAL)
+        batches = Batches([study], session, tuning, options.out / JOURNAL)
         begun = sum(len(setting.search.trials()) for setting in batches.settings)
         first = time.monotonic()
         while batches.run():

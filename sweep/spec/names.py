@@ -59,8 +59,8 @@ def _dtypes() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Annotation: a number (+0.2 perplexity), text such as 5% (of the dense perplexity), or where
-    `others` says so text such as kl=0.02, joule=0.4 or acc_mmlu=0.02."""
+    """Annotation: a number (+0.2 perplexity), text such as 5% (of the dense perplexity) or kl=0.02,
+    or where `others` says so text such as joule=0.4 or acc_mmlu=0.02."""
 
     others: bool = False
 
@@ -83,11 +83,12 @@ class Budget:
 
     def _check_named(self, value: str) -> str:
         name, _, amount = value.partition("=")
-        if not self.others:
-            raise fields.wrong(f"{show(value)} is given; a budget here is one of perplexity")
         from reports.findings.budgets import named  # with pyarrow, which few files need
 
         of = named(name)
+        if not self.others and of != "kl":
+            expected = "a budget here is one of perplexity, or of KL as kl=0.02"
+            raise fields.wrong(f"{show(value)} is given; {expected}")
         try:
             if of:
                 return f"{of}={self._NUMBER.check(float(amount)):.12g}"
@@ -99,10 +100,9 @@ class Budget:
         raise fields.wrong(f"{show(value)} is given; {expected}")
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        named = [r"^(kl|joule|acc_[A-Za-z0-9_.-]+)=[0-9.]+$"] if self.others else []
-        of_text = [
-            {"type": "string", "pattern": pattern} for pattern in [r"^[0-9]+(\.[0-9]+)?%$", *named]
-        ]
+        named = r"^(kl|joule|acc_[A-Za-z0-9_.-]+)=[0-9.]+$" if self.others else r"^kl=[0-9.]+$"
+        patterns = (r"^[0-9]+(\.[0-9]+)?%$", named)
+        of_text = [{"type": "string", "pattern": pattern} for pattern in patterns]
         return {"anyOf": [{"type": "number", "minimum": 0}, *of_text]}
 
 

@@ -1,7 +1,8 @@
 """Evaluations without a model, for tests of searches: losses and reads by a formula.
 
 Loss per token of a window = that of the dense run + exp(a - b·density) · (1 + noise of the window),
-more of it for smaller γ; the hit rate rises as γ falls. So perplexity falls and time grows with the
+more of it for smaller γ; the hit rate rises as γ falls. KL, where it is asked for, is 0.8 times that
+difference with noise of its own, and never below 0. So perplexity falls and time grows with the
 density, as with real models, and what a search should find is known.
 """
 
@@ -55,6 +56,9 @@ def _evaluate(
         "device": "cpu",
     }
     trace = {"payload": np.array(json.dumps(payload))}
+    if "distances" in payload:
+        kl = [0.8 * _more(payload, window, noise, steepness, "kl") for window in windows]
+        result |= {"kl": [max(0.0, k) * (tokens - 1) for k in kl], "flips": [0] * len(windows)}
     return result, None if dense or counted else trace
 
 
@@ -67,11 +71,18 @@ def _loss(payload: dict[str, Any], window: int, noise: float, steepness: float) 
     base = DENSE_LOSS + 0.3 * _drawn(payload["text"], window)
     if payload["method"] == "dense":
         return base
+    return base + _more(payload, window, noise, steepness)
+
+
+def _more(
+    payload: dict[str, Any], window: int, noise: float, steepness: float, *of: str
+) -> float:
+    """What a token of the window loses; `of` draws other noise."""
     gamma = payload["selector"].get("gamma", 1.0)
     size = np.exp(0.5 - steepness * payload["density"]) * (1 + 0.8 * (1 - gamma))
     size *= _of_layers(payload["parameters"].get("layers", ""), payload["density"])
     size *= 1.3 if payload["parameters"].get("allocation") == "uniform" else 1.0
-    return base + float(size * (1 + noise * _drawn(payload["text"], window, payload["method"])))
+    return float(size * (1 + noise * _drawn(payload["text"], window, payload["method"], *of)))
 
 
 def _of_layers(layers: str, density: float) -> float:
