@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from methods import allocation, layers
 from sweep.errors import SweepError
 from sweep.files.atomic import write_json
 from sweep.plan import planner as planning
@@ -24,8 +25,8 @@ from sweep.plan.point import Point
 from sweep.results.rows import rows_of
 from sweep.search.limits import Limit
 from sweep.search.study import Study
-from sweep.search.trial_entry import registered
-from sweep.spec.spaces import BITS, CHUNK, Choices, Space, bounds
+from sweep.search.trial_entry import GROUPS, registered
+from sweep.spec.spaces import BITS, CHUNK, DIGITS, Choices, Space, bounds, is_layer
 from sweep.store.store import Store
 
 FILE = "known.json"
@@ -88,7 +89,8 @@ def _guesses(study: Study, dense: PlannedPoint, store: Store) -> Iterator[Parame
         if all(payload.get(name) == ours.get(name) for name in _SAME):
             alike[_identity(payload)] = payload
     for identity in sorted(alike):
-        yield from _choices_of(study.space, alike[identity])
+        said = _said(alike[identity]) | _split_said(alike[identity])
+        yield from _choices_of(study.space, said | _logits_said(study.space, alike[identity]))
 
 
 def _identity(payload: Mapping[str, Any]) -> str:
@@ -97,8 +99,7 @@ def _identity(payload: Mapping[str, Any]) -> str:
     return json.dumps([*named, chosen], sort_keys=True)
 
 
-def _choices_of(space: Mapping[str, Space], payload: Mapping[str, Any]) -> Iterator[Parameters]:
-    said = _said(payload)
+def _choices_of(space: Mapping[str, Space], said: Mapping[str, Any]) -> Iterator[Parameters]:
     axes = [_values(key, one, said) for key, one in space.items()]
     for values in product(*axes):
         yield dict(zip(space, values, strict=True))
@@ -114,6 +115,29 @@ def _said(payload: Mapping[str, Any]) -> dict[str, Any]:
     said |= {"gamma": selector.get("gamma", 1.0)} if said["selector"] == "topk" else {}
     said |= {key: selector[key] for key in ("policy",) if key in selector}
     return said | {k: v for k, v in payload["parameters"].items() if not isinstance(v, str)}
+
+
+def _split_said(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Densities of dip's two groups, from the density and the line that splits it."""
+    line, density = payload["parameters"].get("allocation"), payload["density"]
+    if line is None:
+        return {}
+    d_in = allocation.parse(line).input_density(density)
+    densities = (d_in, 3 * density - 2 * d_in)
+    return dict(zip(GROUPS, (round(d, DIGITS) for d in densities), strict=True))
+
+
+def _logits_said(space: Mapping[str, Space], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Logits of layers, from their densities: what is added to all changes nothing, so it is chosen
+    to lie in the middle of what is searched. A full layer does not tell its logit."""
+    names = [name for name in space if is_layer(name)]
+    own = layers.parse(str(payload["parameters"].get("layers", "")))
+    if not names or (own and (len(own) != len(names) or max(own) >= 1)):
+        return dict.fromkeys(names, math.nan)
+    logs = [math.log(density / own[0]) for density in own] or [0.0] * len(names)
+    middle = sum(bounds(space[names[0]])) / 2 if own else 0.0
+    shift = round((min(logs) + max(logs)) / 2 - middle, DIGITS)
+    return {n: round(round(x, DIGITS) - shift, DIGITS) for n, x in zip(names, logs, strict=True)}
 
 
 def _values(key: str, space: Space, said: Mapping[str, Any]) -> list[Any]:

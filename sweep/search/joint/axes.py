@@ -100,9 +100,9 @@ class Axes:
     def _value(self, name: str, chosen: Any) -> Any:
         return chosen if isinstance(chosen, str) else self.values[name].values[round(chosen)]
 
-    def nearest(self, wanted: Mapping[str, Any]) -> int:
-        """The place of the point that is nearest to some values."""
-        kept: Sequence[int] = range(len(self.points))
+    def nearest(self, wanted: Mapping[str, Any], among: Sequence[int] = ()) -> int:
+        """The place of the point, `among` some if any are given, that is nearest to some values."""
+        kept = among or range(len(self.points))
         for name in self.values:
             kept = self._kept(kept, name, wanted[name])
         return kept[0]

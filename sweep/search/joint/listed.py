@@ -92,8 +92,9 @@ def _first(axes: Axes) -> list[int]:
     places = [axes.nearest(values) for values in wanted]
     for name, choices in axes.values.items():
         for value in choices.values if isinstance(choices.values[0], str) else ():
-            if all(axes.rows[place].get(name) != value for place in places):
-                places.append(axes.nearest(middling | {name: value}))
+            having = [i for i, row in enumerate(axes.rows) if row.get(name) == value]
+            if not set(having) & set(places):
+                places.append(axes.nearest(middling, having))
     return list(dict.fromkeys(places))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from rich.console import Console
 
 import reports
 from sweep import api
-from sweep.errors import InputError
 from sweep.search import best
 from sweep.search.brackets import Bracket, bracket, crossing_density, next_place
 from sweep.search.early_stop import (
@@ -274,18 +272,3 @@ def test_on_a_real_model_the_answer_is_that_of_the_grid(tmp_path: Path):
     answers = {f.series.point.device.flash_gbps: f.row["tokens_per_s"] for f in found.best}
     assert answers == pytest.approx(expected, rel=0.02)
     assert found.cost.share <= 0.2
-
-
-@pytest.mark.parametrize(("asked", "own"), [(("0.1", "kl=0.02"), ("0.1",)), ((), ("kl=0.02",))])
-def test_a_search_refuses_budgets_of_kl(asked: tuple[str, ...], own: tuple[str, ...]) -> None:
-    sweep = SimpleNamespace(budgets=own)
-    with pytest.raises(InputError, match=r"cannot keep KL ≤ 0\.02 nat: run the sweep with"):
-        best.limits_of(asked, cast("Sweep", sweep), QUIET)
-
-
-def test_a_search_leaves_out_budgets_of_kl_that_the_sweep_has() -> None:
-    said = io.StringIO()
-    sweep = SimpleNamespace(budgets=("0.1", "kl=0.02"))
-    limits = best.limits_of((), cast("Sweep", sweep), Console(file=said, width=100))
-    assert [budget.label for budget in limits] == ["+0.1 PPL"]
-    assert said.getvalue() == "KL ≤ 0.02 nat: left out, as --search looks by perplexity\n"

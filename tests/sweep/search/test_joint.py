@@ -272,3 +272,30 @@ def test_sensitivities_of_another_model_or_groups_are_refused(tmp_path: Path):
     groups = curves_file(tmp_path / "g.json", groups=["gate-input", "up-input"])
     with pytest.raises(InputError, match="sensitivities of input, intermediate are expected"):
         loaded(SPEED | {"search": space | {"shares": [groups]}})
+
+
+# -- what is known of densities of groups and layers -----------------------------------------------
+
+
+def test_known_splits_and_densities_by_layer_enter(tmp_path: Path):
+    splits = {"sweep": "a", "search": {"input": [0.2, 0.95], "intermediate": [0.1, 1.0]},
+              "objective": {"minimize": ["mlp_density", "delta_ppl"]}, "prune": False}  # fmt: skip
+    run(splits | {"trials": 9, "sampler": "random"}, tmp_path)
+    before = [(t["input"], t["intermediate"]) for t in trials(tmp_path)]
+    run(splits | {"trials": 2, "search": {"input": [0.2, 0.9], "intermediate": [0.1, 1]}}, tmp_path)
+    known = [(t["input"], t["intermediate"]) for t in trials(tmp_path) if t["known"]]
+    assert set(known) == {pair for pair in before if float(pair[0]) <= 0.9}
+
+    by_layer = {
+        "sweep": "a",
+        "method": {"method": "dip", "density": 0.6},
+        "prune": False,
+        "search": {"layers": [-0.5, 0.5]},
+        "objective": {"minimize": "delta_ppl"},
+    }
+    done = run(by_layer | {"trials": 6, "sampler": "random"}, tmp_path / "l")
+    (told,) = done.trials.values()
+    again = run(by_layer | {"trials": 2, "search": {"layers": [-0.7, 0.7]}}, tmp_path / "l")
+    (begun,) = again.trials.values()
+    known_ppl = {t.notes["ppl"] for t in begun if t.notes.get("known")}
+    assert known_ppl == {t.notes["ppl"] for t in told}
