@@ -9,10 +9,10 @@ function studyRows() {
 
 // The objectives as [metric, "maximize" or "minimize"]; a study of old is read from its columns.
 const objectives = () => Object.entries(data.study.study?.objective ?? { tokens_per_s: "maximize" });
-const METRIC_WORDS = { tokens_per_s: "tok/s", delta_ppl: "ΔPPL", ppl: "perplexity", mlp_density: "MLP density", hit_rate: "hit rate", flash_bytes_per_token: "Flash bytes per token" };
+const METRIC_WORDS = { tokens_per_s: "tok/s", delta_ppl: "ΔPPL", kl: "KL", ppl: "perplexity", mlp_density: "MLP density", hit_rate: "hit rate", flash_bytes_per_token: "Flash bytes per token" };
 const metricWord = (name) => METRIC_WORDS[name] || name;
 const searchedNames = () => data.study.study?.searched ?? [];
-const trialText = (row) => literal(`trial ${row.trial}, ${row.state}${row.feasible === "False" ? ", beyond the budget" : ""}`) + searchedNames().map((n) => `<br>${literal(n)} ${literal(typeof row[n] === "number" ? figure(row[n]) : row[n] ?? ABSENT)}`).join("") + `<br>${figure(row.tokens_per_s)} tok/s, ΔPPL ${signed(row.delta_ppl)}`;
+const trialText = (row) => literal(`trial ${row.trial}, ${row.state}${row.feasible === "False" ? ", beyond the budget" : ""}`) + searchedNames().map((n) => `<br>${literal(n)} ${literal(typeof row[n] === "number" ? figure(row[n]) : row[n] ?? ABSENT)}`).join("") + `<br>${figure(row.tokens_per_s)} tok/s, ΔPPL ${signed(row.delta_ppl)}` + (known(row.kl) ? `, KL ${figure(row.kl)}` : "");
 const measuredWhole = (row) => row.state === "done";
 const allowed = (row) => row.feasible !== "False";
 const trialMarker = (rows) => ({ size: 8, symbol: rows.map((r) => STATES[r.state] || "circle"), color: rows.map((r) => (allowed(r) ? css("--accent") : css("--quiet"))), line: { width: 1.2, color: rows.map((r) => (allowed(r) ? css("--accent") : css("--quiet"))) } });
@@ -40,8 +40,8 @@ function drawImportance() {
 }
 
 function drawStudyFrontier() {
-  const several = objectives().length > 1;
-  const [[x, xWay], [y, yWay]] = several ? objectives() : [["delta_ppl", "minimize"], ["tokens_per_s", "maximize"]];
+  const several = objectives().length > 1, ofKl = String(data.study.study?.within ?? "").startsWith("kl=");
+  const [[x, xWay], [y, yWay]] = several ? objectives() : [[ofKl ? "kl" : "delta_ppl", "minimize"], ["tokens_per_s", "maximize"]];
   const rows = studyRows().filter((r) => known(r[x]) && known(r[y]));
   const whole = rows.map((_, k) => k).filter((k) => measuredWhole(rows[k]));
   const cost = (k) => (xWay === "maximize" ? -1 : 1) * rows[k][x], value = (k) => (yWay === "minimize" ? -1 : 1) * rows[k][y];

@@ -13,9 +13,10 @@ means nothing for them and is passed over. So every choice is a point that the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from sweep.errors import InputError
 from sweep.plan.point import Point, Quant
 from sweep.spec.spaces import LAM, Choices, Space
 
@@ -54,7 +55,9 @@ def _plain(value: Any) -> int | float | str:
     """A number as it is, and text for all else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, tuple):
+        return " ".join(str(_plain(part)) for part in value) or "none"
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,10 @@ class Axes:
     """The coordinates of each point."""
     values: dict[str, Choices]
     """Names first, in the order in which a choice is read; numbers rise."""
+    _parts: dict[tuple[Any, ...], dict[Any, list[int]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Places by the values that lead to them, as far as choices were read."""
 
     @classmethod
     def of(cls, points: Iterable[Point]) -> Axes:
@@ -79,10 +86,19 @@ class Axes:
         rows = tuple(_with_text(row, of_text) for row in rows)
         kept: dict[str, Choices] = {}
         for name in (*of_text, *of_number):
-            deciders = [other for other in kept if other in of_text]
-            if len(values[name]) > 1 and not any(_decides(rows, d, name) for d in deciders):
+            if len(values[name]) > 1 and not any(_decides(rows, other, name) for other in kept):
                 kept[name] = Choices(values[name])
         return cls(listed, rows, kept)
+
+    def check(self, where: str) -> None:
+        """Raise InputError where a point cannot be chosen, naming what it differs in from the one
+        that is chosen in its place."""
+        for place, point in enumerate(self.points):
+            other = self.point(self.choice(place))
+            if other is not point:
+                differing = [f.name for f in fields(point) if _differ(point, other, f.name)]
+                text = f"points that differ in {' and '.join(differing)} alone cannot be told apart"
+                raise InputError(f"{where}: {text} in one search; list one of them")
 
     @property
     def space(self) -> dict[str, Space]:
@@ -102,18 +118,22 @@ class Axes:
 
     def nearest(self, wanted: Mapping[str, Any], among: Sequence[int] = ()) -> int:
         """The place of the point, `among` some if any are given, that is nearest to some values."""
-        kept = among or range(len(self.points))
+        kept, parts_at = among or range(len(self.points)), {} if among else self._parts
+        path: tuple[Any, ...] = ()
         for name in self.values:
-            kept = self._kept(kept, name, wanted[name])
+            if path not in parts_at:
+                parts_at[path] = self._by_value(kept, name)
+            parts = parts_at[path]
+            value = wanted[name] if wanted[name] in parts else _nearest(wanted[name], parts)
+            kept, path = parts[value], (*path, value)
         return kept[0]
 
-    def _kept(self, among: Sequence[int], name: str, value: Any) -> Sequence[int]:
-        present = {self.rows[i].get(name) for i in among}
-        if len(present) < 2:
-            return among
-        if value not in present:
-            value = _nearest(value, present, self.rows[among[0]].get(name))
-        return [i for i in among if self.rows[i].get(name) == value]
+    def _by_value(self, among: Sequence[int], name: str) -> dict[Any, list[int]]:
+        """Places by what they have on an axis; None for those that lack it."""
+        parts: dict[Any, list[int]] = {}
+        for place in among:
+            parts.setdefault(self.rows[place].get(name), []).append(place)
+        return parts
 
     def choice(self, place: int) -> Coordinates:
         """A choice that leads to the point at a place; of an axis that it lacks the last number, or
@@ -128,12 +148,17 @@ class Axes:
         return len(values) - 1 if value is None else values.index(value)
 
 
-def _nearest(value: Any, among: Iterable[Any], otherwise: Any) -> Any:
-    """The nearest number, the lower of two; `otherwise` for a name."""
-    if isinstance(value, str):
-        return otherwise
-    numbers = [v for v in among if v is not None]
+def _nearest(value: Any, among: Iterable[Any]) -> Any:
+    """The nearest number, the lower of two; of names, and where there is one value, the first."""
+    listed = list(among)
+    numbers = [v for v in listed if v is not None]
+    if len(listed) < 2 or isinstance(value, str):
+        return listed[0]
     return min(numbers, key=lambda v: (abs(v - value), v))
+
+
+def _differ(point: Point, other: Point, name: str) -> bool:
+    return name != "traits" and getattr(point, name) != getattr(other, name)
 
 
 def _places(choices: Choices) -> Choices:

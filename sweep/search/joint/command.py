@@ -167,6 +167,9 @@ def _notes(
     notes = [f"{len(told) - known} trials, {stopped} of them stopped early"]
     if known:
         notes[0] += f"; {known} more were in the store when their search began, and are not counted"
+    failed = [trial for trial in told if trial.state == "failed"]
+    if failed:
+        notes.append(f"{len(failed)} trials failed; `sweep logs {out}` shows why")
     bisected = _bisected(out, best.identity(planned, budgets))
     if bisected is not None:
         notes.append(f"The bisection of the same sweep (search.json) took {bisected:,} tokens.")

@@ -64,11 +64,12 @@ def study_of(sweep: Sweep, setting: JointSetting, budget: Budget, trials: int) -
     """The study of a setting within a budget."""
     axes = setting.axes
     listed = digest([point.key for point in axes.points])[:8]
+    goal = Objective(maximize=("tokens_per_s",))
     entry = StudyEntry(
         sweep=sweep.name,
         search=dict(axes.space),
-        objective=Objective(maximize=("tokens_per_s",), within=budget.written),
-        trials=min(trials, len(axes.points)),
+        objective=goal.model_copy(update={"within": budget.written}),
+        trials=trials,
     )
     return ListedStudy(
         name=f"joint {budget.written} {listed}",

@@ -57,8 +57,9 @@ def settings_of(planned: SweepPlan, budgets: Iterable[Budget]) -> list[JointSett
     where = f"{sweep.source}: sweeps.{sweep.name}"
     if not settings:
         raise InputError(f"{where}: no setting has two points to choose among beside dense")
-    if any(budget.of == KL for budget in budgets):
-        for setting in settings:
+    for setting in settings:
+        setting.axes.check(where)
+        if any(budget.of == KL for budget in budgets):
             check_kl(_unmeasured(setting), where)
     return settings
 

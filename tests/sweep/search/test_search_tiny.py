@@ -107,3 +107,19 @@ def test_best_search_agrees_with_the_grid(file: Path, tmp_path: Path):
     (decision,) = reports.decide(read_table(out / "results.parquet"), ["30%"])
     assert decision.best is not None
     assert f"{decision.best.tokens_per_s:.4g}" in printed
+
+
+def test_a_joint_search_agrees_with_the_grid_within_perplexity_and_kl(file: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    common = ("--file", file, "--out", out, "--workers", 0)
+    budgets = ("30%", "kl=0.5")
+    within = [text for budget in budgets for text in ("--within", budget)]
+    printed = sweep("best", "tiny", "--search", "--joint", *within, *common)
+    told = " ".join(printed.split())
+    assert "for the grid" in told
+    assert "trials, " in told
+    sweep("run", "tiny", *common, "--no-report", "--set", "sweeps.tiny.distances=true")
+    for decision in reports.decide(read_table(out / "results.parquet"), budgets):
+        assert decision.best is not None
+        assert f"{decision.best.tokens_per_s:.4g}" in printed
+    assert (out / "joint-trials.csv").exists()

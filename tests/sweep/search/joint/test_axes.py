@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from sweep.errors import InputError
 from sweep.plan.grid import expand
 from sweep.plan.point import Point
 from sweep.search.joint.axes import PRICED, Axes, coordinates
@@ -100,6 +101,21 @@ def test_any_field_that_points_differ_in_is_an_axis():
     fields = coordinates(one)
     assert {"layout", "pool", "preload_layers", "chunk", "allocation"} <= fields.keys()
     assert not {"device", "accuracy", "sweep", "cache_start"} & fields.keys()
+
+
+def test_a_value_that_is_no_number_is_text():
+    one = points_of([{"method": "dip", "density": 0.6}])[0]
+    pair = [replace(one, layout=cast("str", value)) for value in ((), (("input", 0.3),))]
+    axes = Axes.of(pair)
+    assert axes.values["layout"].values == ("none", "input 0.3")
+    assert [axes.point(axes.choice(i)) for i in range(2)] == pair
+
+
+def test_points_that_cannot_be_told_apart_are_refused():
+    one = points_of([{"method": "dip", "density": 0.6}])[0]
+    axes = Axes.of([one, replace(one, kv_bits=16)])
+    with pytest.raises(InputError, match=r"^f: points that differ in kv_bits alone cannot be"):
+        axes.check("f")
 
 
 @pytest.mark.parametrize("methods", [MIXED, MIXED[1:2]])
