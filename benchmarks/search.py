@@ -3,15 +3,15 @@
     python -m benchmarks search
 
 The grid of benchmarks/search.yaml is measured once, on a small model that is trained for it; then
-the searches of `sweep tune` run against the store, and every token that they look at is counted,
-though none is computed again.
+the searches of `sweep tune`, and that of `sweep best grid --search --joint`, run against the store,
+and every token that they look at is counted, though none is computed again.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ from sweep.results.rows import rows_of
 from sweep.search import study as studies
 from sweep.search.batches import Batches
 from sweep.search.density_series import evaluated_tokens
+from sweep.search.joint.command import MOST_TRIALS
+from sweep.search.joint.listed import PATIENCE, study_of
+from sweep.search.joint.settings import settings_of
 from sweep.spec.file import SweepFile, load, select
 
 FILE = Path(__file__).with_name("search.yaml")
 OUT = Path(__file__).parent / "out" / "search"
-SAMPLERS, BUDGETS, SEEDS = ("gp", "tpe"), ("2%", "5%", "10%"), 6
+SAMPLERS, BUDGETS, SEEDS = ("gp", "tpe", "joint"), ("2%", "5%", "10%"), 6
+"""`joint` is the search over the sweep's own points, which ends by itself."""
 TENTH, MOST = 0.1, 0.25
 """Of the tokens of the grid: what a search is to need, and where it ends."""
 CLOSE = 0.99
@@ -68,7 +72,7 @@ class Whole:
 
     file: SweepFile
     session: Session
-    materials: Materials
+    planned: SweepPlan
     rows: list[Row]
     tokens: int
 
@@ -88,7 +92,7 @@ def report(seeds: int = SEEDS) -> str:
     with Session(sweep, Options(OUT, workers=0), QUIET) as session:
         session.run_all(planned.plan)
         rows = rows_of(planned.plan.points, session.store, planned.materials)
-        whole = Whole(file, session, planned.materials, rows, _tokens(planned))
+        whole = Whole(file, session, planned, rows, _tokens(planned))
         lines = [_line(whole, budget, sampler, seeds) for budget in BUDGETS for sampler in SAMPLERS]
     columns = ["within, sampler", "tokens to the best", "tokens to 99 % of it"]
     columns += ["best found with a tenth", "speed with a tenth", "met"]
@@ -124,19 +128,35 @@ def _share(needs: list[float]) -> str:
 
 def searched(whole: Whole, budget: str, sampler: str, seed: int) -> Course:
     """One search, to its best point or to the end."""
-    changed = [f"studies.search.sampler={sampler}", f"studies.search.seed={seed}"]
-    changed += [f"studies.search.objective.within={budget}"]
-    file = load(FILE, [f"sweeps.grid.models=[{OUT / 'model'}]", *changed])
     best, tokens, speeds = whole.best(budget), [0.0], [0.0]
     with tempfile.TemporaryDirectory() as folder:
-        study = studies.load(file, "search")
-        batches = Batches([study], whole.session, Materials(study.tuning), Path(folder) / "journal")
-        for share, speed in _batches(batches, whole.tokens):
+        journal = Path(folder) / "journal"
+        make = _jointly if sampler == "joint" else _by_study
+        for share, speed in _batches(make(whole, budget, sampler, seed, journal), whole.tokens):
             tokens.append(share)
             speeds.append(speed / best)
             if speed >= best * (1 - 1e-9) or share > MOST:
                 break
     return Course(tuple(tokens), tuple(speeds))
+
+
+def _by_study(whole: Whole, budget: str, sampler: str, seed: int, journal: Path) -> Batches:
+    """The study of the file, with this sampler."""
+    changed = [f"studies.search.sampler={sampler}", f"studies.search.seed={seed}"]
+    changed += [f"studies.search.objective.within={budget}"]
+    file = load(FILE, [f"sweeps.grid.models=[{OUT / 'model'}]", *changed])
+    study = studies.load(file, "search")
+    return Batches([study], whole.session, Materials(study.tuning), journal)
+
+
+def _jointly(whole: Whole, budget: str, sampler: str, seed: int, journal: Path) -> Batches:
+    """The joint search of the sweep, as if the store knew nothing."""
+    within = Budget.parse(budget)
+    (setting,) = settings_of(whole.planned, [within])
+    study = study_of(whole.planned.sweep, setting, within, MOST_TRIALS)
+    alone = study.entry.model_copy(update={"seed": seed, "known": False})
+    made = replace(study, entry=alone)
+    return Batches([made], whole.session, whole.planned.materials, journal, PATIENCE)
 
 
 def _batches(batches: Batches, tokens: int) -> Iterator[tuple[float, float]]:

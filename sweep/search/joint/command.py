@@ -106,10 +106,10 @@ def _progress(searches: list[Searched], tokens: int) -> str:
     told = [trial for searched in searches for trial in searched.trials]
     stopped = sum(trial.state == "stopped" for trial in told)
     best_of = [s.setting.search.best() for s in searches]
-    speeds = ", ".join(f"{won[0].values[0]:.4g}" if won else "none" for won in best_of)
+    speeds = ", ".join(f"{won[0].values[0]:.4g} tok/s" if won else "dense" for won in best_of)
     return (
-        f"{searches[0].budget.label}: {len(told)} trials, {stopped} stopped early, best {speeds}"
-        f" tok/s; {tokens:,} tokens evaluated"
+        f"{searches[0].budget.label}: {len(told)} trials, {stopped} stopped early, best {speeds};"
+        f" {tokens:,} tokens evaluated"
     )
 
 
@@ -166,7 +166,7 @@ def _notes(
     stopped = sum(trial.state == "stopped" for trial in told)
     notes = [f"{len(told) - known} trials, {stopped} of them stopped early"]
     if known:
-        notes[0] += f"; {known} more were in the store when their search began, and are not counted"
+        notes[0] += f"; {known} more were known when their search began, and cost nothing"
     failed = [trial for trial in told if trial.state == "failed"]
     if failed:
         notes.append(f"{len(failed)} trials failed; `sweep logs {out}` shows why")

@@ -177,7 +177,7 @@ def test_a_search_refuses_what_windows_do_not_tell_of(asked: tuple[str, ...]):
 
 def test_a_search_leaves_out_such_budgets_that_the_sweep_has():
     said = io.StringIO()
-    file = made_up.sweep_file(budgets=["0.1", "kl=0.02", "joule=0.4"])
+    file = made_up.sweep_file(budgets=[0.1, "kl=0.02", "joule=0.4"])
     sweep = spec.select(spec.from_mapping(file), "a")
     limits = best.limits_of((), sweep, Console(file=said, width=120))
     assert [budget.label for budget in limits] == ["+0.1 PPL", "KL ≤ 0.02 nat"]

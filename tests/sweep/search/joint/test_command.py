@@ -128,7 +128,7 @@ def test_what_a_run_knows_is_not_asked_for(tmp_path: Path):
     assert answer.cost.run_now == 0
     known = [t for t in trials(tmp_path) if t["known"] == "True"]
     assert len(known) == 10
-    assert "10 more were in the store" in notes[0]
+    assert "10 more were known when" in notes[0]
     (decision,) = reports.decide(table, ["5%"])
     assert decision.best is not None
     assert [f.row["tokens_per_s"] for f in answer.best] == [decision.best.tokens_per_s]
