@@ -1,9 +1,9 @@
 """Evaluations without a model, for tests of searches: losses and reads by a formula.
 
 Loss per token of a window = that of the dense run + exp(a - b·density) · (1 + noise of the window),
-more of it for smaller γ; the hit rate rises as γ falls. KL, where it is asked for, is 0.8 times that
-difference with noise of its own, and never below 0. So perplexity falls and time grows with the
-density, as with real models, and what a search should find is known.
+more of it for smaller γ; the hit rate rises as γ falls. KL, where it is asked for, is 0.8 times
+that difference with noise of its own, and never below 0. So perplexity falls and time grows with
+the density, as with real models, and what a search should find is known.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def _loss(payload: dict[str, Any], window: int, noise: float, steepness: float) 
     return base + _more(payload, window, noise, steepness)
 
 
-def _more(
-    payload: dict[str, Any], window: int, noise: float, steepness: float, *of: str
-) -> float:
+def _more(payload: dict[str, Any], window: int, noise: float, steepness: float, *of: str) -> float:
     """What a token of the window loses; `of` draws other noise."""
     gamma = payload["selector"].get("gamma", 1.0)
     size = np.exp(0.5 - steepness * payload["density"]) * (1 + 0.8 * (1 - gamma))
