@@ -56,7 +56,7 @@ def settings_of(planned: SweepPlan, budgets: Iterable[Budget]) -> list[JointSett
     settings = [setting for setting in settings if len(setting.points) > 1]
     where = f"{sweep.source}: sweeps.{sweep.name}"
     if not settings:
-        raise InputError(f"{where}: no setting has two points to choose among beside dense")
+        raise InputError(f"{where}: no setting has two points beside dense that a device can run")
     for setting in settings:
         setting.axes.check(where)
         if any(budget.of == KL for budget in budgets):
