@@ -112,17 +112,19 @@ def _line(whole: Whole, budget: str, sampler: str, seeds: int) -> list[str]:
     met = "yes" if np.median(exact) <= TENTH else "**no**"
     return [
         f"{budget}, {sampler}",
-        *(_share(needs) for needs in (exact, close)),
+        *(_share(needs, sampler == "joint") for needs in (exact, close)),
         f"{found} of {seeds}",
         f"{np.median(speeds):.3f} [{min(speeds):.3f}, {max(speeds):.3f}]",
         met,
     ]
 
 
-def _share(needs: list[float]) -> str:
-    """Median and range of shares of the grid's tokens; what was never reached is beyond `MOST`."""
+def _share(needs: list[float], ends_itself: bool) -> str:
+    """Median and range of shares of the grid's tokens; what was never reached is beyond `MOST`, or
+    beyond where the search ended by itself."""
+    never = "never" if ends_itself else f"> {MOST:.0%}"
     ends = (float(np.median(needs)), min(needs), max(needs))
-    middle, low, high = (f"{end:.1%}" if np.isfinite(end) else f"> {MOST:.0%}" for end in ends)
+    middle, low, high = (f"{end:.1%}" if np.isfinite(end) else never for end in ends)
     return f"{middle} [{low}, {high}]"
 
 
@@ -174,6 +176,7 @@ def _about(whole: Whole, seeds: int) -> str:
         f"`embedded-c4`; DIP under top-k and `resident-threshold` at 9 densities, 7 γ, both "
         f"allocations and policies: {len(whole.rows)} points, {whole.tokens:,} tokens. Each search "
         f"of {seeds} seeds begins with the same two points, and stops trials early by the rule of "
-        f"`sweep tune`. Medians, and the lowest and highest seed. Asked: the best of the grid with "
-        f"at most a tenth of its tokens (median)."
+        f"`sweep tune`. `joint` is that of `sweep best --search --joint`, which begins with a point of "
+        f"each name and ends by itself. Medians, and the lowest and highest seed. Asked: the best "
+        f"of the grid with at most a tenth of its tokens (median)."
     )
