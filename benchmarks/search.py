@@ -177,6 +177,6 @@ def _about(whole: Whole, seeds: int) -> str:
         f"allocations and policies: {len(whole.rows)} points, {whole.tokens:,} tokens. Each search "
         f"of {seeds} seeds begins with the same two points, and stops trials early by the rule of "
         f"`sweep tune`. `joint` is `sweep best --search --joint`, which begins with a point of "
-        f"each name and ends by itself. Medians, and the lowest and highest seed. Asked: the best of "
-        f"the grid with at most a tenth of its tokens (median)."
+        f"each name and ends by itself. Medians, and the lowest and highest seed. Asked: the best "
+        f"of the grid with at most a tenth of its tokens (median)."
     )
