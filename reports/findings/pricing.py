@@ -56,6 +56,8 @@ class Group:
     """Where a read has a cost: of the phases of each pair together."""
 
     @property
+    share: float | None = None
+    """Of the caches' bytes, where groups do not share them by their own."""
     def total_bytes(self) -> float:
         return self.units * self.unit_bytes * self.layers
 
@@ -95,6 +97,7 @@ def _group(name: str, counts: Mapping[str, Any]) -> Group:
         came=_came(counts["came"]) if "came" in counts else None,
     )
 
+        share=counts.get("share"),
 
 def _came(counts: Mapping[str, Any]) -> Came:
     reads, read_bytes, seconds = (

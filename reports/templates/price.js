@@ -35,13 +35,29 @@ function completed(group) {
 const sumOf = (list, value) => list.reduce((total, x, j) => total + value(x, j), 0);
 const groupsOf = (i) => (counts.doc.of[i] < 0 ? null : counts.doc.reads[counts.doc.of[i]]);
 
+// The bytes of these slots by the groups' own shares, where they have some: simulator/cache_shares.py.
+function sharedSlots(groups, slots) {
+  if (!groups.some((g) => g.share !== undefined)) return slots;
+  const slot = groups.map((g) => g.bytes * g.layers), taken = groups.map(() => null);
+  const room = sumOf(slots, (n, k) => n * slot[k]);
+  while (taken.includes(null)) {
+    const left = room - sumOf(taken, (size) => size ?? 0), open = groups.filter((_, k) => taken[k] === null);
+    const weight = sumOf(open, (g) => g.share) ? (g) => g.share : (g) => g.size;
+    const given = groups.map((g, k) => (taken[k] === null ? (left * weight(g)) / sumOf(open, weight) : 0));
+    const full = groups.map((g, k) => taken[k] === null && given[k] > g.size);
+    groups.forEach((g, k) => { if (full[k]) taken[k] = g.size; else if (taken[k] === null && !full.includes(true)) taken[k] = given[k]; });
+  }
+  return groups.map((g, k) => Math.min(g.units, Math.floor(taken[k] / slot[k] + 1e-9)));
+}
+
 // Static bytes are pinned first, the rest is spread over the groups as an equal share of each.
 function allocate(fixedBytes, groups, size) {
   const pruned = sumOf(groups, (g) => g.size), left = size - fixedBytes;
   const room = Math.abs(left) < 0.5 ? 0 : left; // by less, only the rounding of numbers differs
   const share = groups.length ? Math.max(0, room) / pruned : Number(room >= 0);
   const fraction = groups.length && room > pruned - 0.5 ? 1 : share;
-  return { fraction, slots: groups.map((g) => Math.floor(fraction * g.units + 1e-9)), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
+  const slots = groups.map((g) => Math.floor(fraction * g.units + 1e-9));
+  return { fraction, slots: sharedSlots(groups, slots), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
 }
 
 // What a device says of its reads: latency and bandwidth, or tables by reads in flight; null of the
@@ -148,7 +164,7 @@ function bracketed(group, kin, slots, per, serial) {
 const UNLIKE = ["dram_gb", "flash_gbps", "dram_gbps", "weights", "label"];
 const familyOf = (k) => JSON.stringify(Object.entries(data.settings[k]).filter(([name]) => !UNLIKE.includes(name)));
 const FAMILIES = data.settings.map((_, k) => familyOf(k));
-const alike = (i) => [FAMILIES[columns.setting[i]], coded("series", i), coded("policy", i), coded("told", i), coded("allocation", i), columns.density[i], columns.gamma[i], columns.ppl[i]].join("|");
+const alike = (i) => [FAMILIES[columns.setting[i]], coded("series", i), coded("policy", i), coded("told", i), coded("allocation", i), coded("cache_shares", i), columns.density[i], columns.gamma[i], columns.ppl[i]].join("|");
 
 function kinOf(i) {
   if (!counts.kin.size) {

@@ -80,8 +80,8 @@ function configurationOf(i) {
 
 // How units lie and are read, where that is not the plain way, as points.py words it.
 function lyingOf(i) {
-  const chunk = columns.chunk[i], layout = coded("layout", i), ahead = columns.preload_layers[i];
-  return [chunk > 1 ? `chunks of ${chunk}` : "", layout && layout !== "natural" ? `${layout} order` : "", ahead > 0 ? `${ahead} layer${ahead > 1 ? "s" : ""} ahead` : ""];
+  const chunk = columns.chunk[i], layout = coded("layout", i), ahead = columns.preload_layers[i], shares = coded("cache_shares", i);
+  return [chunk > 1 ? `chunks of ${chunk}` : "", layout && layout !== "natural" ? `${layout} order` : "", ahead > 0 ? `${ahead} layer${ahead > 1 ? "s" : ""} ahead` : "", shares ? `cache shares ${shares}` : ""];
 }
 
 const speedOf = (i) => `${written(i)} tok/s`;

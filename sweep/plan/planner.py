@@ -320,7 +320,7 @@ class _Builder:
         dram_gb = point.device.dram_gb if policy_class(point.policy).caches else 0.0
         kv = (point.kv_bits, point.kv_tokens)
         method = (point.method, point.parameters)
-        shared = (dram_gb, point.chunk, point.pool)
+        shared = (dram_gb, point.chunk, point.pool, point.cache_shares)
         identity = (point.model, point.geometry, method, point.quant, kv, *shared)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point)

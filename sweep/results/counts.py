@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator import Footprint, Geometry, PhaseCounts, Storage, weight_bytes
+from simulator.cache_shares import Shares, weights
 from simulator.phase_reads import PhaseReads
 from sweep.results import experts
 
@@ -32,8 +33,11 @@ def reads_text(
     sizes: Footprint,
     slots: Mapping[str, int],
 ) -> str:
-    """The counts as JSON, from which a report prices other devices."""
+    """The counts as JSON, from which a report prices other devices; where groups do not share the
+    cache by their bytes, with the share of each."""
+    share = weights(sizes, shares) if shares else {}
     return json.dumps(
+    shares: Shares,
         {
             name: {
                 "units": sizes.groups[name].units,
@@ -43,6 +47,7 @@ def reads_text(
                 **_phases(counts),
                 "used_by_layer": counts["used_by_layer"],
                 "hits_by_layer": counts["hits_by_layer"],
+                **({"share": share[name]} if share else {}),
                 "hits_by_percent": counts["hits_by_percent"],
                 **spread.get(name, {}),
             }

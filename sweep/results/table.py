@@ -48,7 +48,8 @@ ROWS = 2000
 def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
     """One row for each planned point: done, failed (with its error) or missing."""
     maker = _Rows(plan, store, materials)
-    columns = schema([task.name for task, _ in materials.tasks()])
+    optional = ("cache_shares",) if any(p.point.cache_shares for p in plan.points) else ()
+    columns = schema([task.name for task, _ in materials.tasks()], optional)
     parts = [
         pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=columns)
         for i in range(0, len(plan.points), ROWS)
@@ -253,8 +254,8 @@ class _Rows:
         shards = map(self._result, counted)
         speed = preloads.speed(point, speed, sizes, tokens, shards)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
-        slots = slots_of(point, sizes, room)
-        text = (counted, planned.evaluate_keys, *pruned, *slots.values())
+        slots, shares = slots_of(point, sizes, room), point.cache_shares
+        text = (counted, planned.evaluate_keys, *pruned, *slots.values(), shares)
         spread = self._once(
             ("spread", planned.evaluate_keys, not reads), self._spread, reads, planned
         )
@@ -277,7 +278,7 @@ class _Rows:
             "resident_bytes": room.resident_bytes,
             **weight_columns(geometry, self.materials.storage(point.as_dense()), sizes),
             "excess_bytes": room.excess_bytes,
-            "reads": self._once(("text", *text), reads_text, reads, spread, sizes, slots),
+            "reads": self._once(("text", *text), reads_text, reads, spread, sizes, slots, shares),
         }
 
     def _flash(
