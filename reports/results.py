@@ -239,6 +239,17 @@ def with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
     return table.set_column(place, field, pa.array(values, field.type))
 
 
+def with_optional(table: pa.Table, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """The table with values of some of the `OPTIONAL_COLUMNS`, in place of those that it has."""
+    for column in OPTIONAL_COLUMNS:
+        if column.name in columns:
+            field = _field(column)
+            if column.name in table.column_names:
+                table = table.drop_columns([column.name])
+            table = table.append_column(field, pa.array(columns[column.name], field.type))
+    return table
+
+
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:
     """The rows of an Arrow table or a pandas frame as plain dictionaries; missing is None.
 

@@ -9,18 +9,15 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
 
 from reports.results import schema
 from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput
 from simulator.phase_reads import PhaseReads
 from sweep.downstream.merge import merged
-from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, paper_device
@@ -66,22 +63,6 @@ def accuracies(plan: Plan, store: Store, materials: Materials) -> list[Row]:
         for planned in plan.points
         if (detail := maker.accuracies(planned.scores))
     ]
-
-
-def write(table: pa.Table, folder: Path) -> None:
-    """`results.parquet` and `results.csv` (without the bulky counts), each by rename."""
-    for name, writer in (("results.parquet", _parquet), ("results.csv", _csv)):
-        sink = pa.BufferOutputStream()
-        writer(table, sink)
-        write_whole(folder / name, sink.getvalue().to_pybytes())
-
-
-def _parquet(table: pa.Table, sink: pa.BufferOutputStream) -> None:
-    parquet.write_table(table, sink, compression="zstd")
-
-
-def _csv(table: pa.Table, sink: pa.BufferOutputStream) -> None:
-    csv.write_csv(table.drop_columns(["reads"]), sink)
 
 
 class _Rows:
