@@ -276,7 +276,7 @@ class _Builder:
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
         cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
         asked = self._reads(point)
-        lying = (asked and digest(asked), point.layout, point.preload_layers)
+        lying = (asked and digest(asked), point.layout, point.preload_layers, point.at_depths)
         identity = (traces, cache, point.pool, *lying)
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)

@@ -269,6 +269,12 @@ class Point:
         return own and not self.device.read_cost()
 
     @property
+    def at_depths(self) -> bool:
+        """Whether a report can price its reads at other depths: its device has several tables."""
+        single = self.preload_layers or self.pool
+        return len(self.device.flash) > 1 and not single and bool(self.traits.groups)
+
+    @property
     def has_thresholds(self) -> bool:
         """Whether its selector has thresholds, which calibration finds."""
         return self.selector.endswith("-threshold")
