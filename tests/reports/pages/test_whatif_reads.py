@@ -18,6 +18,8 @@ from reports.findings.pricing import law_of, parse, speed_in
 from reports.pages.page_counts import counts_document
 from reports.reading.run import Run, load
 from simulator import Device, ReadCost, allocate, footprint, throughput
+from simulator.cache_shares import shared_slots, weights
+from simulator.footprint import Footprint, GroupSize
 from simulator.misses import miss_masks
 from simulator.packing import unpack
 from simulator.phase_reads import PhaseReads, phase_reads
@@ -284,6 +286,27 @@ def test_by_classes_of_size_another_depth_is_within_half_a_per_cent(opened: Page
     opened.choose("w-depth", "1", "input")
     opened.wait("live.on && live.points.length > 0")
     assert "within 0.5 %" in opened.js("document.getElementById('w-note').textContent")
+
+
+def test_groups_share_a_cache_as_the_simulator_has_it(opened: Page) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        names = ["a", "b", "c"][: rng.integers(2, 4)]
+        sizes = {
+            n: GroupSize(*rng.integers(1, 99, 2).tolist(), int(rng.integers(1, 4))) for n in names
+        }
+        slots = {n: int(rng.integers(0, g.units + 1)) for n, g in sizes.items()}
+        shares = ((names[0], float(rng.choice([0, 0.3, 1]))),)
+        whole = Footprint(0, sizes)
+        share = weights(whole, shares)
+        groups = [
+            {"units": g.units, "bytes": g.unit_bytes, "layers": g.layers, "size": g.total_bytes}
+            | {"share": share[n]}
+            for n, g in sizes.items()
+        ]
+        found = opened.js("sharedSlots(...arguments[0])", [groups, list(slots.values())])
+        assert found == list(shared_slots(whole, slots, shares).values())
+    assert opened.js("sharedSlots([{units: 3, bytes: 1, layers: 1, size: 3}], [2])") == [2]
 
 
 def test_details_name_layout_and_chunk(opened: Page, run: Run) -> None:
