@@ -293,7 +293,10 @@ def test_groups_share_a_cache_as_the_simulator_has_it(opened: Page) -> None:
     for _ in range(100):
         names = ["a", "b", "c"][: rng.integers(2, 4)]
         sizes = {
-            n: GroupSize(*rng.integers(1, 99, 2).tolist(), int(rng.integers(1, 4))) for n in names
+            n: GroupSize(
+                int(rng.integers(1, 99)), float(rng.integers(1, 99)), int(rng.integers(1, 4))
+            )
+            for n in names
         }
         slots = {n: int(rng.integers(0, g.units + 1)) for n, g in sizes.items()}
         shares = ((names[0], float(rng.choice([0, 0.3, 1]))),)
