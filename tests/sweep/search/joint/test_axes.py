@@ -127,3 +127,12 @@ def test_the_first_trials_have_every_name(methods: list[Any]):
         if isinstance(choices.values[0], str):
             met = {axes.rows[place].get(name) for place in places}
             assert set(choices.values) <= met
+
+
+def test_shares_of_the_cache_are_an_axis():
+    methods = [{"method": "dip", "density": [0.6, 0.8], "cache_shares": ["equal", 0.3, 0.7]}]
+    points = points_of(methods)
+    axes = Axes.of(points)
+    assert len(points) == 6
+    assert list(axes.values) == ["cache_shares", "density"]
+    assert [axes.point(axes.choice(i)) for i in range(6)] == points
