@@ -147,6 +147,7 @@ def test_bisection_within_kl_has_the_answer_of_the_grid(tmp_path: Path):
     assert found.cost.share < 0.3
     grid = sweep.model_copy(update={"distances": True})
     table = api.run(grid, options(tmp_path / "grid"), QUIET).table
+    assert set(table["status"].to_pylist()) == {"done"}
     expected = [d.best.tokens_per_s for d in reports.decide(table, ["kl=0.02", "5%"]) if d.best]
     answers = {f.budget.label: f for f in found.best}
     assert [answers[b].row["tokens_per_s"] for b in ("KL ≤ 0.02 nat", "+5 %")] == expected
