@@ -135,14 +135,14 @@ def test_speeds_are_compared_at_equal_kl() -> None:
     for curve, density in CONFIGURATIONS:
         place = curve.densities.index(density)
         seconds = 512 / (50 + 5 * place) / (1.1 if curve == faster else 1)
-        kl = 511 * 0.04 * 2**place
+        kl = 511 * 0.04 * 4**place
         for window in (3, 5):
             line = {"key": curve.key, "density": density, "window": window, "flash": 512e6}
             lines.append(line | {"nll": 1.0, "kl": kl, "seconds": seconds})
     lines += [{**lines[-1], "window": 7}]  # of a window that is not whole
     results = Results(lines)
     assert results.windows == [3, 5]
-    assert results.speed(faster, 0.08)[0] == pytest.approx(1.1 * 55)
+    assert results.speed(faster, 0.08)[0] == pytest.approx(1.1 * 52.5)  # halfway by the logarithm
     assert np.isnan(results.speed(faster, 0.2)).all()
     text = report(lines)
     assert "| thresholds | – | best of DIP's family | 1.100 | 1.100 to 1.100 |" in text
