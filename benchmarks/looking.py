@@ -34,7 +34,7 @@ class Look:
     """How a mask looks at the next layer."""
 
     idea: str
-    """`budget`, `smooth`, `written` or `misses`: see the selectors."""
+    """`budget`, `alone`, `smooth`, `written` or `misses`: see the selectors."""
     weight: float
     """How much that counts; at 0 nothing is looked at."""
     told: bool = False
@@ -107,6 +107,7 @@ class Looking(ResidentSelector):
     `budget`: where a token has large scores in this layer and the next, each over its threshold,
     the threshold rises by the power `weight` of what the best 2k of both have at least; at 1 the
     two layers keep 2k together. Below 0 it falls: such a token reads more.
+    `alone`: the same by the best k inputs of this layer; nothing is looked at.
     `smooth`: a score is mixed with what the layer before predicted of it.
     `written`: an intermediate unit counts by how much of what it writes goes to inputs that are
     above the next layer's threshold (a power of the norm of that part of its column of W_down,
@@ -133,17 +134,27 @@ class Looking(ResidentSelector):
         if after is None:
             return own
         pool = np.concatenate([of_own, after], axis=1)
-        rank = pool.shape[1] - 2 * kept_units(share, own.shape[1])
-        edge = np.partition(pool, rank, axis=1)[:, rank, None]  # the 2k-th largest
-        return own / edge**self.look.weight
+        return self._moved(own, pool, 2 * kept_units(share, own.shape[1]))
+
+    def _alone(self, layer: int, group: str, own: Floats, share: float) -> Floats:
+        if group != "input":
+            return own
+        pool = own / self.ahead.threshold(layer, group, share)
+        return self._moved(own, pool, kept_units(share, own.shape[1]))
+
+    def _moved(self, own: Floats, pool: Floats, count: int) -> Floats:
+        """Scores over a power of what the best `count` of the pool have at least."""
+        rank = pool.shape[1] - count
+        edge = np.partition(pool, rank, axis=1)[:, rank, None]
+        return np.divide(own, edge**self.look.weight, dtype=np.float32)
 
     def _smooth(self, layer: int, group: str, own: Floats, share: float) -> Floats:
         expected = self._noted.get(group)
         self._noted[group] = self.ahead.scores(layer, group, own, self.look.told)
         if expected is None:
             return own
-        weight = np.float32(self.look.weight)
-        return (1 - weight) * own + weight * expected
+        weight = self.look.weight
+        return np.add((1 - weight) * own, weight * expected, dtype=np.float32)
 
     def _written(self, layer: int, group: str, own: Floats, share: float) -> Floats:
         if group == "input":

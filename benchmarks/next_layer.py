@@ -62,7 +62,7 @@ class Curve:
     @property
     def sees(self) -> str:
         """What it knows of the next layer."""
-        if self.look is None or not self.look.weight:
+        if self.look is None or not self.look.weight or self.look.idea == "alone":
             return "–"
         return "told" if self.look.told else "predicted"
 
@@ -90,6 +90,8 @@ CURVES = (
     *_seen("thresholds rise with the need of both layers", Look("budget", 0.5), THRESHOLDS,
            OF_THRESHOLDS),
     *_seen("thresholds fall with it", Look("budget", -0.5), THRESHOLDS, OF_THRESHOLDS),
+    Curve("thresholds of inputs fall with the need of this layer", OF_THRESHOLDS, 0,
+          Look("alone", -0.5), THRESHOLDS),
     Curve("scores mixed with ¼ of what the layer before predicts", OF_THRESHOLDS, 0,
           Look("smooth", 0.25), THRESHOLDS),
     Curve("the same, ½", OF_THRESHOLDS, 0, Look("smooth", 0.5), THRESHOLDS),

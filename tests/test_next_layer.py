@@ -60,7 +60,7 @@ def same(a: tuple[Tensor, dict[str, Any]], b: tuple[Tensor, dict[str, Any]]) -> 
 
 
 @pytest.mark.parametrize("told", [False, True])
-@pytest.mark.parametrize("idea", ["budget", "smooth", "written"])
+@pytest.mark.parametrize("idea", ["budget", "alone", "smooth", "written"])
 def test_thresholds_are_the_products_at_weight_0(ahead: Ahead, idea: str, told: bool) -> None:
     plain = run(ahead, ResidentSelector(thresholds(ahead), SLOTS, "lfu"))
     runs = [
