@@ -10,6 +10,8 @@
 SHELL := /bin/bash
 VENV ?= .venv
 ARGS ?=
+# Quick tests run in as many processes as there are cores, up to four, each on one thread.
+SPREAD := -n logical --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 USABLE := import sys; sys.exit(sys.version_info < (3, 11))
 TORCH_FOLDER := import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])
@@ -29,7 +31,7 @@ demo: setup
 	@echo "The report: runs/demo/report.html (and report.md beside it)"
 
 test: setup-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(SPREAD) $(ARGS)
 
 test-all: setup-dev
 	$(BIN)/python -m pytest $(ARGS)

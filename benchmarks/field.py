@@ -284,7 +284,7 @@ def _learnt(field: Field) -> str:
         + ", ".join(f"{g} {s:.3f}" for g, s in r.get("shares", {}).items()),
     }  # fmt: skip
     for method, words in shown.items():
-        rows += [[method, words(result)] for _, result in field.trained(method)]
+        rows += sorted([method, words(result)] for _, result in field.trained(method))
     parts = ("gate-input", "up-input", "intermediate")
     for model, shares in _TEAL.items():
         words = ", ".join(f"{g} {s:.3f}" for g, s in zip(parts, shares, strict=True))

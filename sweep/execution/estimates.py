@@ -32,8 +32,11 @@ LOSS_ROWS = 256
 """Positions whose logits are held at a time: `ROWS` of `sweep.measures.losses` (it needs torch)."""
 _LOGIT = {"float32": 4 + 4, "bfloat16": 2 + 4 + 4}
 """Bytes of a logit as the model makes it, in float32 where that is another, and of its softmax."""
-_PASSES = {"evaluate": 2.5, "score": 2.5, "calibrate": 1.5, "transform": 3.0, "train": 6.0}
+_PASSES = {"evaluate": 1.5, "score": 1.5, "calibrate": 1.5, "transform": 3.0, "train": 3.0}
 """Work of a task over that of the dense model on the same tokens, about: masks are chosen too."""
+_AN_EPOCH = 0.7
+"""The same of an epoch of a predictor, which is far smaller than the model and learns from states
+that are computed once."""
 _SIMULATION = 0.5
 """Seconds of a simulation, about."""
 
@@ -72,7 +75,7 @@ def lines(planned: SweepPlan, todo: Mapping[str, str], store: Store, cores: floa
         return
     tasks = [planned.plan.tasks[key] for key in todo]
     past = past_seconds(store.records.values())
-    seconds = sum(past.get(task.kind) or _guess(planned, task, cores) for task in tasks)
+    seconds = sum(past.get(task.kind) or _guess(planned, task) for task in tasks)
     guessed = sorted({task.kind for task in tasks} - set(past))
     at_once = max(1.0, cores // planned.sweep.resources.evaluate.cpu)
     how = f"a guess from sizes of {', '.join(guessed)}" if guessed else "as long as such tasks took"
@@ -83,41 +86,44 @@ def lines(planned: SweepPlan, todo: Mapping[str, str], store: Store, cores: floa
     yield f"about {_disk(planned, tasks) / 1e9:.2g} GB of disk for traces and changed weights"
 
 
-def _guess(planned: SweepPlan, task: Task, cores: float) -> float:
+def _guess(planned: SweepPlan, task: Task) -> float:
     """Seconds of a task on a core, from the sizes of the largest model."""
     if task.kind == "simulate":
         return _SIMULATION
     weights = [
         geometry.weights for entry in planned.sweep.models if (geometry := geometry_of(entry))
     ]
-    return _PASSES[task.kind] * 2 * max(weights, default=0) * _tokens(planned, task) / _speed(cores)
+    passes = _PASSES[task.kind]
+    if task.kind == "train":
+        passes += _AN_EPOCH * int(dict(task.payload["parameters"]).get("epochs", 0))
+    return passes * 2 * max(weights, default=0) * _tokens(planned, task) / _speed()
 
 
 def _tokens(planned: SweepPlan, task: Task) -> int:
     windows = task.payload.get("windows", 1)
     count = windows if isinstance(windows, int) else len(windows)
-    if task.kind == "train":
-        count *= int(dict(task.payload["parameters"]).get("epochs", 1))
     return max(1, count) * planned.sweep.window_tokens
 
 
 _measured: list[float] = []
 
 
-def _speed(cores: float) -> float:
-    """Operations a second of a core on products of matrices, measured once in a process."""
+def _speed() -> float:
+    """Operations a second of a core on products of matrices, measured once in a process; what else
+    the machine does counts little, as time on the cores is taken."""
     if not _measured:
         import numpy as np
 
         square = np.ones((768, 768), dtype=np.float32)
-        _measured.append(2 * 768**3 / cores / min(_timed(square) for _ in range(6)))
+        _measured.append(2 * 768**3 / min(_timed(square) for _ in range(6)))
     return _measured[0]
 
 
 def _timed(square: Any) -> float:
-    began = time.perf_counter()
+    """Seconds of all cores together."""
+    began = time.process_time()
     _ = square @ square
-    return max(1e-6, time.perf_counter() - began)
+    return max(1e-6, time.process_time() - began)
 
 
 def _disk(planned: SweepPlan, tasks: list[Task]) -> float:

@@ -10,21 +10,34 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import time
 from contextlib import suppress
 
 import numpy as np
 
 RANDOM, SEQUENTIAL = "random", "sequential"
+TRIES = 5
+PAUSE = 0.02
+"""Seconds between two tries to empty the cache."""
 
 
 def drop(descriptor: int) -> bool:
     """Take all pages of a file out of the cache, those left out that wait to be written; whether
-    the system was asked to."""
+    the system was asked to.
+
+    Linux passes over pages that something still holds, such as a processor that has just read
+    them: it is asked again while any are left, up to `TRIES` times.
+    """
     advise = getattr(os, "posix_fadvise", None)
     if advise is None:
         return False
     with suppress(OSError):
-        advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        size = os.fstat(descriptor).st_size
+        for further in range(TRIES - 1, -1, -1):
+            advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            if not further or not resident_share(descriptor, size):
+                break
+            time.sleep(PAUSE)
         return True
     return False
 
