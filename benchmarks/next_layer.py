@@ -32,6 +32,7 @@ from sweep.make_selector import make_selector
 from sweep.measures.distances import Distance, dense
 from sweep.measures.losses import Watch, losses
 from sweep.plan.materials import CALIBRATION_WINDOWS, spread
+from sweep.results.perplexity import student_t
 from sweep.selectors import Selector
 from sweep.tasks.calibrate import calibrate
 
@@ -39,8 +40,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "beyond-dip-ca.md"
 MODEL, TEXT, CALIBRATION, TOKENS = "smollm2-135m", "embedded-wiki", "embedded-c4", 512
 GROUPS, DRAM_GB = ("input", "intermediate"), 0.064
 WINDOWS, LEVELS = 8, (0.06, 0.08)
-DRAWS = 4000
-"""Of windows, for an interval."""
 
 Numbers = NDArray[np.float64]
 Place = tuple[str, float, int]
@@ -201,22 +200,21 @@ class Results:
         wanted = [(curve.key, density) for curve, density in CONFIGURATIONS]
         numbers = dict.fromkeys(line["window"] for line in lines)
         self.windows = [w for w in numbers if all((*at, w) in self._by_place for at in wanted)]
-        drawn = np.random.default_rng(0).multinomial
-        shares = np.full(len(self.windows), 1 / len(self.windows))
-        self.draws = np.vstack([np.ones(len(self.windows)), drawn(len(shares), shares, DRAWS)])
-        """How often each window counts [draws, windows]: once first, then as it is drawn."""
+        count = len(self.windows)
+        self.sets = np.vstack([np.ones(count), 1 - np.eye(count)])
+        """Which windows count [sets, windows]: all of them, then all but one each."""
 
     def sums(self, curve: Curve, kind: str) -> Numbers:
-        """[draws, densities] of a token."""
+        """[sets, densities] of a token."""
         every = [[self._by_place[curve.key, d, w][kind] for w in self.windows]
                  for d in curve.densities]  # fmt: skip
-        tokens = (TOKENS - 1 if kind == "kl" else TOKENS) * len(self.windows)
-        return self.draws @ np.array(every).T / tokens
+        tokens = (TOKENS - 1 if kind == "kl" else TOKENS) * self.sets.sum(axis=1, keepdims=True)
+        return self.sets @ np.array(every).T / tokens
 
     def speed(self, curve: Curve, level: float) -> Numbers:
-        """Tokens per second [draws] at a KL, between densities by its logarithm.
+        """Tokens per second [sets] at a KL, between densities by its logarithm.
 
-        NaN where the windows as they are do not reach it; draws may go on in a straight line.
+        NaN where all windows together do not reach it; smaller sets may go on in a straight line.
         """
         kl, speed = np.log(self.sums(curve, "kl")), 1 / self.sums(curve, "seconds")
         order = np.argsort(kl, axis=1)
@@ -233,18 +231,21 @@ class Results:
         return float(np.mean([self._by_place[FORETOLD, 0.0, w][kind] for w in self.windows]))
 
     def ratio(self, own: Numbers, other: Numbers) -> list[str]:
-        """A ratio of speeds and its 95 % interval."""
-        ratios = own / other
-        if np.isnan(ratios[0]):
+        """A ratio of speeds and its 95 % interval, by the jackknife of its logarithm and Student's
+        t of one less than there are windows."""
+        logs, count = np.log(own / other), len(self.windows)
+        if np.isnan(logs[0]):
             return ["–", "–"]
-        low, high = np.percentile(ratios[1:], [2.5, 97.5])
-        return [f"{ratios[0]:.3f}", f"{low:.3f} to {high:.3f}"]
+        apart = logs[1:] - logs[1:].mean()
+        reach = student_t(count - 1) * np.sqrt((count - 1) / count * (apart**2).sum())
+        low, high = np.exp([logs[0] - reach, logs[0] + reach])
+        return [f"{np.exp(logs[0]):.3f}", f"{low:.3f} to {high:.3f}"]
 
 
 def report(lines: Sequence[dict[str, Any]]) -> str:
     """The part of the page."""
     results = Results(lines)
-    return "\n\n".join([_about(results), _points(results), "At equal KL:", _compared(results)])
+    return f"{_about(results)}\n\n{_compared(results)}"
 
 
 def _about(results: Results) -> str:
@@ -252,21 +253,17 @@ def _about(results: Results) -> str:
         f"SmolLM2-135M, {len(results.windows)} windows of {TOKENS} tokens of {TEXT}, thresholds "
         f"from {CALIBRATION}; apple-a18 at 4 bits, Flash 1 GB/s, DRAM of {1000 * DRAM_GB:g} MB, "
         f"caches under LFU. {machine()}; torch {torch.__version__}. Intervals: 95 %, from paired "
-        f"windows drawn {DRAWS:,} times. Predicted masks of the next layer's inputs (a share of "
+        f"windows (jackknife). Speeds are over that of `times`, at equal KL; family: the faster γ. "
+        f"Predicted masks of the next layer's inputs (a share of "
         f"0.6 of calibration text): recall {results.mean('recall'):.0%}, precision "
         f"{results.mean('precision'):.0%}. `python -m benchmarks.next_layer RUN`."
     )
 
 
-def _points(results: Results) -> str:
-    rows = []
-    for curve in CURVES:
-        kl, flash, seconds = (results.sums(curve, kind)[0] for kind in ("kl", "flash", "seconds"))
-        rows += [
-            [curve.name, curve.sees, f"{d:g}", f"{k:.3f}", f"{f / 1e6:.2f}", f"{1 / s:.1f}"]
-            for d, k, f, s in zip(curve.densities, kl, flash, seconds, strict=True)
-        ]
-    return table(["", "next layer", "density", "KL", "MB read a token", "tok/s"], rows)
+def _points(results: Results, curve: Curve) -> str:
+    """KL and tokens per second of each density."""
+    kl, seconds = (results.sums(curve, kind)[0] for kind in ("kl", "seconds"))
+    return ", ".join(f"{k:.3f} at {1 / s:.1f}" for k, s in zip(kl, seconds, strict=True))
 
 
 def _compared(results: Results) -> str:
@@ -275,23 +272,21 @@ def _compared(results: Results) -> str:
     family = [curve for curve in named.values() if curve.look is None and curve.gamma]
     rows = []
     for curve in CURVES:
-        if curve in family:
-            continue
-        cells = [curve.name, curve.sees, curve.against or "best of DIP's family"]
+        cells = [curve.name, curve.sees, _points(results, curve), curve.against or "family"]
         for level in LEVELS:
             others = [named[curve.against]] if curve.against else family
             best = np.fmax.reduce([results.speed(other, level) for other in others])
             cells += results.ratio(results.speed(curve, level), best)
         rows.append(cells)
-    columns = [
-        f(level) for level in LEVELS for f in ("KL {:g}: times".format, lambda _: "interval")
-    ]
-    return table(["", "next layer", "over", *columns], rows)
+    columns = [f(x) for x in LEVELS for f in ("at KL {:g}".format, lambda _: "interval")]
+    return table(["", "next layer", "KL at tok/s", "times", *columns], rows)
 
 
 def measure(path: Path, count: int) -> list[dict[str, Any]]:
     """Lines of a file, after what it lacks of so many windows was measured and written there."""
     lines = _read(path)
+    if not count:
+        return lines
     done, bench = {_place(line) for line in lines}, Bench()
     for number, window in bench.windows(count).items():
         for line in bench.measured(number, window, done):
@@ -315,7 +310,7 @@ def main() -> None:
     """Measure what is missing, and write the part."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.next_layer", description=__doc__)
     parser.add_argument("out", type=Path, help="folder for what is measured")
-    parser.add_argument("--windows", type=int, default=WINDOWS, help="how many to measure")
+    parser.add_argument("--windows", type=int, default=WINDOWS, help="0: tell what there is")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     text = report(measure(arguments.out / "windows.jsonl", arguments.windows))

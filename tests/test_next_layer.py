@@ -145,5 +145,5 @@ def test_speeds_are_compared_at_equal_kl() -> None:
     assert results.speed(faster, 0.08)[0] == pytest.approx(1.1 * 52.5)  # halfway by the logarithm
     assert np.isnan(results.speed(faster, 0.2)).all()
     text = report(lines)
-    assert "| thresholds | – | best of DIP's family | 1.100 | 1.100 to 1.100 |" in text
+    assert "| family | 1.100 | 1.100 to 1.100 |" in text
     assert "recall 80%, precision 70%" in text
