@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,13 +158,32 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("text_title", "text", "", "name of the evaluation text for a reader"),
 )
 
+OPTIONAL_COLUMNS: tuple[Column, ...] = (
+    Column("cache_shares", "text", "", "what each group gets of the caches' bytes; empty: alike"),
+    # Reads that were done (sweep replay), and what models of the disk that did them predict.
+    Column("predicted_tokens_per_s_paper", "number", "1/s", "of the reads alone, by bandwidth"),
+    Column("predicted_tokens_per_s_affine", "number", "1/s", "the same by latency and bandwidth"),
+    Column("predicted_tokens_per_s_curve", "number", "1/s", "the same by the curve of the disk"),
+    Column("measured_tokens_per_s", "number", "1/s", "of the reads alone, when they were done"),
+    Column("measured_tokens_per_s_low", "number", "1/s", "the same in the slowest repeat"),
+    Column("measured_tokens_per_s_high", "number", "1/s", "the same in the fastest repeat"),
+    Column("measured_verdict", "text", "", "valid, or why the reads say nothing of the storage"),
+    Column("predicted_tokens_per_s_products", "number", "1/s", "of reads and 4-bit products"),
+    Column("measured_tokens_per_s_products", "number", "1/s", "the same, when both were done"),
+    Column("measured_tokens_per_s_products_low", "number", "1/s", "the same, slowest repeat"),
+    Column("measured_tokens_per_s_products_high", "number", "1/s", "the same, fastest repeat"),
+)
+"""Columns that a table has only where a point of it has a value."""
 
-def schema(tasks: Iterable[str] = ()) -> pa.Schema:
-    """Arrow schema of a results table with one `acc_<task>` column for each downstream task."""
+
+def schema(tasks: Iterable[str] = (), optional: Collection[str] = ()) -> pa.Schema:
+    """Arrow schema of a results table with one `acc_<task>` column for each downstream task, and
+    those optional columns that are named."""
     names = tuple(tasks)
+    more = [column for column in OPTIONAL_COLUMNS if column.name in optional]
     accuracies = [Column(f"acc_{task}", "number", "", f"accuracy on {task}") for task in names]
     beside = [column for task in names for column in _beside_accuracy(task)]
-    return pa.schema([_field(c) for c in (*COLUMNS, *accuracies, *EXTRA_COLUMNS, *beside)])
+    return pa.schema([_field(c) for c in (*COLUMNS, *accuracies, *EXTRA_COLUMNS, *beside, *more)])
 
 
 def _beside_accuracy(task: str) -> list[Column]:
@@ -218,6 +237,17 @@ def with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
     """The table with other values in one of its columns."""
     place, field = table.column_names.index(name), table.schema.field(name)
     return table.set_column(place, field, pa.array(values, field.type))
+
+
+def with_optional(table: pa.Table, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """The table with values of some of the `OPTIONAL_COLUMNS`, in place of those that it has."""
+    for column in OPTIONAL_COLUMNS:
+        if column.name in columns:
+            field = _field(column)
+            if column.name in table.column_names:
+                table = table.drop_columns([column.name])
+            table = table.append_column(field, pa.array(columns[column.name], field.type))
+    return table
 
 
 def rows(table: pa.Table | pd.DataFrame) -> list[Row]:

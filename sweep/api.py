@@ -172,6 +172,7 @@ def _write_table(
 ) -> pa.Table:
     """The table, and what is certain of it."""
     from sweep.results import table
+    from sweep.results.written import files
 
     rows = _table(planned, store)
     if certified is not None:
@@ -179,7 +180,7 @@ def _write_table(
 
         rows = statement.marked(certified, rows)
         write_json(out / CERTAINTY, statement.document(certified))
-    table.write(rows, out)
+    rows = files.write(rows, out)
     if planned.sweep.tasks:
         write_json(out / ACCURACY, table.accuracies(planned.plan, store, planned.materials))
     return rows

@@ -79,6 +79,7 @@ HOMES = {
         "sweep/inputs/text_files.py",
         "sweep/downstream/local_datasets.py",
         "sweep/results/reuse.py",
+        "sweep/results/written/",
         "sweep/files/mirror.py",
     ),
     "datasets": ("sweep/downstream/local_datasets.py",),

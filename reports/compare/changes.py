@@ -223,7 +223,7 @@ def _identity(point: Point) -> object:
     """What a point is, whatever its key: `repr` makes an absent number equal to itself."""
     p = point
     axes = (p.series, p.told, p.allocation, p.policy, repr(p.density), repr(p.gamma))
-    return p.setting, *axes, repr(p.chunk), p.layout, repr(p.preload_layers)
+    return p.setting, *axes, repr(p.chunk), p.layout, repr(p.preload_layers), p.cache_shares
 
 
 def _unique(name: object, members: Iterable[Point]) -> dict[object, Point]:

@@ -92,6 +92,7 @@ class Point:
     layout: str = ""  # order of the units in Flash
     preload_layers: float = math.nan  # that are read ahead together
     lam: float = math.nan  # price of a second of reads, in place of a density
+    cache_shares: str = ""  # what each group gets of the caches' bytes; empty: alike
     energy_j_low: float = math.nan
     energy_j_high: float = math.nan
     lost_accuracy: tuple[tuple[str, float, float], ...] = ()
@@ -123,7 +124,7 @@ class Point:
 
 _TEXTS = (
     *("point_key", "series", "method", "selector", "allocation", "policy", "status", "error"),
-    "layout",
+    *("layout", "cache_shares"),
 )
 _NUMBERS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),
@@ -323,6 +324,7 @@ def configuration(point: Point) -> str:
     parts += [f"{point.layout} order"] if point.layout not in ("", "natural") else []
     ahead = point.preload_layers
     parts += [f"{ahead:g} layer{'s' * (ahead > 1)} ahead"] if ahead > 0 else []
+    parts += [f"cache shares {point.cache_shares}"] if point.cache_shares else []
     parts += [point.told] if point.told else []
     parts += [point.allocation] if point.allocation not in ("", "none") else []
     parts += [point.policy] if point.policy not in ("", "none") else ["no cache"]

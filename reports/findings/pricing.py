@@ -21,12 +21,14 @@ STREAMED_BYTES = 4 * 2**20
 @dataclass(frozen=True, slots=True)
 class Came:
     """Reads, their bytes and, of a measured table, their seconds, each as long as the counts; and
-    how many reads have so many bytes and more, by powers of two."""
+    how many reads have so many bytes and more, by powers of two. `classes` are narrower: the mean
+    bytes of each and its reads, of devices with several tables; none in older runs."""
 
     reads: tuple[int, ...]
     bytes: tuple[float, ...]
     seconds: tuple[float, ...]
     sizes: tuple[tuple[int, int], ...]
+    classes: tuple[tuple[float, int], ...] = ()
 
 
 Law = Mapping[str, Any]
@@ -54,6 +56,8 @@ class Group:
     hits_by_percent: tuple[int, ...]
     came: Came | None = None
     """Where a read has a cost: of the phases of each pair together."""
+    share: float | None = None
+    """Of the caches' bytes, where groups do not share them by their own."""
 
     @property
     def total_bytes(self) -> float:
@@ -93,6 +97,7 @@ def _group(name: str, counts: Mapping[str, Any]) -> Group:
         *columns,
         *(tuple(counts.get(key) or ()) for key in lists),
         came=_came(counts["came"]) if "came" in counts else None,
+        share=counts.get("share"),
     )
 
 
@@ -101,7 +106,8 @@ def _came(counts: Mapping[str, Any]) -> Came:
         tuple(counts.get(name) or ()) for name in ("reads", "bytes", "seconds")
     )
     sizes = tuple((int(size), int(n)) for size, n in counts["sizes"].items())
-    return Came(reads, read_bytes, seconds, sizes)
+    classes = tuple((float(size) / int(n), int(n)) for _, n, size in counts.get("classes") or ())
+    return Came(reads, read_bytes, seconds, sizes, classes)
 
 
 def law_of(written: object) -> Law | None:

@@ -41,7 +41,7 @@ from reports.pages.summary import (
 )
 from reports.reading.run import Run
 from reports.reading.timeline import MOST
-from reports.results import COLUMNS, EXTRA_COLUMNS
+from reports.results import COLUMNS, EXTRA_COLUMNS, OPTIONAL_COLUMNS, Column
 
 _SCRIPTS = (
     *("data.js", "price.js", "whatif.js", "charts.js", "memory.js", "record.js"),
@@ -76,7 +76,7 @@ def render(run: Run) -> str:
         provenance=flatten({k: v for k, v in run.provenance.items() if k != "notes"}),
         terms=TERMS,
         most_tasks=MOST,
-        columns=(*COLUMNS, *EXTRA_COLUMNS),
+        columns=(*COLUMNS, *EXTRA_COLUMNS, *_optional(run)),
         style=Markup(_template_text("style.css")),
         data=Markup(script_json(results_document(run))),
         counts=Markup(packed(counts_document(run))),
@@ -91,6 +91,12 @@ def plotting_library() -> str:
     from plotly.offline import get_plotlyjs
 
     return _inline(_ADDRESS.sub("about:blank#", get_plotlyjs()))
+
+
+def _optional(run: Run) -> list[Column]:
+    """The optional columns that the run's table has."""
+    names = run.rows[0] if run.rows else ()
+    return [column for column in OPTIONAL_COLUMNS if column.name in names]
 
 
 def _own_script() -> str:

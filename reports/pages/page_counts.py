@@ -112,6 +112,7 @@ def _written(group: Group) -> dict[str, Any]:
         "hitRates": steps(_rates(group)),
         "curve": steps(steps(group.hits_by_percent)),
         **({"came": asdict(group.came)} if group.came else {}),
+        **({} if group.share is None else {"share": group.share}),
     }
 
 

@@ -25,7 +25,7 @@ from reports.reading.run import Run
 
 TEXT_COLUMNS = (
     *("series", "method", "selector", "allocation", "told", "policy", "status", "error"),
-    "layout",
+    *("layout", "cache_shares"),
 )
 NUMBER_COLUMNS = (
     *("density", "mlp_density", "gamma", "cache_fraction", "ppl", "ppl_dense"),

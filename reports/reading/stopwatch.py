@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+NOT_MEASURABLE = "Not measurable here"
+"""How a verdict begins that says so of the storage as a whole."""
 MODELS = ("paper", "affine", "curve")
 
 
@@ -27,6 +29,7 @@ class Replayed:
     """Why it says nothing of the storage; empty if it does."""
     products: Products | None = None
     """Of a replay that multiplied what it read."""
+    point_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def _line(written: Mapping[str, Any]) -> Replayed:
         high=1e3 * _number(written["measured_high_s"]),
         reason="" if written["valid"] else str(written["reason"] or "not valid"),
         products=_products(written.get("products")),
+        point_key=str(written.get("point_key", "")),
     )
 
 

@@ -23,7 +23,7 @@ function pointDetail(i) {
   const command = data.command.replace("@@@", columns.key[i]);
   box.append(element("h3", "Compute it again"), codeLine(command));
   box.append(element("h3", "Figures"), pairs(figures));
-  box.append(element("h3", "Measured on"), pairs([["Text", s.text_title], ["Windows", `${s.windows} of ${s.window_tokens} tokens`], ["Left dense", s.dense_tokens ? `first ${s.dense_tokens} tokens of each` : ""], ["Type", s.dtype], ["Cache", `${s.cache_start} start, scope ${s.cache_scope}`], ["Timing", s.timing], ["Seed", seed]]));
+  box.append(element("h3", "Measured on"), pairs([["Text", s.text_title], ["Windows", `${s.windows} of ${s.window_tokens} tokens`], ["Left dense", s.dense_tokens ? `first ${s.dense_tokens} tokens of each` : ""], ["Type", s.dtype], ["Cache", `${s.cache_start} start, scope ${s.cache_scope}`], ["Cache shares", coded("cache_shares", i)], ["Timing", s.timing], ["Seed", seed]]));
   if (known(columns.tokens_per_s_paper[i])) {
     const { chunk, wasted, tokens_per_s_paper: paper } = columns;
     box.append(element("h3", "Flash as it is"), pairs([["Layout", coded("layout", i)], ["Chunk", chunk[i] > 1 ? `${chunk[i]} units` : "single units"], ["Read ahead", lyingOf(i)[2]], ["Wasted", known(wasted[i]) ? percent(wasted[i]) : ""], ["By bytes alone", `${figure(paper[i])} tok/s`]]));

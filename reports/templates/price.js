@@ -35,13 +35,29 @@ function completed(group) {
 const sumOf = (list, value) => list.reduce((total, x, j) => total + value(x, j), 0);
 const groupsOf = (i) => (counts.doc.of[i] < 0 ? null : counts.doc.reads[counts.doc.of[i]]);
 
+// The bytes of these slots by the groups' own shares, where they have some: simulator/cache_shares.py.
+function sharedSlots(groups, slots) {
+  if (!groups.some((g) => g.share !== undefined)) return slots;
+  const slot = groups.map((g) => g.bytes * g.layers), taken = groups.map(() => null);
+  const room = sumOf(slots, (n, k) => n * slot[k]);
+  while (taken.includes(null)) {
+    const left = room - sumOf(taken, (size) => size ?? 0), open = groups.filter((_, k) => taken[k] === null);
+    const weight = sumOf(open, (g) => g.share) ? (g) => g.share : (g) => g.size;
+    const given = groups.map((g, k) => (taken[k] === null ? (left * weight(g)) / sumOf(open, weight) : 0));
+    const full = groups.map((g, k) => taken[k] === null && given[k] > g.size);
+    groups.forEach((g, k) => { if (full[k]) taken[k] = g.size; else if (taken[k] === null && !full.includes(true)) taken[k] = given[k]; });
+  }
+  return groups.map((g, k) => Math.min(g.units, Math.floor(taken[k] / slot[k] + 1e-9)));
+}
+
 // Static bytes are pinned first, the rest is spread over the groups as an equal share of each.
 function allocate(fixedBytes, groups, size) {
   const pruned = sumOf(groups, (g) => g.size), left = size - fixedBytes;
   const room = Math.abs(left) < 0.5 ? 0 : left; // by less, only the rounding of numbers differs
   const share = groups.length ? Math.max(0, room) / pruned : Number(room >= 0);
   const fraction = groups.length && room > pruned - 0.5 ? 1 : share;
-  return { fraction, slots: groups.map((g) => Math.floor(fraction * g.units + 1e-9)), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
+  const slots = groups.map((g) => Math.floor(fraction * g.units + 1e-9));
+  return { fraction, slots: sharedSlots(groups, slots), resident: Math.min(fixedBytes, size), excess: Math.max(0, -room) };
 }
 
 // What a device says of its reads: latency and bandwidth, or tables by reads in flight; null of the
@@ -69,14 +85,44 @@ function tableCost(rows, size) {
   return time([size, Math.exp(Math.log(p[1]) + share * Math.log(q[1] / p[1]))]);
 }
 
-// Time at another depth over that at the device's, of reads with these sizes: each class at the mean
-// size that makes the bytes of all. An estimate, and said to be one.
-function depthRatio(came, law, depth) {
-  const [there, here] = [tableOf(law, depth), tableOf(law, law.depth)];
-  if (there === here) return 1;
+// Time at another depth over that at the device's, of reads of which powers of two alone are known:
+// each class at the mean size that makes the bytes of all.
+function depthRatio(came, there, here) {
   const all = sumOf(came.sizes, ([size, n]) => size * n), factor = all ? sumOf(came.bytes, (b) => b) / all : 1;
   const cost = (table) => sumOf(came.sizes, ([size, n]) => n * tableCost(table.rows, size * factor));
   return all ? cost(there) / cost(here) : 1;
+}
+
+// Weights of [1, size, seconds here] that come nearest to the seconds there, over all classes.
+function nearest(classes, there, here) {
+  const known = classes.map(([size]) => [1, size, tableCost(here.rows, size)]);
+  const scale = [0, 1, 2].map((j) => Math.max(...known.map((row) => row[j])));
+  const rows = known.map((row) => row.map((x, j) => x / scale[j])), count = (k) => classes[k][1];
+  const target = classes.map(([size]) => tableCost(there.rows, size));
+  const m = scale.map((_, i) => [...scale.map((__, j) => sumOf(rows, (row, k) => count(k) * row[i] * row[j])), sumOf(rows, (row, k) => count(k) * row[i] * target[k])]);
+  const ridge = 1e-12 * (m[0][0] + m[1][1] + m[2][2]);
+  for (let i = 0; i < 3; i += 1) m[i][i] += ridge;
+  for (let i = 0; i < 3; i += 1) for (let r = 0; r < 3; r += 1) if (r !== i) { const f = m[r][i] / m[i][i]; for (let j = i; j < 4; j += 1) m[r][j] -= f * m[i][j]; }
+  return m.map((row, i) => row[3] / row[i] / scale[i]);
+}
+
+// Seconds of each pair at another depth: at_cost of simulator/read_classes.py, within 0.5 % in all; of
+// an older run, which has powers of two alone, an estimate.
+function atDepth(came, law, depth) {
+  const [there, here] = [tableOf(law, depth), tableOf(law, law.depth)];
+  if (there === here) return came.seconds;
+  came.at ??= new Map();
+  if (!came.at.has(there)) came.at.set(there, repriced(came, there, here));
+  return came.at.get(there);
+}
+
+function repriced(came, there, here) {
+  const cost = (table) => sumOf(came.classes, ([size, n]) => n * tableCost(table.rows, size)), now = cost(here), all = sumOf(came.seconds, (s) => s);
+  const ratio = now ? cost(there) / now : depthRatio(came, there, here);
+  if (!now) return came.seconds.map((s) => s * ratio);
+  const [each, perByte, perSecond] = nearest(came.classes, there, here);
+  const shared = came.seconds.map((s, j) => Math.max(0, came.reads[j] * each + came.bytes[j] * perByte + s * perSecond)), whole = sumOf(shared, (s) => s);
+  return whole ? shared.map((s) => (s * all * ratio) / whole) : came.seconds.map((s) => s * ratio);
 }
 
 // The least time that any plan of reads could take, where the plan is the best one of another law
@@ -91,11 +137,11 @@ function leastTime(reads, size, missedBytes, firsts, law, w) {
 function readTime(group, law, w, perDram, serial) {
   const came = group.came, sum = { flash: 0, dram: 0, low: 0 };
   const perCompute = law.compute_gbps ? group.bytes / (law.compute_gbps * 1e9) : 0;
-  const ratio = law.tables ? depthRatio(came, law, depthOf(law, w)) : 1;
+  const seconds = law.tables ? atDepth(came, law, depthOf(law, w)) : null;
   const same = law.tables || Math.abs(latencyOf(law, w) * w.flash / (law.latency_us * 1e3 * law.gbps) - 1) < 1e-9;
   for (let j = 0; j < group.count.length; j += 1) {
     const n = group.count[j], dram = group.usedOf(j) * perDram * n, compute = group.usedOf(j) * perCompute * n;
-    const planned = law.tables ? came.seconds[j] * ratio : came.reads[j] * latencyOf(law, w) + came.bytes[j] / w.flash;
+    const planned = law.tables ? seconds[j] : came.reads[j] * latencyOf(law, w) + came.bytes[j] / w.flash;
     const missed = group.missed[j] * n * group.bytes;
     const least = same ? planned : leastTime(came.reads[j], came.bytes[j], missed, missed ? n : 0, law, w);
     const phase = (flash) => Math.max(serial ? flash + dram : Math.max(flash, dram), compute);
@@ -104,7 +150,7 @@ function readTime(group, law, w, perDram, serial) {
     sum.dram += time - flash;
     sum.low += phase(Math.min(least, planned));
   }
-  const about = Boolean(law.tables) && ratio !== 1;
+  const about = Boolean(law.tables) && seconds !== came.seconds;
   return { low: sum.low, high: sum.flash + sum.dram, flash: sum.flash, dram: sum.dram, lost: [group.lost, group.lost], read: sumOf(came.bytes, (b) => b), about };
 }
 
@@ -148,7 +194,7 @@ function bracketed(group, kin, slots, per, serial) {
 const UNLIKE = ["dram_gb", "flash_gbps", "dram_gbps", "weights", "label"];
 const familyOf = (k) => JSON.stringify(Object.entries(data.settings[k]).filter(([name]) => !UNLIKE.includes(name)));
 const FAMILIES = data.settings.map((_, k) => familyOf(k));
-const alike = (i) => [FAMILIES[columns.setting[i]], coded("series", i), coded("policy", i), coded("told", i), coded("allocation", i), columns.density[i], columns.gamma[i], columns.ppl[i]].join("|");
+const alike = (i) => [FAMILIES[columns.setting[i]], coded("series", i), coded("policy", i), coded("told", i), coded("allocation", i), coded("cache_shares", i), columns.density[i], columns.gamma[i], columns.ppl[i]].join("|");
 
 function kinOf(i) {
   if (!counts.kin.size) {

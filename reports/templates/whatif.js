@@ -7,6 +7,7 @@ function now(name, i) {
   return figures && name in figures ? figures[name] : columns[name][i];
 }
 const isBound = (i) => live.on && live.of.has(i) && !live.of.get(i).exact;
+const byClass = (i) => (groupsOf(i) ?? []).every((g) => !g.came || g.came.classes.length || !g.lost);
 const isAbout = (i) => live.on && live.of.has(i) && live.of.get(i).about;
 const written = (i) => (isAbout(i) ? "≈ " : isBound(i) ? "≥ " : "") + figure(speed(i));
 
@@ -80,8 +81,8 @@ function configurationOf(i) {
 
 // How units lie and are read, where that is not the plain way, as points.py words it.
 function lyingOf(i) {
-  const chunk = columns.chunk[i], layout = coded("layout", i), ahead = columns.preload_layers[i];
-  return [chunk > 1 ? `chunks of ${chunk}` : "", layout && layout !== "natural" ? `${layout} order` : "", ahead > 0 ? `${ahead} layer${ahead > 1 ? "s" : ""} ahead` : ""];
+  const chunk = columns.chunk[i], layout = coded("layout", i), ahead = columns.preload_layers[i], shares = coded("cache_shares", i);
+  return [chunk > 1 ? `chunks of ${chunk}` : "", layout && layout !== "natural" ? `${layout} order` : "", ahead > 0 ? `${ahead} layer${ahead > 1 ? "s" : ""} ahead` : "", shares ? `cache shares ${shares}` : ""];
 }
 
 const speedOf = (i) => `${written(i)} tok/s`;
@@ -206,7 +207,7 @@ function showLive() {
   const bounds = live.points.filter((i) => !live.of.get(i).exact).length, abouts = live.points.filter(isAbout).length;
   const shown = `Simulated: ${sizes.join(", ")} GB. `;
   const notes = live.on
-    ? [live.dense === null ? "" : `Dense: ${figure(live.dense)} tok/s.`, abouts ? `${abouts} speeds are estimates (≈), from how many reads have which size.` : bounds && lawOf(state.setting) ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥): the reads are those that were planned as simulated, and others might be faster.` : bounds ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥), as the hits are known at each per cent of the cache.` : `All ${live.points.length} speeds are exact.`, live.hidden ? `${live.hidden} points are not shown: their hits are not known at this DRAM size.` : ""]
+    ? [live.dense === null ? "" : `Dense: ${figure(live.dense)} tok/s.`, abouts ? `${abouts} speeds are estimates (≈), from how many reads have which size: ${live.points.every(byClass) ? "the time of Flash is within 0.5 %" : "of a run of an older release, from powers of two alone"}.` : bounds && lawOf(state.setting) ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥): the reads are those that were planned as simulated, and others might be faster.` : bounds ? `${live.points.length - bounds} speeds are exact; ${bounds} are guaranteed (≥), as the hits are known at each per cent of the cache.` : `All ${live.points.length} speeds are exact.`, live.hidden ? `${live.hidden} points are not shown: their hits are not known at this DRAM size.` : ""]
     : ["The charts show the device as it was simulated."];
   document.getElementById("w-note").textContent = shown + notes.filter(Boolean).join(" ");
   box.replaceChildren(...(live.on ? limits().map(liveCard) : []));

@@ -259,6 +259,16 @@ def replay(
     written = {**outcome.to_json(), "machine": _machine_words(), "day": f"{date.today()}"}
     replace(target, json.dumps(written, indent=1).encode())
     typer.echo(f"figures: {target}")
+    if target.resolve() == (run / "replay.json").resolve():
+        _replayed_rows(run)
+
+
+def _replayed_rows(run: Path) -> None:
+    """Rows of the run's table get what was measured of them."""
+    from sweep.results.written import files
+
+    files.rewrite(run)
+    typer.echo(f"rows: {run / 'results.parquet'}")
 
 
 def _machine_words() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import methods
 from methods.base import GIVEN
 from methods.names import Swap
+from simulator import SimulatorError, cache_shares
 from simulator.device import Device
 from simulator.policies import CACHE_AWARE, cache_aware_policies, policy_class
 from sweep.allocation import files as allocations
@@ -32,6 +33,9 @@ from sweep.spec import values as fields
 from sweep.spec.entries import ALIASES, DeviceEntry, MethodEntry, ModelEntry, Sweep
 
 MAX_POINTS = 1_000_000
+_Cache = tuple[str, str, str, bool, cache_shares.Shares]
+"""Policy, start, scope, whether all layers share it, and what each group gets of it."""
+_NO_CACHE: _Cache = ("none", "empty", "window", False, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def _points(
                 if reason:
                     left_out[reason] += len(caches)
                     continue
-                for policy, start, scope, pool in caches:
+                for policy, start, scope, pool, shares in caches:
                     yield Point(
                         sweep=sweep.name,
                         model=model.model,
@@ -159,6 +163,7 @@ def _points(
                         pool=pool,
                         lam=lam,
                         preload_layers=preload if method.groups else 0,
+                        cache_shares=shares,
                     )
 
 
@@ -233,13 +238,13 @@ def _caches(
     method: MethodTraits,
     chosen_by: tuple[float, str, str, int],
     left_out: Counter[str],
-) -> list[tuple[str, str, str, bool]]:
-    """(policy, start, scope, pool) that make sense with gamma, selector, layout and preloading; the
-    others are counted with their reason."""
+) -> list[_Cache]:
+    """Caches that make sense with gamma, selector, layout and preloading; the others are counted
+    with their reason."""
     gamma, selector, layout, preload = chosen_by
     if not method.groups:
-        return [("none", "empty", "window", False)]
-    caches = []
+        return [_NO_CACHE]
+    caches: list[_Cache] = []
     ways = sweep.cache.ways
     for policy in entry.policies or sweep.policies:
         if gamma < 1 and not method.routes and policy not in cache_aware_policies():
@@ -256,13 +261,27 @@ def _caches(
         elif method.reads_cache and policy_class(policy).offline:
             left_out[f"{method.name} reads the cache, and {policy} knows the future"] += len(ways)
         elif not policy_class(policy).caches:
-            caches.append((policy, "empty", "window", False))
+            caches.append((policy, *_NO_CACHE[1:]))
         else:
             fit = [way for way in ways if not (way[-1] and method.no_pool)]
             if len(fit) < len(ways):
                 left_out[method.no_pool] += len(ways) - len(fit)
-            caches += [(policy, *way) for way in fit]
+            sharings = _sharings(entry, method, left_out, len(fit))
+            caches += [(policy, *way, shares) for way in fit for shares in sharings]
     return caches
+
+
+def _sharings(
+    entry: MethodEntry, method: MethodTraits, left_out: Counter[str], caches: int
+) -> list[cache_shares.Shares]:
+    """Ways to share a cache that the method's groups have; of others so many caches are counted."""
+    sharings: list[cache_shares.Shares] = []
+    for written in entry.cache_shares:
+        try:
+            sharings.append(cache_shares.shares_of(written, method.groups))
+        except SimulatorError as error:
+            left_out[f"{method.name}: {error}"] += caches
+    return sharings
 
 
 def _devices(

@@ -13,6 +13,8 @@ from sweep.plan.materials import Materials
 from sweep.plan.point import Point
 from sweep.plan.sizes import footprint_of, part_of
 from sweep.plan.task_code import (
+    CLASSES,
+    READS,
     code_of_bundles,
     code_of_coactive,
     code_of_method,
@@ -287,13 +289,16 @@ def simulate(
     point: Point, slots: Mapping[str, int], inputs: Inputs, asked: Reads | None = None
 ) -> Simulate:
     """The point's policy on the trace of an evaluation, and where they are asked for, reads."""
+    counting = (CLASSES if point.at_depths else READS) if asked is not None else ""
     payload: Simulate = {
         "policy": point.policy,
         "slots": dict(slots),
         "scope": point.cache_scope,
         "inputs": inputs,
-        "code": code_of_policy(point.policy, reads=asked is not None, pool=point.pool),
+        "code": code_of_policy(point.policy, counting, pool=point.pool),
     }
+    if point.at_depths:
+        payload["classes"] = True
     if point.preload_layers:
         payload["preload_layers"] = point.preload_layers
         payload["code"] = code_of_bundles()

@@ -276,7 +276,7 @@ class _Builder:
     def _simulate(self, point: Point, traces: tuple[str, ...]) -> tuple[str, ...]:
         cache = (point.policy, self._slots(point), point.cache_scope, point.cache_start)
         asked = self._reads(point)
-        lying = (asked and digest(asked), point.layout, point.preload_layers)
+        lying = (asked and digest(asked), point.layout, point.preload_layers, point.at_depths)
         identity = (traces, cache, point.pool, *lying)
         if identity not in self._simulations:
             self._simulations[identity] = tuple(self._simulation(point, key) for key in traces)
@@ -320,7 +320,7 @@ class _Builder:
         dram_gb = point.device.dram_gb if policy_class(point.policy).caches else 0.0
         kv = (point.kv_bits, point.kv_tokens)
         method = (point.method, point.parameters)
-        shared = (dram_gb, point.chunk, point.pool)
+        shared = (dram_gb, point.chunk, point.pool, point.cache_shares)
         identity = (point.model, point.geometry, method, point.quant, kv, *shared)
         if identity not in self._all_slots:
             self._all_slots[identity] = self._allocated(point)

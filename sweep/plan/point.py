@@ -11,6 +11,7 @@ from methods.registry import method_class
 from methods.shared import Shared, scoring_parameters
 from methods.static.coded import Coded
 from methods.static.pruning import StaticPruning
+from simulator.cache_shares import Shares
 from simulator.device import Device
 from simulator.geometry import Geometry, Storage
 from simulator.policies import policy_class
@@ -214,6 +215,8 @@ class Point:
     lam: float | None = None
     """What a second of reads is worth in read-aware selection; None where its price is the one that
     meets the density. With a price `density` is only what orders of units are counted at."""
+    cache_shares: Shares = ()
+    """What each group gets of the caches' bytes; empty where all are cached to the same part."""
 
     @property
     def variant(self) -> str:
@@ -232,6 +235,8 @@ class Point:
             later["pool"] = True
         if self.lam is not None:
             later["lam"] = self.lam
+        if self.cache_shares:
+            later["cache_shares"] = self.cache_shares
         if further := _further(device):
             later["flash"] = {"layout": self.layout, **further}
         if self.preload_layers:
@@ -262,6 +267,12 @@ class Point:
         """Whether its selector counts hits itself, so that no trace is simulated."""
         own = self.selector in ("cache-aware", "resident-threshold")
         return own and not self.device.read_cost()
+
+    @property
+    def at_depths(self) -> bool:
+        """Whether a report can price its reads at other depths: its device has several tables."""
+        single = self.preload_layers or self.pool
+        return len(self.device.flash) > 1 and not single and bool(self.traits.groups)
 
     @property
     def has_thresholds(self) -> bool:

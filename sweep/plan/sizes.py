@@ -22,6 +22,7 @@ from simulator import (
     allocate,
     footprint,
 )
+from simulator.cache_shares import shared_slots
 from sweep.errors import InputError
 from sweep.plan.point import Point, Quant
 from sweep.plan.weight_steps import quant_label
@@ -72,7 +73,7 @@ def slots_of(point: Point, sizes: Footprint, room: Allocation) -> dict[str, int]
     if point.policy == "none":
         return dict.fromkeys(sizes.groups, 0)
     if not point.pool:
-        return dict(room.slots)
+        return shared_slots(sizes, room.slots, point.cache_shares)
     return {
         name: math.floor(room.fraction * group.units * group.layers + 1e-9)
         for name, group in sizes.groups.items()
@@ -149,8 +150,8 @@ def _check_pool(point: Point, geometry: Geometry, slots: Mapping[str, int]) -> N
 
 
 def without_cache(point: Point) -> Point:
-    """What a point is where its caches hold no unit (SEMANTICS 4): policy, start and scope change
-    nothing, and cache-aware selection is top-k, as no unit is ever cached."""
+    """What a point is where its caches hold no unit (SEMANTICS 4): policy, start, scope and shares
+    change nothing, and cache-aware selection is top-k, as no unit is ever cached."""
     aware = point.selector == "cache-aware" and not point.traits.routes
     plain = "layer-threshold" if point.selector == "resident-threshold" else point.selector
     return replace(
@@ -159,6 +160,7 @@ def without_cache(point: Point) -> Point:
         cache_start="empty",
         cache_scope="window",
         pool=False,
+        cache_shares=(),
         selector="topk" if aware else plain,
         gamma=1.0 if aware else point.gamma,
     )

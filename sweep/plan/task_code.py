@@ -33,6 +33,9 @@ POLICY_MODULES = ("simulator.engine_policies",)
 COACTIVE = "sweep.flash.coactive"
 """The module of a calibration that finds which units are used together."""
 
+CLASSES = "sweep.flash.classes"
+"""The module of a simulation that counts reads and classes of their sizes."""
+
 BUNDLES = "sweep.flash.bundles"
 """The module of a simulation of what is read ahead, in bundles over layers."""
 
@@ -103,12 +106,12 @@ def _with_method(module: str, method: str, policy: str = "", extra: tuple[str, .
     return code_fingerprint(*modules, *extra, plugin=source)
 
 
-def code_of_policy(policy: str, reads: bool = False, pool: bool = False) -> str:
-    """Fingerprint of the code of a simulation, or of one that counts reads, or of one pool.
+def code_of_policy(policy: str, reads: str = "", pool: bool = False) -> str:
+    """Fingerprint of the code of a simulation, or of the module that counts reads, or of one pool.
 
     A policy of a user's own counts by its source, one of ours by its module too where the
     simulation does not import that anyway."""
-    simulation = READS if reads else (ROUTED if pool else MODULES)["simulate"]
+    simulation = reads or (ROUTED if pool else MODULES)["simulate"]
     plugin = plugins.origin(policy, "policies")
     if plugin is not None:
         return code_fingerprint(simulation, plugin=plugin.source)

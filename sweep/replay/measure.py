@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.reading.stopwatch import NOT_MEASURABLE
 from sweep.errors import InputError, ResourceError
 from sweep.probe import replay, system
 from sweep.probe.grid import KIB
@@ -100,7 +101,7 @@ class Outcome:
         """One sentence or two: how near the curve and the paper's model came."""
         valid = [line for line in self.lines if line.valid]
         if why := self._refusal(valid):
-            return f"Not measurable here: {why}."
+            return f"{NOT_MEASURABLE}: {why}."
         texts = []
         for name, words in (("curve", "The curve"), ("paper", "bytes over bandwidth")):
             errors = [abs(line.error(name)) for line in valid]

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from simulator import Footprint, Geometry, PhaseCounts, Storage, weight_bytes
+from simulator.cache_shares import Shares, weights
 from simulator.phase_reads import PhaseReads
+from simulator.read_classes import merged
 from sweep.results import experts
 
 
@@ -17,9 +19,11 @@ def merged_counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
     """The counts of one group over all shards."""
     first, *others = (PhaseCounts.from_json(shard["phases"]) for shard in shards)
     counted = [PhaseReads.from_json(shard) for shard in shards if "reads" in shard]
+    by_class = [shard["classes"] for shard in shards if "classes" in shard]
     return {
         "phases": first.merge(others),
         "reads": counted[0].merge(counted[1:]) if counted else None,
+        "classes": merged(by_class) if len(by_class) == len(shards) else None,
         "used_by_layer": _sum(shard["used_by_layer"] for shard in shards),
         "hits_by_layer": _sum(shard["hits_by_layer"] for shard in shards),
         "hits_by_percent": _sum(shard.get("hits_by_percent", []) for shard in shards),
@@ -31,8 +35,11 @@ def reads_text(
     spread: Mapping[str, Mapping[str, Any]],
     sizes: Footprint,
     slots: Mapping[str, int],
+    shares: Shares,
 ) -> str:
-    """The counts as JSON, from which a report prices other devices."""
+    """The counts as JSON, from which a report prices other devices; where groups do not share the
+    cache by their bytes, with the share of each."""
+    share = weights(sizes, shares) if shares else {}
     return json.dumps(
         {
             name: {
@@ -40,6 +47,7 @@ def reads_text(
                 "layers": sizes.groups[name].layers,
                 "unit_bytes": sizes.groups[name].unit_bytes,
                 "slots": slots[name],
+                **({"share": share[name]} if share else {}),
                 **_phases(counts),
                 "used_by_layer": counts["used_by_layer"],
                 "hits_by_layer": counts["hits_by_layer"],
@@ -52,11 +60,15 @@ def reads_text(
 
 
 def _phases(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Phases, and where reads were counted, what the reads of each pair were together."""
+    """Phases, and where reads were counted, what the reads of each pair were together, and the
+    classes of size of all of them."""
     reads: PhaseReads | None = counts["reads"]
     if reads is None:
         return {"phases": counts["phases"].to_json()}
-    return {"came": reads.to_json(), "phases": reads.phases.to_json()}
+    came = reads.to_json()
+    if counts["classes"] is not None:
+        came["classes"] = counts["classes"]
+    return {"came": came, "phases": reads.phases.to_json()}
 
 
 def mean_zeros(shards: list[dict[str, Any]]) -> float | None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.cache_shares import told
 from simulator.policies import policy_class
 from sweep.plan.plan import PlannedPoint
 from sweep.plan.point import MethodTraits, Point
@@ -75,6 +76,7 @@ def identity(planned: PlannedPoint) -> dict[str, Any]:
         "chunk": point.chunk,
         "lam": point.lam,
         "preload_layers": point.preload_layers,
+        "cache_shares": told(point.cache_shares),
         "allocation": _allocation(dict(point.parameters)),
         "parameters": json.dumps(dict(point.parameters)),
         "policy": point.policy,

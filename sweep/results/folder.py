@@ -100,12 +100,21 @@ class MadeOf:
     def check_same(self, sweep: Sweep) -> None:
         """Raises InputError where the sweep would be another run: with other points or windows."""
         spec = sweep.model_dump(mode="json", exclude=set(_SAYS_NOTHING))
-        other = [key for key in spec if key in self.spec and spec[key] != self.spec[key]]
+        other = [key for key in spec if key in self.spec and not _same(spec[key], self.spec[key])]
         if other:
             raise InputError(
                 f"{self.folder} was run with another {', '.join(other)} than {sweep.source} has for"
                 f" {self.name} now; give the same --set as it had, or run it again"
             )
+
+
+def _same(now: Any, then: Any) -> bool:
+    """Whether values are equal, but for keys of mappings that an earlier release did not have."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return all(_same(value, then[key]) for key, value in now.items() if key in then)
+    if isinstance(now, list) and isinstance(then, list):
+        return len(now) == len(then) and all(map(_same, now, then))
+    return now == then
 
 
 _SAYS_NOTHING = ("certify", "source", "description", "resources", "priority", "traces_gb")

@@ -9,18 +9,15 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
 
 from reports.results import schema
 from simulator import Footprint, PhaseCounts, Throughput, allocate, throughput
 from simulator.phase_reads import PhaseReads
 from sweep.downstream.merge import merged
-from sweep.files.atomic import replace as write_whole
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, paper_device
@@ -48,7 +45,8 @@ ROWS = 2000
 def build(plan: Plan, store: Store, materials: Materials) -> pa.Table:
     """One row for each planned point: done, failed (with its error) or missing."""
     maker = _Rows(plan, store, materials)
-    columns = schema([task.name for task, _ in materials.tasks()])
+    optional = ("cache_shares",) if any(p.point.cache_shares for p in plan.points) else ()
+    columns = schema([task.name for task, _ in materials.tasks()], optional)
     parts = [
         pa.Table.from_pylist([maker.row(p) for p in plan.points[i : i + ROWS]], schema=columns)
         for i in range(0, len(plan.points), ROWS)
@@ -65,22 +63,6 @@ def accuracies(plan: Plan, store: Store, materials: Materials) -> list[Row]:
         for planned in plan.points
         if (detail := maker.accuracies(planned.scores))
     ]
-
-
-def write(table: pa.Table, folder: Path) -> None:
-    """`results.parquet` and `results.csv` (without the bulky counts), each by rename."""
-    for name, writer in (("results.parquet", _parquet), ("results.csv", _csv)):
-        sink = pa.BufferOutputStream()
-        writer(table, sink)
-        write_whole(folder / name, sink.getvalue().to_pybytes())
-
-
-def _parquet(table: pa.Table, sink: pa.BufferOutputStream) -> None:
-    parquet.write_table(table, sink, compression="zstd")
-
-
-def _csv(table: pa.Table, sink: pa.BufferOutputStream) -> None:
-    csv.write_csv(table.drop_columns(["reads"]), sink)
 
 
 class _Rows:
@@ -253,8 +235,8 @@ class _Rows:
         shards = map(self._result, counted)
         speed = preloads.speed(point, speed, sizes, tokens, shards)
         room = self._once(("room", *pruned, device.dram_gb), allocate, sizes, device.dram_gb * 1e9)
-        slots = slots_of(point, sizes, room)
-        text = (counted, planned.evaluate_keys, *pruned, *slots.values())
+        slots, shares = slots_of(point, sizes, room), point.cache_shares
+        text = (counted, planned.evaluate_keys, *pruned, *slots.values(), shares)
         spread = self._once(
             ("spread", planned.evaluate_keys, not reads), self._spread, reads, planned
         )
@@ -277,7 +259,7 @@ class _Rows:
             "resident_bytes": room.resident_bytes,
             **weight_columns(geometry, self.materials.storage(point.as_dense()), sizes),
             "excess_bytes": room.excess_bytes,
-            "reads": self._once(("text", *text), reads_text, reads, spread, sizes, slots),
+            "reads": self._once(("text", *text), reads_text, reads, spread, sizes, slots, shares),
         }
 
     def _flash(

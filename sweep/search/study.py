@@ -27,6 +27,7 @@ from sweep.search.trial_entry import GROUPS, Parameters, entry_of
 from sweep.spec.entries import MethodEntry, QuantEntry, Sweep
 from sweep.spec.file import SweepFile, select
 from sweep.spec.spaces import (
+    CACHE_SHARES,
     CHUNK,
     DIGITS,
     LAM,
@@ -297,12 +298,12 @@ def _found_with(given: str) -> dict[str, Any]:
 
 
 def _safe(space: Space, key: str = "") -> Any:
-    """The highest number, or the first name; 0 for the logit of a layer, units by themselves, and
-    the least weight of reads."""
+    """The highest number, or the first name; 0 for the logit of a layer, units by themselves, the
+    least weight of reads, and half of a cache."""
     if key in (CHUNK, LAM):
         return bounds(space)[0]
-    if is_layer(key):
-        return _nearest(space, 0.0)
+    if is_layer(key) or key == CACHE_SHARES:
+        return _nearest(space, 0.0 if is_layer(key) else 0.5)
     if isinstance(space, Choices) and not _numbers(space):
         return space.values[0]
     return bounds(space)[1]

@@ -14,9 +14,10 @@ from methods import allocation
 from methods.layers import spread
 from methods.registry import method_class, parameter_names
 from methods.share_tables import density_of
+from simulator.cache_shares import INPUTS
 from sweep.search.allocate import curve_files
 from sweep.spec.entries import ALIASES
-from sweep.spec.spaces import CHUNK, LAM, Choices, Space, is_layer
+from sweep.spec.spaces import CACHE_SHARES, CHUNK, LAM, Choices, Space, is_layer
 
 Parameters = Mapping[str, Any]
 
@@ -44,14 +45,22 @@ def entry_of(
 
 
 def _of_its_method(entry: Mapping[str, Any], search: Mapping[str, Space]) -> dict[str, Any]:
-    """An entry without what is searched for other methods alone; a chunk as a whole number."""
+    """An entry without what is searched for other methods alone; a chunk as a whole number. Where
+    methods are searched, a cache is shared only by those with inputs."""
     kept = dict(entry)
     methods_ = search.get("method")
     if isinstance(methods_, Choices):
         own = _parameters(str(kept["method"]))
         others = {name for other in methods_.values for name in _parameters(str(other))} - own
         kept = {key: value for key, value in kept.items() if key not in others or key not in search}
+        if CACHE_SHARES in search and not _has_inputs(str(kept["method"])):
+            del kept[CACHE_SHARES]
     return kept | ({CHUNK: int(kept[CHUNK])} if CHUNK in search else {})
+
+
+def _has_inputs(method: str) -> bool:
+    """Whether a number can share the method's cache between inputs and other groups."""
+    return any(group in INPUTS for group in method_class(registered(method)).groups)
 
 
 def _parameters(method: str) -> frozenset[str]:

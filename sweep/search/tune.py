@@ -30,9 +30,9 @@ from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint
 from sweep.plan.point import Point
 from sweep.plan.sweep_plan import SweepPlan
-from sweep.results import table
 from sweep.results.folder import plan_summary, provenance_of
 from sweep.results.rows import rows_of, table_of
+from sweep.results.written import files
 from sweep.search.batches import Batches, Setting
 from sweep.search.study import TARGETS, ImpossibleError, Study
 from sweep.search.study_files import write_trials
@@ -213,7 +213,7 @@ def _write_run(
 ) -> None:
     """results.parquet and what a report needs beside it."""
     planned = _write_plan(study.reported, plan, session, materials)
-    table.write(table_of(plan.points, session.store, materials), out)
+    files.write(table_of(plan.points, session.store, materials), out)
     write_json(out / "provenance.json", provenance_of(planned, session.store, {}, started))
 
 

@@ -21,12 +21,11 @@ from sweep.spec.checks_quant import check_quants
 from sweep.spec.document import Document, Route
 from sweep.spec.entries import (
     ALIASES,
-    MAPPINGS,
     ExcludeRule,
     MethodEntry,
     method_names,
 )
-from sweep.spec.names import LAM
+from sweep.spec.names import LAM, MAPPINGS
 from sweep.spec.values import LABEL, Number, parameter_values, spread
 
 _OWN_DEVICE = ("dram_gb", "flash_gbps", "dram_gbps")

@@ -22,6 +22,7 @@ from sweep.spec.names import (
     Bits,
     BosName,
     Budgets,
+    CacheShares,
     DtypeName,
     LayoutName,
     ModelNames,
@@ -37,9 +38,6 @@ from sweep.spec.values import Axis, Label, Name, Natural, Number, Positives, Sha
 
 ALIASES: Mapping[str, tuple[str, float]] = {"dip-ca": ("dip", 0.2)}
 """Names for a method with a gamma of its own (paper, section 6.1)."""
-
-MAPPINGS = ("allocation", "shares")
-"""Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
 
 
 def method_names() -> tuple[str, ...]:
@@ -155,6 +153,9 @@ class MethodEntry(Entry):
     chunk: Annotated[tuple[Whole, ...], Axis()] = (1,)
     """Units that are chosen, cached and read together: neighbours in the layout, by the sum of
     their scores. Not with thresholds; it must divide the units of each group."""
+    cache_shares: CacheShares = ("by-bytes",)
+    """Of the caches' bytes, what a group gets: by-bytes, equal, a number for inputs, or by group;
+    what it cannot use goes to the others (docs/semantics.md 4)."""
     policies: Policies = ()
     """In place of the sweep's policies."""
     models: ModelNames = ()
@@ -172,7 +173,7 @@ class MethodEntry(Entry):
     @property
     def most(self) -> int:
         """Configurations, if none fell together."""
-        axes = (self.method, self.density, self.gamma, self.selector, self.chunk)
+        axes = (self.method, self.density, self.gamma, self.selector, self.chunk, self.cache_shares)
         return fields.combinations(*axes, *self.parameters.values())
 
 

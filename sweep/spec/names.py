@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -10,6 +11,7 @@ from pydantic_core import core_schema
 import simulator
 from methods.names import ACTIVATIONS
 from methods.static import quantiser
+from simulator import cache_shares
 from simulator.device import TIMINGS
 from simulator.geometry import Geometry
 from simulator.policies import FAMILIES, policy_class
@@ -19,6 +21,8 @@ from sweep.spec.values import Axis, Name, Number, Words
 
 SELECTORS = ("topk", "layer-threshold", "global-threshold", "read-aware", "resident-threshold")
 LAYOUTS = ("natural", "hot", "coactive")
+MAPPINGS = ("allocation", "shares")
+"""Parameters of methods that may be a mapping: a fit of one's own, {slope, intercept}."""
 LAM = "lam"
 """Key of an entry: the price of a second of reads, unless it is a parameter of its methods."""
 TEXTS = ("embedded-wiki", "embedded-c4", "wikitext2")
@@ -106,6 +110,35 @@ class Budget:
         return {"anyOf": [{"type": "number", "minimum": 0}, *of_text]}
 
 
+@dataclass(frozen=True, slots=True)
+class CacheShare:
+    """Annotation of one way to share a cache's bytes between groups: a word, a number that is the
+    share of inputs, or a share by group. Whether a method has the groups is asked later."""
+
+    _SHARE: ClassVar = Number(at_least=0, at_most=1)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def check(self, value: Any) -> Any:
+        """The word, number or mapping; raises PydanticCustomError in plain words."""
+        if isinstance(value, str):
+            return Name("way to share a cache", lambda: cache_shares.WORDS).check(value)
+        if not isinstance(value, Mapping):
+            return self._SHARE.check(value)
+        if not value:
+            raise fields.wrong("{} is given; a share for a group is expected, as {input: 0.3}")
+        known = Name("group", lambda: simulator.GROUPS)
+        return {known.check(group): self._SHARE.check(share) for group, share in value.items()}
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        names = {"propertyNames": {"enum": list(simulator.GROUPS)}, "minProperties": 1}
+        mapping = {"type": "object", "additionalProperties": share, **names}
+        return {"anyOf": [share, {"enum": list(cache_shares.WORDS)}, mapping]}
+
+
+CacheShares = Annotated[tuple[Annotated[Any, CacheShare()], ...], Axis(ranges=True, mappings=True)]
 LayoutName = Annotated[str, Name("layout", lambda: LAYOUTS)]
 SelectorName = Annotated[str, Name("selector", lambda: SELECTORS)]
 PolicyName = Annotated[str, Name("policy", _policy_names, _policy_reason, _policy_pattern)]

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError, core_schema
 
+from simulator.cache_shares import WORDS
 from sweep.messages import nearest, show
 from sweep.spec.values import RANGE_SCHEMA, Number, spread, wrong
 
@@ -26,6 +27,8 @@ groups (appendix B.1); together they make the density and the allocation."""
 NAMES = ("method", "policy", "selector", "quant")
 CHUNK = "chunk"
 """Units that are chosen as one: whole numbers, as {from: 1, to: 4, step: 1}."""
+CACHE_SHARES = "cache_shares"
+"""Of the caches' bytes, what inputs get: numbers from 0 to 1, or names of ways to share."""
 BITS = "bits"
 """Of a weight: the numbers of a range, over those of `quant`."""
 QUANT = ("quant", BITS)
@@ -119,7 +122,7 @@ def _span(low: float, high: float, log: bool = False) -> Span:
 def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
     """Why `key` cannot be searched so; empty if it can. `parameters` are the methods' own, and
     what else an entry has."""
-    searchable = (*SHARES, *NAMES, CHUNK, BITS, *dict.fromkeys(parameters))
+    searchable = (*SHARES, *NAMES, CHUNK, CACHE_SHARES, BITS, *dict.fromkeys(parameters))
     if key not in searchable:
         return f"unknown parameter to search{nearest(key, searchable)}"
     try:
@@ -130,6 +133,8 @@ def fault(key: str, value: Any, parameters: tuple[str, ...]) -> str:
         return _share_fault(key, space)
     if key == LAYERS:
         return _logits_fault(space)
+    if key == CACHE_SHARES:
+        return _cache_fault(space)
     if key == CHUNK and not _whole(space):
         return "whole numbers are expected for chunk, as {from: 1, to: 4, step: 1}"
     if key == BITS and not (isinstance(space, Choices) and all(map(_is_number, space.values))):
@@ -150,6 +155,16 @@ def _share_fault(key: str, space: Space) -> str:
     low, high = bounds(space)
     if not (low > 0 and high <= 1):
         return f"[{low:g}, {high:g}] is not within 0 (excluded) to 1"
+    return ""
+
+
+def _cache_fault(space: Space) -> str:
+    names = [v for v in getattr(space, "values", ()) if isinstance(v, str)]
+    unknown = [name for name in names if name not in WORDS]
+    if unknown:
+        return f"unknown way to share a cache {show(unknown[0])}{nearest(unknown[0], WORDS)}"
+    if not names and not (bounds(space)[0] >= 0 and bounds(space)[1] <= 1):
+        return "the share of a cache is a number from 0 to 1"
     return ""
 
 

@@ -52,11 +52,11 @@ class StudyEntry(Entry):
     sweep: Words
     """The sweep whose models, texts, windows, devices and cache are used."""
     search: dict[str, Annotated[Any, Searched()]]
-    """What is searched, by name: density, gamma, method, policy, selector, chunk, quant and bits, a
-    parameter of the methods, which trials of methods without it leave out; or input and
-    intermediate, the densities of dip's two groups; or layers, as [-1, 1], logits that share the
-    density out over the layers. Each is [low, high], {from, to, step}, {from, to, log: true} or a
-    list of names."""
+    """What is searched, by name: density, gamma, method, policy, selector, chunk, cache_shares,
+    quant and bits, a parameter of the methods, which trials of methods without it leave out; or
+    input and intermediate, the densities of dip's two groups; or layers, as [-1, 1], logits that
+    share the density out over the layers. Each is [low, high], {from, to, step},
+    {from, to, log: true} or a list of names."""
     objective: Objective
     """What the study is after, as {maximize: tokens_per_s, within: 5%}."""
     method: MethodEntry = MethodEntry(method=("dip",))

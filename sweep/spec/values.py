@@ -80,13 +80,18 @@ class Axis:
     ranges: bool = False
     or_none: bool = False
     """Whether an empty list is allowed."""
+    mappings: bool = False
+    """Whether a mapping that is no range is one value."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         inner = handler(source)
         return core_schema.no_info_before_validator_function(self._spread, inner)
 
     def _spread(self, value: Any) -> tuple[Any, ...]:
-        values = () if self.or_none and value == [] else spread(value, self.ranges)
+        if self.mappings:
+            values = parameter_values(value)
+        else:
+            values = () if self.or_none and value == [] else spread(value, self.ranges)
         if len(values) > MAX_AXIS:
             raise wrong(f"a list of {len(values):,} values; at most {MAX_AXIS:,} are allowed")
         return values

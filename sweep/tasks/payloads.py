@@ -241,3 +241,5 @@ class Simulate(TypedDict):
     """Layers that are read ahead together; left out where none are."""
     reads: NotRequired[Reads]
     """Left out where a read costs nothing beside its bytes."""
+    classes: NotRequired[bool]
+    """Whether sizes of reads are counted in narrow classes; left out where they are not."""

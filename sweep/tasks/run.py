@@ -133,6 +133,7 @@ _FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "simulate": (
         ("pool", "sweep.routing.pool:pool"),
         ("preload_layers", "sweep.flash.bundles:reads"),
+        ("classes", "sweep.flash.classes:reads"),
         ("reads", "sweep.tasks.reads:reads"),
         ("", "sweep.tasks.simulate:simulate"),
     ),

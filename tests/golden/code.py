@@ -14,6 +14,8 @@ from methods.registry import create, method_class
 from methods.static import quantiser
 from methods.static.pruning import StaticPruning
 from sweep.plan.task_code import (
+    CLASSES,
+    READS,
     code_of_bundles,
     code_of_coactive,
     code_of_method,
@@ -51,6 +53,7 @@ def fingerprints() -> dict[str, dict[str, str]]:
     uses = {"uses of dip": code_of_uses("dip"), "coactive": code_of_coactive("dip")}
     policies = {"any policy": code_of_policy("lru"), "engines": code_of_policy("slru")}
     policies["pool"] = code_of_policy("lru", pool=True)
+    policies |= {"reads": code_of_policy("lru", READS), "classes": code_of_policy("lru", CLASSES)}
     policies["bundles over layers"] = code_of_bundles()
     uses["uses of experts"] = code_of_uses("stock")
     codes["evaluate"]["dip at a price of reads"] = code_of_priced("dip", "lfu")

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 import reports
 from reports.findings.pricing import law_of, parse, speed_in
 from reports.pages.page_counts import counts_document
 from reports.reading.run import Run, load
 from simulator import Device, ReadCost, allocate, footprint, throughput
+from simulator.cache_shares import shared_slots, weights
+from simulator.footprint import Footprint, GroupSize
 from simulator.misses import miss_masks
 from simulator.packing import unpack
 from simulator.phase_reads import PhaseReads, phase_reads
+from simulator.read_classes import at_cost, merged, octaves, reads_by_class, seconds_of
 from simulator.read_plans import reads_by_size
 from sweep.results.flash import law
 from tests.reports import counted, synthetic
@@ -62,12 +67,52 @@ def read(given: Any, policy: str, on: Device) -> dict[str, PhaseReads]:
     return {group: parts[0].merge(parts[1:]) for group, parts in found.items()}
 
 
+Classed = dict[str, tuple[PhaseReads, list[Any], NDArray[np.float64]]]
+
+
+def read_by_class(given: Any, policy: str, on: Device, other: Device) -> Classed:
+    """The same, with classes of size, and the exact seconds of each pair on another device."""
+    cost, there = on.read_cost(), other.read_cost()
+    assert isinstance(cost, ReadCost)
+    assert isinstance(there, ReadCost)
+    sizes = footprint(counted.GEOMETRY, given.trace.units, counted.STORAGE)
+    slots = {n: int(allocate(sizes, GB * 1e9).fraction * u) for n, u in given.trace.units.items()}
+    of: dict[str, list[tuple[PhaseReads, Any, PhaseReads]]] = {}
+    for group, _, _, packed in given.trace.blocks():
+        units = given.trace.units[group]
+        masks = unpack(packed, units)
+        missed = unpack(miss_masks(packed, slots[group], policy, units=units), units)
+        asked = sizes.groups[group].unit_bytes, cost
+        (count, size, seconds), rows = reads_by_class(missed, *asked)
+        each = [reads_by_class(missed[t : t + 1], *asked)[1] for t in range(len(missed))]
+        exactly = np.array(
+            [seconds_of(one, there) for one in each]
+        )  # of a token hardly two share a class
+        used, late = (m.sum(axis=1, dtype=np.int64) for m in (masks, missed))
+        both = [phase_reads(used, late, count, size, s, octaves(rows)) for s in (seconds, exactly)]
+        of.setdefault(group, []).append((both[0], rows, both[1]))
+    return {
+        group: (
+            parts[0][0].merge(part[0] for part in parts[1:]),
+            merged(part[1] for part in parts),
+            parts[0][2].merge(part[2] for part in parts[1:]).seconds,
+        )
+        for group, parts in of.items()
+    }
+
+
 def speed(came: dict[str, PhaseReads], on: Device) -> Any:
     phases = {name: one.phases for name, one in came.items()}
     return throughput(counted.GEOMETRY, on, phases, TOKENS, counted.STORAGE, reads=came)
 
 
-def row(name: str, policy: str, on: Device, came: dict[str, PhaseReads]) -> dict[str, Any]:
+def row(
+    name: str,
+    policy: str,
+    on: Device,
+    came: dict[str, PhaseReads],
+    classes: dict[str, list[Any]] | None = None,
+) -> dict[str, Any]:
     base = counted._row(None, policy, GB, 0.5, "overlap")
     sizes = footprint(counted.GEOMETRY, list(came), counted.STORAGE)
     slots = {n: int(allocate(sizes, GB * 1e9).fraction * g.units) for n, g in sizes.groups.items()}
@@ -79,7 +124,7 @@ def row(name: str, policy: str, on: Device, came: dict[str, PhaseReads]) -> dict
             "unit_bytes": sizes.groups[group].unit_bytes,
             "slots": slots[group],
             "phases": one.phases.to_json(),
-            "came": one.to_json(),
+            "came": one.to_json() | ({"classes": classes[group]} if classes else {}),
             "used_by_layer": [],
             "hits_by_layer": [],
         }
@@ -108,6 +153,8 @@ def row(name: str, policy: str, on: Device, came: dict[str, PhaseReads]) -> dict
     }
 
 
+CLASSED = {**CURVE, "name": "classed", "compute_gbps": 40.0}
+SLOW = device(CLASSED, io_depth=1)
 CASES = [(name, policy) for name in ("dip", "glu") for policy in ("none", "lfu")]
 
 
@@ -119,6 +166,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for on in (device(AFFINE), device(CURVE))
         for name, policy in [("dense", "none"), *CASES]
     ]
+    for name, policy in CASES:
+        by_class = read_by_class(counted.traced(name), policy, device(CLASSED), SLOW)
+        came = {group: one for group, (one, _, _) in by_class.items()}
+        classes = {group: listed for group, (_, listed, _) in by_class.items()}
+        rows.append(row(name, policy, device(CLASSED), came, classes))
     table = pa.Table.from_pylist(rows, schema=synthetic.reports.SCHEMA)
     synthetic.run_folder(folder, table, budgets=("10%",))
     reports.build(folder)
@@ -203,6 +255,61 @@ def test_another_depth_is_an_estimate_near_the_simulator(opened: Page, run: Run)
         assert found[3] is True
         assert 0.6 * truth < found[0] < 1.1 * truth  # another plan of reads is better there
         assert found[0] < 0.9 * as_simulated[0]
+
+
+def test_by_classes_of_size_another_depth_is_within_half_a_per_cent(opened: Page, run: Run) -> None:
+    assert points_on(run, "classed")
+    for i in points_on(run, "classed"):
+        point = run.points[i]
+        assert priced(opened, i)[0] == pytest.approx(point.tokens_per_s, rel=1e-6)
+        by_class = read_by_class(counted.traced(point.method), point.policy, device(CLASSED), SLOW)
+        fast, slow = (on.read_cost() for on in (device(CLASSED), SLOW))
+        assert isinstance(fast, ReadCost)
+        assert isinstance(slow, ReadCost)
+        came = {name: one for name, (one, _, _) in by_class.items()}
+        twin = {
+            name: replace(
+                one,
+                seconds=at_cost(one.reads, one.bytes, one.seconds, by_class[name][1], fast, slow),
+            )
+            for name, one in came.items()
+        }
+        exact = {name: replace(one, seconds=by_class[name][2]) for name, one in came.items()}
+        found = priced(opened, i, depth=1)
+        assert found[3] is True
+        assert found[0] == pytest.approx(speed(twin, SLOW).tokens_per_s, rel=1e-6)
+        assert found[0] == pytest.approx(speed(exact, SLOW).tokens_per_s, rel=0.005)
+        for name, one in twin.items():
+            assert one.seconds_total == pytest.approx(by_class[name][2].sum(), rel=0.005)
+    k = next(k for k, s in enumerate(run.settings) if s.device == "classed")
+    opened.run(f"state.setting = {k}; resetDevice();")
+    opened.choose("w-depth", "1", "input")
+    opened.wait("live.on && live.points.length > 0")
+    assert "within 0.5 %" in opened.js("document.getElementById('w-note').textContent")
+
+
+def test_groups_share_a_cache_as_the_simulator_has_it(opened: Page) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        names = ["a", "b", "c"][: rng.integers(2, 4)]
+        sizes = {
+            n: GroupSize(
+                int(rng.integers(1, 99)), float(rng.integers(1, 99)), int(rng.integers(1, 4))
+            )
+            for n in names
+        }
+        slots = {n: int(rng.integers(0, g.units + 1)) for n, g in sizes.items()}
+        shares = ((names[0], float(rng.choice([0, 0.3, 1]))),)
+        whole = Footprint(0, sizes)
+        share = weights(whole, shares)
+        groups = [
+            {"units": g.units, "bytes": g.unit_bytes, "layers": g.layers, "size": g.total_bytes}
+            | {"share": share[n]}
+            for n, g in sizes.items()
+        ]
+        found = opened.js("sharedSlots(...arguments[0])", [groups, list(slots.values())])
+        assert found == list(shared_slots(whole, slots, shares).values())
+    assert opened.js("sharedSlots([{units: 3, bytes: 1, layers: 1, size: 3}], [2])") == [2]
 
 
 def test_details_name_layout_and_chunk(opened: Page, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reports.reading import stopwatch
+from reports.results import read_table, rows
 from simulator import ReadCost
 from simulator.read_plans import reads
 from sweep.cli.app import app
@@ -82,6 +84,28 @@ def test_the_command_prints_and_keeps_figures(run: Path, tmp_path: Path) -> None
         assert line["paper_s"] <= line["curve_s"] * 1.001
     assert str(tmp_path) not in out.read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["replay.json"]
+
+
+def test_the_command_puts_its_figures_into_the_rows_of_the_run(run: Path, tmp_path: Path) -> None:
+    _direct(tmp_path)
+    copy = shutil.copytree(run, tmp_path / "copy")
+    asked = ["replay", str(copy), "--folder", str(tmp_path), "--tokens", "2", "--depth", "2"]
+    result = CliRunner().invoke(app, [*asked, "--repeats", "1"])
+    assert result.exit_code == 0, result.output
+    replays, verdict = stopwatch.read(copy)
+    of_rows = {row["point_key"]: row for row in rows(read_table(copy / "results.parquet"))}
+    for one in replays:
+        row = of_rows[one.point_key]
+        assert row["predicted_tokens_per_s_curve"] == pytest.approx(1e3 / one.predicted["curve"])
+        if one.reason or verdict.startswith(stopwatch.NOT_MEASURABLE):
+            assert row["measured_tokens_per_s"] is None
+        else:
+            assert row["measured_tokens_per_s"] == pytest.approx(1e3 / one.measured)
+    assert read_table(run / "results.parquet").column_names == [
+        name
+        for name in read_table(copy / "results.parquet").column_names
+        if not name.startswith(("measured_", "predicted_"))
+    ]
 
 
 def test_the_command_multiplies_too(run: Path, tmp_path: Path) -> None:

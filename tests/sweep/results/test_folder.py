@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweep.results.folder import _training_note
+from sweep.errors import InputError
+from sweep.results.folder import MadeOf, _training_note
+from sweep.spec import file as spec
 
 PREDICTORS = (
     "its predictors find 80% of the units that they are to find (recall), and 50% of those they "
@@ -28,3 +31,18 @@ CANDIDATES = (
 )
 def test_a_training_is_told_in_a_sentence(result: dict[str, Any], said: str) -> None:
     assert _training_note(result) == said
+
+
+def test_a_run_of_a_release_with_fewer_keys_is_of_the_same_sweep() -> None:
+    body = {
+        "models": "smollm2-135m",
+        "methods": [{"method": "dip", "density": 0.5}],
+        "devices": [{"device": "apple-a18", "dram_gb": 0.075}],
+    }
+    sweep = spec.from_mapping({"sweeps": {"s": body}}).sweeps["s"]
+    recorded = sweep.model_dump(mode="json")
+    del recorded["methods"][0]["cache_shares"]
+    MadeOf(Path("run"), "s", "", None, recorded).check_same(sweep)
+    recorded["methods"][0]["density"] = [0.6]
+    with pytest.raises(InputError, match="run with another methods than"):
+        MadeOf(Path("run"), "s", "", None, recorded).check_same(sweep)

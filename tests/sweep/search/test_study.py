@@ -16,6 +16,7 @@ from rich.console import Console
 
 from methods import allocation, layers
 from reports.results import read_table
+from simulator.cache_shares import WORDS
 from sweep import api
 from sweep.errors import InputError
 from sweep.execution import session
@@ -177,6 +178,22 @@ def test_each_method_of_a_search_has_its_own_parameters_and_chunks(tmp_path: Pat
     assert found.point(setting, given | {"method": "up"}).parameters == ()
 
 
+def test_shares_of_the_cache_are_searched_where_a_method_has_inputs():
+    space = {"method": ["dip", "up"], "density": [0.5, 0.9], "cache_shares": [0, 1]}
+    found = loaded(SPEED | {"search": space})
+    setting = found.settings[0]
+    assert all(first["cache_shares"] == 0.5 for first in found.complete_first())
+    given = {"density": 0.6, "cache_shares": 0.2}
+    dip = found.point(setting, given | {"method": "dip"})
+    assert dip.cache_shares == (("input", 0.2), ("intermediate", 0.8))
+    assert found.point(setting, given | {"method": "up"}).cache_shares == ()
+    names = loaded(
+        SPEED | {"search": {"density": [0.5, 0.9], "cache_shares": ["by-bytes", "equal"]}}
+    )
+    ways = [names.point(setting, {"density": 0.6, "cache_shares": n}).cache_shares for n in WORDS]
+    assert ways == [(), (("input", 0.5), ("intermediate", 0.5))]
+
+
 def test_shares_by_sensitivity_are_tried_first_where_they_are_searched():
     space = {
         "method": ["dip", "dip-shares"],
@@ -324,6 +341,8 @@ def test_what_makes_no_study_is_said(change: dict[str, Any], sweep: dict[str, An
         ({"gamma": {"from": 0.5, "to": 0.1, "log": True}}, "low 0.5 is not below high 0.1"),
         ({"policy": [0.5, 0.9]}, "a list of names is expected for policy"),
         ({"chunk": [1, 4]}, "whole numbers are expected for chunk"),
+        ({"cache_shares": [0, 2]}, "the share of a cache is a number from 0 to 1"),
+        ({"cache_shares": ["equals"]}, "unknown way to share a cache 'equals'"),
     ],
 )
 def test_what_cannot_be_searched_is_said_with_its_place(search: dict[str, Any], words: str):

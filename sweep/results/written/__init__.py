@@ -1,0 +1,1 @@
+"""The results table as files of a run folder, with what was measured of its points since."""
