@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ class Collector:
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when != "call" or report.skipped:
             return
-        faults = [asdict(value) for name, value in report.user_properties if name == "fault"]
+        faults = [value for name, value in report.user_properties if name == "fault"]
         self.tests.pop(report.nodeid, None)
         if report.passed and faults:
             day = time.strftime("%Y-%m-%d")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ Report = Callable[[Fault], None]
 @pytest.fixture
 def report(record_property: Callable[[str, object], None]) -> Report:
     """Hands a line of docs/reliability.md to whoever collects them."""
-    return lambda fault: record_property("fault", fault)
+    return lambda fault: record_property("fault", asdict(fault))
 
 
 @pytest.fixture
