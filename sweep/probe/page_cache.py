@@ -16,7 +16,7 @@ from contextlib import suppress
 import numpy as np
 
 RANDOM, SEQUENTIAL = "random", "sequential"
-TRIES = 5
+TRIES = 10
 PAUSE = 0.02
 """Seconds between two tries to empty the cache."""
 
