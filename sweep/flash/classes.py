@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from simulator.phase_reads import PhaseReads, phase_reads
 from simulator.read_classes import Rows, merged, octaves, reads_by_class
-from sweep.read_prices import cost_of
-from sweep.tasks.reads import _missed, _sessions
+from sweep.tasks.reads import group_counts
 
 if TYPE_CHECKING:
+    from simulator.read_plans import Totals
     from simulator.trace import Trace
     from sweep.tasks.payloads import Simulate
 
@@ -33,22 +30,12 @@ def reads(
 def _group(
     payload: Simulate, inputs: Mapping[str, Any], trace: Trace, group: str
 ) -> dict[str, Any]:
-    assert "reads" in payload  # or another function does the task
-    asked = payload["reads"]
-    priced = (asked["groups"][group]["unit_bytes"], cost_of(asked["groups"][group]))
-    parts, classes = list[PhaseReads](), list[Rows]()
-    used_by_layer, hits_by_layer = [], []
-    for layer in range(trace.layers):
-        used_total = missed_total = 0
-        for masks in _sessions(trace, group, layer, payload["scope"]):
-            used = np.bitwise_count(masks).sum(axis=-1, dtype=np.int64)
-            missed = _missed(payload, inputs, trace, group, layer, masks)
-            columns, sizes = reads_by_class(missed, *priced, asked["align_bytes"])
-            counts = missed.sum(axis=-1, dtype=np.int64)
-            parts.append(phase_reads(used, counts, *columns, octaves(sizes)))
-            classes.append(sizes)
-            used_total, missed_total = used_total + used.sum(), missed_total + counts.sum()
-        used_by_layer.append(int(used_total))
-        hits_by_layer.append(int(used_total - missed_total))
-    by_layer = {"used_by_layer": used_by_layer, "hits_by_layer": hits_by_layer}
-    return {**parts[0].merge(parts[1:]).to_json(), "classes": merged(classes), **by_layer}
+    classes: list[Rows] = []
+
+    def count(*missed: Any) -> tuple[Totals, dict[int, int]]:
+        columns, sizes = reads_by_class(*missed)
+        classes.append(sizes)
+        return columns, octaves(sizes)
+
+    counted = group_counts(payload, inputs, trace, group, count)
+    return counted | {"classes": merged(classes)}

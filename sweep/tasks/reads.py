@@ -6,7 +6,7 @@ It is a simulation by its kind; its phases are those of a simulation without rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from simulator.read_plans import reads_by_size
 from sweep.read_prices import cost_of
 
 if TYPE_CHECKING:
+    from simulator.read_plans import Totals
     from simulator.trace import Trace
     from sweep.read_prices import Reads
     from sweep.tasks.payloads import Simulate
@@ -28,35 +29,51 @@ def reads(
     payload: Simulate, where: Mapping[str, str], inputs: dict[str, Any], device: str
 ) -> tuple[dict[str, Any], None]:
     """Used, hit and missed units of each group for the trace in `inputs`, and their reads."""
-    if "reads" not in payload:
-        raise ValueError("how misses become reads is not said")
     trace: Trace = inputs["trace"]
-    asked = payload["reads"]
-    groups = {group: _group(payload, asked, inputs, trace, group) for group in trace.units}
-    return {"groups": groups}, None
+    return {"groups": {group: _group(payload, inputs, trace, group) for group in trace.units}}, None
 
 
 def _group(
-    payload: Simulate, asked: Reads, inputs: Mapping[str, Any], trace: Trace, group: str
+    payload: Simulate, inputs: Mapping[str, Any], trace: Trace, group: str
 ) -> dict[str, Any]:
+    counted = group_counts(payload, inputs, trace, group, reads_by_size)
+    if "table" not in _asked(payload)["groups"][group]:
+        del counted["seconds"]  # a device's latency and bandwidth say them
+    return counted
+
+
+def _asked(payload: Simulate) -> Reads:
+    if "reads" not in payload:
+        raise ValueError("how misses become reads is not said")
+    return payload["reads"]
+
+
+def group_counts(
+    payload: Simulate,
+    inputs: Mapping[str, Any],
+    trace: Trace,
+    group: str,
+    count: Callable[..., tuple[Totals, dict[int, int]]],
+) -> dict[str, Any]:
+    """Used, hit and missed units of a group and their reads, which `count` tells of missed units, a
+    unit's bytes, its cost and the alignment: columns of tokens, and reads by powers of two."""
+    asked = _asked(payload)
+    priced = (asked["groups"][group]["unit_bytes"], cost_of(asked["groups"][group]))
     parts: list[PhaseReads] = []
-    asked_for = (asked["groups"][group]["unit_bytes"], cost_of(asked["groups"][group]))
     used_by_layer, hits_by_layer = [], []
     for layer in range(trace.layers):
         used_total = missed_total = 0
         for masks in _sessions(trace, group, layer, payload["scope"]):
             used = np.bitwise_count(masks).sum(axis=-1, dtype=np.int64)
             missed = _missed(payload, inputs, trace, group, layer, masks)
-            columns, sizes = reads_by_size(missed, *asked_for, asked["align_bytes"])
+            columns, sizes = count(missed, *priced, asked["align_bytes"])
             counts = missed.sum(axis=-1, dtype=np.int64)
             parts.append(phase_reads(used, counts, *columns, sizes))
             used_total, missed_total = used_total + used.sum(), missed_total + counts.sum()
         used_by_layer.append(int(used_total))
         hits_by_layer.append(int(used_total - missed_total))
-    merged = parts[0].merge(parts[1:]).to_json()
-    if "table" not in asked["groups"][group]:
-        del merged["seconds"]  # a device's latency and bandwidth say them
-    return {**merged, "used_by_layer": used_by_layer, "hits_by_layer": hits_by_layer}
+    by_layer = {"used_by_layer": used_by_layer, "hits_by_layer": hits_by_layer}
+    return parts[0].merge(parts[1:]).to_json() | by_layer
 
 
 def _sessions(trace: Trace, group: str, layer: int, scope: str) -> Iterator[NDArray[np.uint64]]:

@@ -19,6 +19,8 @@ from simulator import Geometry
 from sweep.inputs import model_ref as weights
 from sweep.inputs import texts
 from sweep.plan.materials import Materials
+from sweep.search import study
+from sweep.spec import file as spec
 from sweep.tasks import run as tasks
 
 GEOMETRY = Geometry.load("smollm2-135m")
@@ -122,3 +124,10 @@ def sweep_file(**changes: Any) -> dict[str, Any]:
         "window_tokens": 32,
     }
     return {"sweeps": {"a": {**sweep, **changes}}}
+
+
+def loaded(entry: dict[str, Any], **changes: Any) -> study.Study:
+    """A study of that sweep, with some of its values changed."""
+    return study.load(
+        spec.from_mapping(sweep_file(**changes) | {"studies": {"s": entry}}, "f"), "s"
+    )

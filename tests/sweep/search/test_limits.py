@@ -16,7 +16,7 @@ import reports
 from reports.findings.budgets import KL, Budget
 from sweep import api
 from sweep.errors import InputError
-from sweep.search import best, study, tune
+from sweep.search import best, tune
 from sweep.search.limits import Limit, ends_of, measuring, surely_within
 from sweep.spec import file as spec
 from tests.sweep import made_up
@@ -34,11 +34,6 @@ KL_ENTRY = {
 @pytest.fixture(autouse=True)
 def _made_up_evaluations(monkeypatch: pytest.MonkeyPatch):
     made_up.install(monkeypatch)
-
-
-def loaded(entry: dict[str, Any], **sweep: Any) -> study.Study:
-    file = made_up.sweep_file(**sweep) | {"studies": {"s": entry}}
-    return study.load(spec.from_mapping(file, "f"), "s")
 
 
 def options(out: Path) -> api.Options:
@@ -81,7 +76,7 @@ def test_kl_is_measured_only_where_a_budget_is_of_it():
 
 @pytest.mark.parametrize("sampler", ["gp", "tpe"])
 def test_a_study_keeps_a_budget_of_kl_and_stops_by_it(sampler: str, tmp_path: Path):
-    done = tune.tune(loaded(KL_ENTRY | {"sampler": sampler}), options(tmp_path), QUIET)
+    done = tune.tune(made_up.loaded(KL_ENTRY | {"sampler": sampler}), options(tmp_path), QUIET)
     with (tmp_path / "trials.csv").open() as file:
         told = list(csv.DictReader(file))
     whole = [t for t in told if t["state"] == "done"]
@@ -101,7 +96,7 @@ def test_a_study_keeps_a_budget_of_kl_and_stops_by_it(sampler: str, tmp_path: Pa
 
 def test_a_study_may_minimise_kl(tmp_path: Path):
     goals = {"maximize": "tokens_per_s", "minimize": "kl"}
-    made = loaded(KL_ENTRY | {"objective": goals, "trials": 4})
+    made = made_up.loaded(KL_ENTRY | {"objective": goals, "trials": 4})
     assert made.tuning.distances
     assert made.reported.distances
     done = tune.tune(made, options(tmp_path), QUIET)
@@ -110,7 +105,7 @@ def test_a_study_may_minimise_kl(tmp_path: Path):
 
 def test_perplexity_alone_measures_no_kl():
     goals = {"maximize": "tokens_per_s", "within": "5%"}
-    assert not loaded(KL_ENTRY | {"objective": goals}).tuning.distances
+    assert not made_up.loaded(KL_ENTRY | {"objective": goals}).tuning.distances
 
 
 @pytest.mark.parametrize(
@@ -126,14 +121,14 @@ def test_perplexity_alone_measures_no_kl():
 )  # fmt: skip
 def test_where_kl_cannot_be_measured_is_said(change: dict[str, Any], words: str):
     with pytest.raises(InputError, match=r"^f: studies\.s: KL is") as caught:
-        loaded(KL_ENTRY | change)
+        made_up.loaded(KL_ENTRY | change)
     assert words in str(caught.value)
 
 
 def test_a_study_takes_no_budget_that_windows_do_not_tell_of():
     goals = {"maximize": "tokens_per_s", "within": "joule=0.4"}
     with pytest.raises(InputError, match=r"one of perplexity, or of KL as kl=0\.02"):
-        loaded(KL_ENTRY | {"objective": goals})
+        made_up.loaded(KL_ENTRY | {"objective": goals})
 
 
 # -- bisection -------------------------------------------------------------------------------------

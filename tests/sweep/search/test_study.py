@@ -50,14 +50,9 @@ def _made_up_evaluations(monkeypatch: pytest.MonkeyPatch):
     made_up.install(monkeypatch)
 
 
-def loaded(entry: dict[str, Any], **sweep: Any) -> study.Study:
-    file = made_up.sweep_file(**sweep) | {"studies": {"s": entry}}
-    return study.load(spec.from_mapping(file, "f"), "s")
-
-
 def run(entry: dict[str, Any], out: Path, **sweep: Any) -> Tuned:
     options = api.Options(out, workers=0, report=False)
-    return tune.tune(loaded(entry, **sweep), options, QUIET)
+    return tune.tune(made_up.loaded(entry, **sweep), options, QUIET)
 
 
 def trials(out: Path) -> list[dict[str, str]]:
@@ -119,7 +114,7 @@ def test_clearly_worse_trials_stop_early(tmp_path: Path):
 def test_a_stopped_trial_is_not_better_than_the_winner(tmp_path: Path):
     """Each stopped trial, run whole, is beyond the budget or slower than what won."""
     done = run(SPEED, tmp_path)
-    found = loaded(SPEED)
+    found = made_up.loaded(SPEED)
     (told,) = done.trials.values()
     stopped = [t.parameters for t in told if t.state == "stopped"]
     again = SPEED | {"enqueue": stopped, "trials": len(stopped), "prune": False}
@@ -167,7 +162,7 @@ def test_each_method_of_a_search_has_its_own_parameters_and_chunks(tmp_path: Pat
         "chunk": {"from": 1, "to": 2, "step": 1},
     }
     entry = SPEED | {"search": space, "sampler": "random", "prune": False, "trials": 24}
-    found = loaded(entry)
+    found = made_up.loaded(entry)
     setting = found.settings[0]
     given = {"density": 0.6, "allocation": "uniform", "shares": "0.5 0.8", "chunk": 2.0}
     dip = found.point(setting, given | {"method": "dip"})
@@ -180,14 +175,14 @@ def test_each_method_of_a_search_has_its_own_parameters_and_chunks(tmp_path: Pat
 
 def test_shares_of_the_cache_are_searched_where_a_method_has_inputs():
     space = {"method": ["dip", "up"], "density": [0.5, 0.9], "cache_shares": [0, 1]}
-    found = loaded(SPEED | {"search": space})
+    found = made_up.loaded(SPEED | {"search": space})
     setting = found.settings[0]
     assert all(first["cache_shares"] == 0.5 for first in found.complete_first())
     given = {"density": 0.6, "cache_shares": 0.2}
     dip = found.point(setting, given | {"method": "dip"})
     assert dip.cache_shares == (("input", 0.2), ("intermediate", 0.8))
     assert found.point(setting, given | {"method": "up"}).cache_shares == ()
-    names = loaded(
+    names = made_up.loaded(
         SPEED | {"search": {"density": [0.5, 0.9], "cache_shares": ["by-bytes", "equal"]}}
     )
     ways = [names.point(setting, {"density": 0.6, "cache_shares": n}).cache_shares for n in WORDS]
@@ -202,7 +197,7 @@ def test_shares_by_sensitivity_are_tried_first_where_they_are_searched():
         "shares": ["uniform", "group-sensitivity"],
         "chunk": {"from": 1, "to": 2, "step": 1},
     }
-    first = loaded(SPEED | {"search": space}).first
+    first = made_up.loaded(SPEED | {"search": space}).first
     assert [p["method"] for p in first] == ["dip", "dip", "dip-shares"]
     assert first[-1] == {"method": "dip-shares", "density": 0.9, "gamma": 0.2,
                          "shares": "group-sensitivity", "chunk": 1}  # fmt: skip
@@ -288,7 +283,7 @@ def test_a_trial_that_repeats_a_known_point_costs_nothing(tmp_path: Path):
 
 def test_what_is_tuned_on_is_never_reported(tmp_path: Path):
     done = run(SPEED | {"trials": 4}, tmp_path)
-    found = loaded(SPEED)
+    found = made_up.loaded(SPEED)
     assert found.tuning.text == "embedded-wiki-validation"
     assert text_files.fingerprint(found.tuning.text) != text_files.fingerprint(found.reported.text)
     table = read_table(tmp_path / "results.parquet")
@@ -327,7 +322,7 @@ def test_the_report_compares_the_winner_with_dense_and_the_first_points(tmp_path
 )
 def test_what_makes_no_study_is_said(change: dict[str, Any], sweep: dict[str, Any], words: str):
     with pytest.raises(InputError, match=r"^f: studies\.s") as caught:
-        loaded(SPEED | change, **sweep)
+        made_up.loaded(SPEED | change, **sweep)
     assert words in str(caught.value)
 
 
@@ -347,7 +342,7 @@ def test_what_makes_no_study_is_said(change: dict[str, Any], sweep: dict[str, An
 )
 def test_what_cannot_be_searched_is_said_with_its_place(search: dict[str, Any], words: str):
     with pytest.raises(InputError) as caught:
-        loaded(SPEED | {"search": search})
+        made_up.loaded(SPEED | {"search": search})
     assert str(caught.value).startswith(f"f: studies.s.search.{next(iter(search))}: ")
     assert words in str(caught.value)
 
@@ -365,7 +360,7 @@ BY_LAYER = {
 
 
 def test_densities_by_layer_keep_the_mean_and_begin_uniform(tmp_path: Path):
-    made = loaded(BY_LAYER)
+    made = made_up.loaded(BY_LAYER)
     assert list(made.space)[:2] == ["layer_00", "layer_01"]
     assert len(made.space) == 30
     (setting,) = made.settings
@@ -400,7 +395,7 @@ def test_a_better_split_over_layers_is_found(tmp_path: Path, sampler: str):
 
 
 def test_density_and_layers_are_searched_together():
-    made = loaded(BY_LAYER | {"search": {"layers": [-1, 1], "density": [0.4, 0.9]}})
+    made = made_up.loaded(BY_LAYER | {"search": {"layers": [-1, 1], "density": [0.4, 0.9]}})
     (setting,) = made.settings
     logits = {name: (-1.0) ** i for i, name in enumerate(made.space) if name != "density"}
     for density in (0.4, 0.7, 0.9):
@@ -412,14 +407,14 @@ def test_density_and_layers_are_searched_together():
 
 def test_models_of_different_depth_share_no_search():
     with pytest.raises(InputError, match="equally many layers: smollm2-135m has 30, phi-3-mini"):
-        loaded(BY_LAYER, models=["smollm2-135m", "phi-3-mini"])
+        made_up.loaded(BY_LAYER, models=["smollm2-135m", "phi-3-mini"])
 
 
 def test_the_reported_text_under_another_name_is_refused(tmp_path: Path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("the same words")
     with pytest.raises(InputError, match=r"b\.txt is the text that is reported"):
-        loaded(SPEED | {"text": str(tmp_path / "b.txt")}, text=str(tmp_path / "a.txt"))
+        made_up.loaded(SPEED | {"text": str(tmp_path / "b.txt")}, text=str(tmp_path / "a.txt"))
 
 
 def test_an_unknown_study_has_a_near_name():
@@ -432,7 +427,7 @@ def test_an_unknown_study_has_a_near_name():
 
 
 def test_densities_of_the_two_groups_are_a_density_and_an_allocation():
-    found = loaded(SPLIT)
+    found = made_up.loaded(SPLIT)
     point = found.point(found.settings[0], {"input": 0.6, "intermediate": 0.3})
     assert point.density == pytest.approx(0.5)
     line = allocation.parse(dict(point.parameters)["allocation"])
@@ -440,10 +435,10 @@ def test_densities_of_the_two_groups_are_a_density_and_an_allocation():
 
 
 def test_the_first_points_of_appendix_b1_are_the_published_split():
-    for given in loaded(SPLIT).first:
+    for given in made_up.loaded(SPLIT).first:
         density = (2 * given["input"] + given["intermediate"]) / 3
         assert given["input"] == pytest.approx(allocation.PAPER.input_density(density), abs=1e-3)
-    assert len(loaded(SPLIT).first) == 6
+    assert len(made_up.loaded(SPLIT).first) == 6
 
 
 def test_a_fit_can_be_used_as_allocation(tmp_path: Path):
