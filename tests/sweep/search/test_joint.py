@@ -18,7 +18,7 @@ from sweep.spec import file as spec
 from sweep.spec.values import spread
 from sweep.studies.distributions import distribution_of, is_ordered, nearest
 from tests.sweep import made_up
-from tests.sweep.search.test_study import SPEED, interrupted, loaded, records, run, trials
+from tests.sweep.search.test_study import SPEED, interrupted, records, run, trials
 
 GROUPS = ("input", "intermediate")
 LAYERS = 30
@@ -107,9 +107,9 @@ def test_gp_is_told_that_a_choice_makes_no_point(tmp_path: Path):
 
 def test_gp_is_what_searches_one_objective():
     plain = {key: value for key, value in SPEED.items() if key != "sampler"}
-    assert loaded(plain).sampler == "gp"
+    assert made_up.loaded(plain).sampler == "gp"
     goals = {"maximize": "tokens_per_s", "minimize": "delta_ppl"}
-    assert loaded(plain | {"objective": goals}).sampler == "tpe"
+    assert made_up.loaded(plain | {"objective": goals}).sampler == "tpe"
 
 
 def test_numbers_of_a_range_are_ordered():
@@ -134,7 +134,7 @@ def test_a_trial_leaves_out_what_its_selector_does_not_have():
         "chunk": {"from": 1, "to": 2, "step": 1},
         "policy": ["lfu", "lru"],
     }
-    made = loaded(SPEED | {"search": space})
+    made = made_up.loaded(SPEED | {"search": space})
     given = {"gamma": 0.2, "density": 0.6, "chunk": 2, "policy": "lru"}
     (setting,) = made.settings
     plain = made.point(setting, given | {"selector": "topk"})
@@ -151,7 +151,7 @@ def test_a_trial_leaves_out_what_its_selector_does_not_have():
 def test_a_price_of_reads_takes_the_place_of_the_density():
     space = {"selector": ["topk", "read-aware"], "density": [0.5, 0.9], "lam": [1.0, 100.0]}
     devices = [{"device": "oneplus-15r", "dram_gb": 0.064}]
-    made = loaded(SPEED | {"search": space}, devices=devices)
+    made = made_up.loaded(SPEED | {"search": space}, devices=devices)
     (setting,) = made.settings
     priced = made.point(setting, {"selector": "read-aware", "density": 0.7, "lam": 5.0})
     assert (priced.selector, priced.lam) == ("read-aware", 5.0)
@@ -165,14 +165,14 @@ def test_quantisations_are_held_against_the_weights_as_they_are():
         "bits": {"from": 3, "to": 4, "step": 1},
         "density": [0.5, 0.9],
     }
-    made = loaded(SPEED | {"search": space}, quant=[{"method": "rtn", "group_size": 64}])
+    made = made_up.loaded(SPEED | {"search": space}, quant=[{"method": "rtn", "group_size": 64}])
     (setting,) = made.settings
     assert setting.quant.method == "none"
     point = made.point(setting, {"quant": "gptq", "bits": 3.0, "density": 0.6})
     assert (point.quant.method, point.quant.bits, point.quant.group_size) == ("gptq", 3, 64)
     assert made.dense(setting).quant.method == "none"
     with pytest.raises(InputError, match="one quant is expected"):
-        loaded(SPEED | {"search": space}, quant=["rtn", "gptq"])
+        made_up.loaded(SPEED | {"search": space}, quant=["rtn", "gptq"])
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_quantisations_are_held_against_the_weights_as_they_are():
 )
 def test_what_does_not_exist_is_said_before_anything_runs(search: dict[str, Any], words: str):
     with pytest.raises(InputError) as caught:
-        loaded(SPEED | {"search": {**search, "density": [0.5, 0.9]}})
+        made_up.loaded(SPEED | {"search": {**search, "density": [0.5, 0.9]}})
     assert words in str(caught.value)
 
 
@@ -222,7 +222,7 @@ def test_sensitivities_are_shares_at_every_density(tmp_path: Path):
         "shares": ["uniform", file],
         "density": [0.4, 0.9],
     }
-    made = loaded(SPEED | {"search": space})
+    made = made_up.loaded(SPEED | {"search": space})
     (setting,) = made.settings
     assert made.first[-1] == {"method": "dip-shares", "selector": "resident-threshold",
                               "shares": file, "density": 0.9}  # fmt: skip
@@ -259,7 +259,7 @@ def test_a_file_of_shares_brings_its_own_density(tmp_path: Path):
     path = tmp_path / "shares.json"
     path.write_text(json.dumps({"shares": {"input": 0.5, "intermediate": 0.8}}))
     space = {"method": ["dip-shares"], "shares": [str(path)], "density": [0.4, 0.9]}
-    made = loaded(SPEED | {"search": space})
+    made = made_up.loaded(SPEED | {"search": space})
     point = made.point(made.settings[0], made.first[0] | {"density": 0.8})
     assert point.density == pytest.approx(0.6)
 
@@ -268,10 +268,10 @@ def test_sensitivities_of_another_model_or_groups_are_refused(tmp_path: Path):
     space: dict[str, Any] = {"method": ["dip-shares"], "density": [0.4, 0.9]}
     other = curves_file(tmp_path / "o.json", model="phi-3-mini", weights="0" * 64)
     with pytest.raises(InputError, match="was found for the model phi-3-mini"):
-        loaded(SPEED | {"search": space | {"shares": [other]}})
+        made_up.loaded(SPEED | {"search": space | {"shares": [other]}})
     groups = curves_file(tmp_path / "g.json", groups=["gate-input", "up-input"])
     with pytest.raises(InputError, match="sensitivities of input, intermediate are expected"):
-        loaded(SPEED | {"search": space | {"shares": [groups]}})
+        made_up.loaded(SPEED | {"search": space | {"shares": [groups]}})
 
 
 # -- what is known of densities of groups and layers -----------------------------------------------
