@@ -132,7 +132,7 @@ class Certification:
             usable.sort(key=_order)
             for budget in self.budgets:
                 candidates = tuple(self._candidate(p, budget) for p in usable)
-                came = outcome(candidates, budget.amount, self.bounds, self._may_tell)
+                came = outcome(candidates, budget.amount, self.bounds, self._may_tell, self._spare)
                 yield Cell(setting, budget, tuple(members), candidates, came)
 
     def _candidate(self, point: Point, budget: Budget) -> Candidate:
@@ -150,12 +150,18 @@ class Certification:
         assert isinstance(asked, Statistic)
         if bounds.ended or asked.keys in self._lost:
             return False
+        if not self._spare:
+            return True
         levels = self.evidence.levels if self.evidence else ()
         return has_hope(bounds, self._ends(asked), limit, levels, self.start.looks)
 
     def _ends(self, asked: Statistic) -> Any:
         assert self.evidence is not None
         return self.evidence.ends(asked)
+
+    @property
+    def _spare(self) -> bool:
+        return self.start.planned.sweep.certify.spare_windows
 
     # -- what came of it ---------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ Candidates go by their speed. One is *within* if its upper bound is, *beyond* if
 above the limit, and else *open*. The choice of a cell is the fastest that is within. It is decided
 when all faster ones are beyond, or when all candidates are; else the open ones above the choice
 keep it open. Windows go, in each open cell, to the open candidates from the fastest down to the
-first whose estimate is within: slower ones do not matter unless that one fails.
+first whose estimate is within: slower ones do not matter unless that one fails. Where windows are
+spared, one that cannot be told by those that are left ends the hope for what is above it.
 """
 
 from __future__ import annotations
@@ -65,11 +66,16 @@ def verdict(bounds: Bounds, limit: float) -> Verdict:
 
 
 def outcome(
-    candidates: Sequence[Candidate], limit: float, bounds_of: BoundsOf, may_tell: MayTell
+    candidates: Sequence[Candidate],
+    limit: float,
+    bounds_of: BoundsOf,
+    may_tell: MayTell,
+    spare: bool = True,
 ) -> Outcome:
     """Of a cell whose candidates come by falling speed; of equally fast ones the first is taken.
 
-    An open candidate is no rival of one that is as fast and within.
+    An open candidate is no rival of one that is as fast and within. Without `spare`, each rival
+    that may tell gets windows, whether or not the cell can still be decided.
     """
     choice = estimated = None
     rivals: list[Candidate] = []
@@ -85,11 +91,15 @@ def outcome(
             rivals.append(candidate)
     speed = choice.speed if choice else -1.0
     faster = tuple(c for c in rivals if c.speed > speed)
-    return Outcome(choice, estimated, faster, _wanted(faster, limit, bounds_of, may_tell))
+    return Outcome(choice, estimated, faster, _wanted(faster, limit, bounds_of, may_tell, spare))
 
 
 def _wanted(
-    rivals: Sequence[Candidate], limit: float, bounds_of: BoundsOf, may_tell: MayTell
+    rivals: Sequence[Candidate],
+    limit: float,
+    bounds_of: BoundsOf,
+    may_tell: MayTell,
+    spare: bool,
 ) -> tuple[Candidate, ...]:
     """The fastest whose estimate is within, and what has to be ruled out above it, if all that can
     be: else it can still become the choice, and nothing above it matters."""
@@ -97,7 +107,7 @@ def _wanted(
     all_tell = True
     for candidate in rivals:
         if not may_tell(candidate.statistic, limit):
-            all_tell = False
+            all_tell = not spare
         elif bounds_of(candidate.statistic).estimate <= limit:
             return (*above, candidate) if all_tell else (candidate,)
         else:

@@ -182,6 +182,9 @@ class Certify(Entry):
     most_windows: Windows = None
     """Windows that a choice may take at most, or all that the text has; first are `windows`, 4 at
     least."""
+    spare_windows: bool = True
+    """Whether a choice that would need twice these, as it looks, gets no more. With `false` it
+    does: more is run, and what turns out to be certain may be faster."""
 
 
 class KV(Entry):

@@ -157,6 +157,24 @@ def test_a_stricter_level_never_makes_more_certain(file: Path, tmp_path: Path) -
     assert decided[0] >= decided[1]
 
 
+def test_without_sparing_every_rival_has_all_windows(file: Path, tmp_path: Path) -> None:
+    spared, out = tmp_path / "spared", tmp_path / "run"
+    run(file, spared)
+    assert stated(spared)["windows_used"] < stated(spared)["windows_of_all"]
+    go_on = ("--set", "sweeps.tiny.certify.spare_windows=false", "--store", spared)
+    run(file, out, *go_on)
+    before, after = ({row["point_key"]: row for row in rows(of)} for of in (spared, out))
+    rivals = {rival for cell in stated(out)["cells"] for rival in cell["rivals"]}
+    assert {after[rival]["windows"] for rival in rivals} == {31}
+    assert {before[rival]["windows"] for rival in rivals} != {31}
+    for least, cell in zip(stated(spared)["cells"], stated(out)["cells"], strict=True):
+        speeds = [
+            table[chosen["choice"]]["tokens_per_s"]
+            for table, chosen in ((before, least), (after, cell))
+        ]
+        assert speeds[1] >= speeds[0] * 0.99, "windows change the speed of a choice a little"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

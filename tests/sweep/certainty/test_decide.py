@@ -17,13 +17,13 @@ LAST = Bounds(0.95, 0.5, 1.5, 64, ended=True)
 KINDS = {"w": WITHIN, "b": BEYOND, "i": NEAR_IN, "o": NEAR_OUT, "e": LAST}
 
 
-def came(written: str, speeds: Mapping[int, float] | None = None) -> Outcome:
+def came(written: str, speeds: Mapping[int, float] | None = None, spare: bool = True) -> Outcome:
     """Of candidates from the fastest on, each a letter of KINDS."""
     members = [
         Candidate(str(i), (speeds or {}).get(i, 100.0 - i), (i, kind))
         for i, kind in enumerate(written)
     ]
-    return outcome(members, LIMIT, _bounds, lambda s, _: not _bounds(s).ended)
+    return outcome(members, LIMIT, _bounds, lambda s, _: not _bounds(s).ended, spare)
 
 
 def _bounds(statistic: Hashable) -> Bounds:
@@ -80,6 +80,13 @@ def test_where_one_cannot_be_told_windows_go_to_the_next_that_may_be_within() ->
     assert not came("e").decided
 
 
+def test_without_sparing_what_cannot_be_told_takes_no_windows_from_the_others() -> None:
+    assert names(came("oeoiw", spare=False).wanted) == "023"
+    assert names(came("oioiw", spare=False).wanted) == "01"
+    assert names(came("oeow", spare=False).wanted) == "02"
+    assert came("e", spare=False).ended
+
+
 def test_an_open_one_that_is_no_faster_is_no_rival() -> None:
     assert came("iw", {0: 10.0, 1: 10.0}).decided
     assert not came("iw", {0: 10.1, 1: 10.0}).decided
@@ -96,11 +103,11 @@ def test_no_candidate_is_decided() -> None:
     assert came("").decided
 
 
-@given(st.text("wbioe", max_size=9))
-def test_a_decision_is_right_whenever_bounds_are(written: str) -> None:
+@given(st.text("wbioe", max_size=9), st.booleans())
+def test_a_decision_is_right_whenever_bounds_are(written: str, spare: bool) -> None:
     """The truth of an open one may be on either side: a decided cell names the fastest within in
     both worlds, an open one in one of them not."""
-    outcome = came(written)
+    outcome = came(written, spare=spare)
     worlds = [_fastest_within(written, open_is) for open_is in (True, False)]
     choice = None if outcome.choice is None else int(outcome.choice.name)
     assert choice == worlds[1]
