@@ -7,6 +7,7 @@ added to each prediction: it is the reader's, and no storage's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +29,10 @@ from sweep.replay.predict import Models, models
 PROBED = tuple(KIB << step for step in range(1, 11))
 """Sizes of the probes, 2 KiB to 1 MiB; those that the disk cannot read directly are left out."""
 PROBE_PHASES, PROBE_READS = 6, 4
-"""Phases of a probe, and reads of each of its threads in one."""
+"""Phases of a probe at least, and reads of each of its threads in one."""
+PROBE_SECONDS = 0.1
+"""Of a probe, about what the tokens of a point take: a shorter one sees the storage at a moment,
+and differs from the next by more than points do."""
 LEAST_IMAGE = 64 << 20
 MODELS = ("paper", "affine", "curve")
 MOST_WAITED = 0.5
@@ -152,7 +156,8 @@ def run(
     say(f"writes an image of {size / 1e6:.0f} MB, reads it and removes it")
     with image(folder, size, pieces=replay.content) as made:
         made.descriptor("direct")  # raises where direct reads are refused
-        rounds = [_probed(made, depth)]
+        probes = _probes(made, depth)
+        rounds = [_probed(made, probes, depth)]
         bridge = models(rounds).affine
         bridge_bytes = bridge.latency_us * bridge.gbps * 1e3
         replayed: list[tuple[replay.Plan, replay.Replayed]] = []
@@ -166,7 +171,7 @@ def run(
                 columns = _work(point, wanted, made.align)
                 done = multiply.multiply(made, wanted, columns, held, depth, repeats)
                 timed.append((columns, done))
-            rounds.append(_probed(made, depth))
+            rounds.append(_probed(made, probes, depth))
         known = models(rounds)
         lines = [_line(p, *one, known) for p, one in zip(points, replayed, strict=True)]
         lines = _with_products(lines, replayed, timed, known) if timed else lines
@@ -255,20 +260,35 @@ def _line(point: Replayable, wanted: replay.Plan, seen: replay.Replayed, known: 
     )
 
 
-def _probed(made: Image, depth: int) -> dict[int, float]:
-    """Seconds of a read by its bytes: of the whole disk, with `depth` reads in flight."""
-    draw = np.random.default_rng(depth)
-    seconds: dict[int, float] = {}
+def _probes(made: Image, depth: int) -> dict[int, replay.Plan]:
+    """Reads of each size all over the disk, as many as take `PROBE_SECONDS`."""
+    plans: dict[int, replay.Plan] = {}
     for size in PROBED:
         if size % made.align or size * depth * PROBE_READS > made.size:
             continue
-        count = depth * PROBE_READS * PROBE_PHASES
-        offsets = draw.integers(0, made.size // size, count) * size
-        phases = np.arange(0, count + 1, depth * PROBE_READS)
-        wanted = replay.Plan(offsets, np.full(count, size, np.int64), phases, 1, made.size)
-        seen = replay.replay(made, wanted, depth)
-        middle = seen.seconds_per_token[0] - seen.meeting_s
-        seconds[size] = max(middle, 1e-9) / (depth * PROBE_READS)
-    if len(seconds) < 2:
+        short = _probe(made, size, depth, PROBE_PHASES)
+        took = PROBE_PHASES * depth * PROBE_READS * _seconds(made, short, depth)
+        phases = math.ceil(PROBE_PHASES * PROBE_SECONDS / took)
+        plans[size] = _probe(made, size, depth, max(PROBE_PHASES, phases))
+    if len(plans) < 2:
         raise ResourceError("this disk reads too few sizes directly for a curve")
-    return seconds
+    return plans
+
+
+def _probe(made: Image, size: int, depth: int, phases: int) -> replay.Plan:
+    count = depth * PROBE_READS * phases
+    offsets = np.random.default_rng(depth).integers(0, made.size // size, count) * size
+    ends = np.arange(0, count + 1, depth * PROBE_READS)
+    return replay.Plan(offsets, np.full(count, size, np.int64), ends, 1, made.size)
+
+
+def _probed(made: Image, probes: Mapping[int, replay.Plan], depth: int) -> dict[int, float]:
+    """Seconds of a read by its bytes, with `depth` reads in flight."""
+    return {size: _seconds(made, plan, depth) for size, plan in probes.items()}
+
+
+def _seconds(made: Image, probe: replay.Plan, depth: int) -> float:
+    """Of one read of a probe, without the time in which threads wait for each other."""
+    seen = replay.replay(made, probe, depth)
+    middle = seen.seconds_per_token[0] - seen.meeting_s
+    return max(middle * probe.tokens, 1e-9) / len(probe.lengths)
