@@ -1,6 +1,8 @@
 """How much faster what one run certifies is than what another does, with what stays open.
 
     python -m benchmarks.certified runs/near-family-76 runs/near-beyond-76 --store runs/beyond-store
+    python -m benchmarks.certified runs/near-family-64 runs/near-beyond-64 --store runs/beyond-store \
+        --part certified-64
 
 sets the certain choices of two finished runs of benchmarks/beyond.yaml, on the same windows, beside
 each other, and writes a part of docs/beyond-dip-ca.md.
@@ -91,6 +93,8 @@ def _chosen(cell: Certified) -> Point:
 
 
 def _name(point: Point) -> str:
+    if point.method == "dip-shares":
+        return f"thresholds, allocated, density {point.density:.3g}"
     if point.selector == "resident-threshold":
         return f"thresholds, density {point.density:g}"
     return f"γ {point.gamma:g}, density {point.density:g}, {point.policy.upper()}"
@@ -126,11 +130,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("family", type=Path, help="folder of the run to be beaten")
     parser.add_argument("ours", type=Path, help="folder of the run that may beat it")
     parser.add_argument("--store", type=Path, required=True, help="where the tasks of both are")
+    parser.add_argument("--part", default="certified", help="of the page, which is written")
     given = parser.parse_args(None if arguments is None else list(arguments))
     store = Store(given.store)
     text = report(Run(given.family, store), Run(given.ours, store))
     print(text)
-    print("written to", write_part("certified", text, PAGE))
+    print("written to", write_part(given.part, text, PAGE))
 
 
 if __name__ == "__main__":
