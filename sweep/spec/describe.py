@@ -9,7 +9,7 @@ import ast
 import dataclasses
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ _PARAMETERS: Mapping[str, str] = {
     "damping": "share of the mean second moment of the inputs that is added to each",
     "act_order": "whether columns with large inputs are rounded first",
     "iterations": "rounds of fitting a codebook",
-    "rank": "rank of the adapters; of losa the mean one of the first round (6), 1 more in each",
-    "steps": "steps that adapters are trained for; of losa in a round (20), six times in the last",
+    "rank": "rank of the adapters; of losa the mean one of the first round, 1 more in each",
+    "steps": "steps that adapters are trained for; of losa in a round, six times in the last",
     "variant": "paper: as its source writes it; code: as released, where that differs (section 2 of"
     " docs/semantics.md)",
     "batch": "windows of a step",
@@ -46,7 +46,7 @@ _PARAMETERS: Mapping[str, str] = {
 
 _PRICE = (
     "With selector read-aware: what a second of reads is worth, of a token's largest score; the "
-    "density is then what comes of it, and none is written."
+    "density is then what comes of it, and none is written. Left out: what meets the density."
 )
 
 
@@ -60,10 +60,16 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def method_parameters() -> dict[str, Schema]:
-    """What every parameter of a method means, and its default."""
+    """What every parameter of a method means, and its default. A price of reads has none: left out,
+    it is found."""
     classes = {name: method_class(name) for name in methods.names()}
     every = _parameters({name: (cls, cls.parameter_names()) for name, cls in classes.items()})
-    every[LAM]["description"] = f"{_PRICE} {every[LAM]['description']}"
+    own = every[LAM]
+    own["description"] = f"{_PRICE} {own['description']} Left out: {own['default']}."
+    own["default"] = None
+    own_shares = {name: ", ".join(getattr(cls, "own_shares", ())) for name, cls in classes.items()}
+    for name, known in own_shares.items():
+        every["shares"]["description"] += f" Of {name} also {known}." if known else ""
     return every
 
 
@@ -77,22 +83,28 @@ def quantiser_parameters() -> dict[str, Schema]:
 def _parameters(owners: Mapping[str, tuple[Any, tuple[str, ...]]]) -> dict[str, Schema]:
     """By parameter: whose it is, what it means, and its default."""
     users: dict[str, list[str]] = {}
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, dict[str, Any]] = {}
     docs: dict[str, str] = {}
     for name, (cls, parameters) in owners.items():
         values = {field.name: field.default for field in dataclasses.fields(cls)}
         for parameter in parameters:
             users.setdefault(parameter, []).append(name)
             if values[parameter] is not dataclasses.MISSING:
-                defaults.setdefault(parameter, values[parameter])
+                defaults.setdefault(parameter, {})[name] = values[parameter]
             docs.setdefault(parameter, field_docs(cls).get(parameter, "a parameter").rstrip("."))
     return {
-        parameter: {
-            "description": f"Of {', '.join(names)}: {_PARAMETERS.get(parameter, docs[parameter])}.",
-            "default": defaults.get(parameter),
-        }
+        parameter: _schema(names, text, defaults.get(parameter, {}))
         for parameter, names in users.items()
+        for text in [_PARAMETERS.get(parameter, docs[parameter])]
     }
+
+
+def _schema(names: Sequence[str], text: str, defaults: Mapping[str, Any]) -> Schema:
+    """A parameter, with the default of the first that has one, and of others where they differ."""
+    usual = next(iter(defaults.values()), None)
+    differing = {name: value for name, value in defaults.items() if value != usual}
+    others = "".join(f" Default of {name}: {value}." for name, value in differing.items())
+    return {"description": f"Of {', '.join(names)}: {text}.{others}", "default": usual}
 
 
 @cache
