@@ -103,6 +103,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("text", "text", "", "evaluation text"),
     Column("dtype", "text", "", "floating-point type of the evaluation"),
     Column("geometry", "text", "", "layer sizes that bytes were counted with"),
+    Column("overhead_flops", "number", "", "operations of a token in what the method adds"),
     Column("static_bytes", "number", "B", "bytes that every token uses, pinned in DRAM first"),
     Column("resident_bytes", "number", "B", "static bytes that fit in DRAM"),
     Column("weight_bytes", "number", "B", "all weights as the point stores them, masks included"),

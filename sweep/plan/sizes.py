@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import methods
 from methods.base import Method, MethodError
+from methods.dynamic.hire import HiRE
 from methods.experts.rules import GROUP, Rule
 from methods.shared import Shared
 from methods.static.pruning import StaticPruning
@@ -50,6 +51,18 @@ def method_bytes(method: Method, geometry: Geometry, storage: Storage) -> float:
     mask_bits = method.mask_bits if isinstance(method, StaticPruning) else 0.0
     mask = mask_bits / 8 * geometry.mlp_weights * geometry.layers
     return weights * storage.bytes_per_weight + 2.0 * numbers * geometry.layers + mask
+
+
+def overhead_flops(point: Point, geometry: Geometry) -> int:
+    """Multiplications and additions of a token, in all layers, with what the point's method has
+    beside the model: two for each of these weights and numbers (SEMANTICS 8)."""
+    method = methods.create(point.method, point.density, **dict(point.parameters))
+    sizes = (geometry.hidden, geometry.intermediate)
+    numbers = method.resident_numbers(*sizes, geometry.attention_width)
+    if isinstance(method, HiRE) and method.scorer == "low-bit":  # several are in 16 bits
+        numbers = 2 * geometry.intermediate * (geometry.hidden + 1)
+    each = method.overhead_weights(*sizes) + numbers
+    return 2 * (each * geometry.layers + method.model_weights(*sizes, geometry.layers))
 
 
 def footprint_of(point: Point, geometry: Geometry, storage: Storage) -> Footprint:

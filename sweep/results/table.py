@@ -21,7 +21,7 @@ from sweep.downstream.merge import merged
 from sweep.plan.materials import Materials
 from sweep.plan.plan import Plan, PlannedPoint, Scores
 from sweep.plan.point import Point, paper_device
-from sweep.plan.sizes import footprint_of, overhead_bytes, part_of, slots_of
+from sweep.plan.sizes import footprint_of, overhead_bytes, overhead_flops, part_of, slots_of
 from sweep.results import demand, distances, experts, facts, flash, preloads
 from sweep.results.counts import (
     announced_figures,
@@ -255,6 +255,7 @@ class _Rows:
                 ("dense", *stored, device, point.timing), self._dense_speed, point
             ),
             "overhead_bytes": overhead,
+            "overhead_flops": overhead_flops(point, geometry),
             "static_bytes": sizes.static_bytes,
             "resident_bytes": room.resident_bytes,
             **weight_columns(geometry, self.materials.storage(point.as_dense()), sizes),

@@ -180,8 +180,8 @@ class Certify(Entry):
     alpha: Annotated[float, Number(above=0, at_most=0.99)] = 0.05
     """How often a table may have a wrong choice: 0.05 is 95 % for all its choices together."""
     most_windows: Windows = None
-    """Windows that a choice may take at most, or all that the text has; first are `windows`, 4 at
-    least."""
+    """Windows that a choice may take at most; left out or all, as many as the text has. First are
+    `windows`, 4 at least."""
     spare_windows: bool = True
     """Whether a choice that would need twice these, as it looks, gets no more. With `false` it
     does: more is run, and what turns out to be certain may be faster."""

@@ -67,6 +67,8 @@ def test_a_second_run_computes_nothing(tiny_llama: Path, tiny_text: str, tmp_pat
     assert (exact.mlp_density - 0.4).abs().max() < 1 / 48
     assert exact.overhead_bytes.tolist() == [2 * 2 * (48 + 48 + 96)] * 2
     assert set(table[table.method == "teal"].overhead_bytes) == {0}
+    assert exact.overhead_flops.tolist() == exact.overhead_bytes.tolist()
+    assert set(table[table.method == "teal"].overhead_flops) == {0}
 
 
 def test_trials_are_a_task_for_each_density_and_only_they_depend_on_their_number(
@@ -108,6 +110,7 @@ def test_rotations_are_found_once_and_thresholds_are_those_of_rotated_inputs(
     assert (by_threshold.mlp_density - by_threshold.density).abs().max() < 0.05
     norms = 2 * (48 + 48 + 96)
     assert set(table.overhead_bytes) == {2 * norms + 2 * 48 * 48 * 4.125 / 8}
+    assert set(table.overhead_flops) == {2 * norms + 2 * 2 * 48 * 48}
 
 
 def test_weights_are_quantised_after_a_rotation(

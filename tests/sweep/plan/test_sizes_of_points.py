@@ -14,6 +14,7 @@ from reports.results import rows
 from simulator.geometry import Geometry, Storage
 from sweep.errors import InputError
 from sweep.inputs import model_sizes
+from sweep.plan import sizes
 from sweep.plan.grid import expand
 from sweep.plan.materials import Materials
 from sweep.plan.planner import plan_points
@@ -201,3 +202,24 @@ def test_a_model_that_is_not_the_one_planned_fails_by_name(
     done, table = tinysweep.run(sweep, tmp_path / "run")
     assert done.exit_code == 1
     assert "was planned with 8 units of an MLP" in table.error[0]
+
+
+# -- operations ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "a_layer"),
+    [
+        ({"method": "dip"}, 0),
+        ({"method": "hire", "scorer_rank": 8}, 2 * 2 * 8 * (48 + 96)),
+        ({"method": "hire", "scorer": "low-bit", "scorer_bits": 2}, 2 * 2 * 96 * (48 + 1)),
+        ({"method": "r-sparse", "branch_rank": 4}, 2 * 3 * 4 * (48 + 96)),
+        ({"method": "magnitude"}, 0),
+    ],
+)
+def test_operations_are_two_for_each_weight_that_a_method_adds(
+    tiny_llama: Path, tmp_path: Path, method: dict[str, Any], a_layer: int
+) -> None:
+    (point,) = points(tiny_llama, tmp_path, methods=[{**method, "density": 0.5}])
+    geometry = Geometry("tiny", 3, 48, 96, 4, 2, 12, 64)
+    assert sizes.overhead_flops(point, geometry) == a_layer * 3

@@ -76,6 +76,7 @@ def test_a_sweep_trains_evaluates_and_keeps(
     rows = table.set_index("method")
     weights = 2 * 16 * (48 + 96)
     assert rows.overhead_bytes["dejavu"] == pytest.approx(weights * 4.125 / 8)
+    assert rows.overhead_flops["dejavu"] == 2 * weights
     assert rows.static_bytes["dejavu"] > rows.overhead_bytes["dejavu"]
     assert rows.overhead_bytes["dip+lora"] == 0
     assert rows.static_bytes["dip+lora"] == rows.static_bytes["dip"]
