@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from methods.base import GIVEN
 from methods.registry import create
 from simulator.device import Device
 from sweep.errors import InputError
@@ -135,6 +136,8 @@ def unannounced(
 
 def _not_by_cache(method: MethodTraits, selector: str, entry: MethodEntry) -> str:
     """Why gamma below 1 makes no point with this selector: top-k alone gives way to the cache."""
+    if method.selector == GIVEN:
+        return f"{method.name} decides its masks itself, and gamma below 1 leaves them to the cache"
     reason = f"gamma below 1 selects by the cache, not by {selector}"
     if entry.selector:
         return reason

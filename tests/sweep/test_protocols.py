@@ -145,6 +145,9 @@ def test_what_cannot_be_is_said(asked: Any) -> None:
         expand(asked("dense", DIP, dense_tokens=1.5))
     with pytest.raises(InputError, match="decides its masks itself"):
         expand(asked("dense", {"method": "ffn-skip", "density": 0.9, "selector": "topk"}))
+    by_cache = {"method": "ffn-skip", "density": 0.9, "gamma": 0.5}
+    (skipped,) = expand(asked("dense", by_cache)).skipped
+    assert skipped.reason.startswith("ffn-skip decides its masks itself")
     arrives_quantised = Quant(bits=FILE_BITS)
     assert "rotates weights" in refusal(arrives_quantised, MethodTraits.of("la-rosa"))
     turned = {"method": "wina", "density": 0.5, "rotation": True}
