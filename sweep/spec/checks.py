@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from pydantic_core import PydanticCustomError
@@ -181,7 +182,9 @@ class _Sweep:
         names = self._parameters(route, entry, names_known)
         free = [name for name in names_known if not _has_one_density(name, entry, names)]
         if free and "density" not in entry and not priced:
-            self.document.fault(route, f"'density' is missing{_reach(free[0], {})}")
+            absent = _absent_file(entry.get("shares"))
+            text = absent or f"'density' is missing{_reach(free[0], {})}"
+            self.document.fault((*route, "shares") if absent else route, text)
         for name in names_known:
             for parameters in _combinations(entry, names):
                 self._reachable(route, entry, name, parameters)
@@ -298,6 +301,13 @@ def _has_one_density(name: str, entry: Mapping[str, Any], names: list[str]) -> b
     except (methods.MethodError, TypeError):
         return False
     return bool(reached) and all(low == high for low, high in reached)
+
+
+def _absent_file(given: Any) -> str:
+    """That a file of shares, which would say the density, is not there; empty if it is."""
+    named = [v for _, v in _items(given, ()) if isinstance(v, str) and v.endswith(".json")]
+    absent = [name for name in named if not Path(name).expanduser().is_file()]
+    return f"there is no file {absent[0]}" if absent else ""
 
 
 def _density_fault(name: str, density: Any, parameters: Mapping[str, Any]) -> str:

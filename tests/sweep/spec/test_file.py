@@ -238,6 +238,7 @@ def test_one_fault_in_plain_words(changes, path, words):
     ("entry", "path", "words"),
     [
         ({"method": "dip"}, "", "'density' is missing; it reaches densities above 0 and up to 1"),
+        ({"method": "dip-shares", "shares": "no.json"}, ".shares", "there is no file no.json"),
         ({"method": "glu", "density": 0.5}, ".density", "0.5 is out of reach of glu; it reaches d"),
         ({"method": "up", "density": [0.9, 0.3]}, ".density[1]", "0.3 is out of reach of up; it"),
         ({"method": "dense", "density": 0.5}, ".density", "out of reach of dense; it has only 1"),
