@@ -107,12 +107,23 @@ class Setting:
     def asked(self) -> list[AskedTrial]:
         """The next trials: what is left of a batch, or of all trials."""
         told, entry = len(self.search.trials()), self.study.entry
-        left = min(entry.batch - told % entry.batch, self.total - told)
-        return self.search.ask(0 if self.settled() else max(0, left))
+        left = max(0, min(entry.batch - told % entry.batch, self.total - told))
+        if not self._settled():
+            return self.search.ask(left)
+        near = self._near()
+        return self.search.ask(left, near) if near else []
 
-    def settled(self) -> bool:
-        """Whether nothing better came for so long that the search ends before all trials: asked
-        between batches alone, so that an interrupted one does not end within one."""
+    def _near(self) -> list[dict[str, Any]]:
+        """What was not tried next to the best trial, if the study knows."""
+        trials, best = self.search.trials(), next(iter(self.search.best()), None)
+        if best is None:
+            return []
+        return self.study.near(best.parameters, [trial.parameters for trial in trials])
+
+    def _settled(self) -> bool:
+        """Whether nothing better came for so long that the search ends before all trials, when what
+        is next to the best one was tried: asked between batches alone, so that an interrupted one
+        does not end within one."""
         told, best = len(self.search.trials()), next(iter(self.search.best()), None)
         if self.patience is None or best is None or told % self.study.entry.batch:
             return False

@@ -102,6 +102,11 @@ class Study:
             for parameters in self.first
         ]
 
+    def near(self, best: Parameters, tried: Iterable[Parameters]) -> list[dict[str, Any]]:
+        """Untried parameters next to the best ones, where a study has a list of all that it may
+        try."""
+        return []
+
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
         """The point of a trial, on the tuning or the reported text. Raises ImpossibleError."""
         sweep = self.reported if reported else self.tuning

@@ -100,9 +100,7 @@ class Search:
         _hush()
         ordered = sampler in ORDERED
         self.distributions = {key: distribution_of(value, ordered) for key, value in space.items()}
-        self.fixed = [
-            {k: self._inside(k, v) for k, v in parameters.items()} for parameters in first
-        ]
+        self.fixed = [self._all_inside(parameters) for parameters in first]
         self._sampler, self._seed, self._several = sampler, seed, len(directions) > 1
         self.study = optuna.create_study(
             study_name=name,
@@ -114,16 +112,24 @@ class Search:
 
     # -- asking ------------------------------------------------------------------------------
 
-    def ask(self, count: int) -> list[AskedTrial]:
-        """The next trials; whoever asks tells them all, in this order, before asking again."""
-        start = len(self.trials())
-        return [self._ask(start + i) for i in range(count)]
+    def ask(self, count: int, wanted: Sequence[Parameters] = ()) -> list[AskedTrial]:
+        """The next trials; whoever asks tells them all, in this order, before asking again.
 
-    def _ask(self, ordinal: int) -> AskedTrial:
+        The first of those that `first` does not fix are the `wanted` ones.
+        """
+        start, left = len(self.trials()), iter(wanted)
+        return [
+            self._ask(i, next(left, None) if i >= len(self.fixed) else None)
+            for i in range(start, start + count)
+        ]
+
+    def _ask(self, ordinal: int, wanted: Parameters | None = None) -> AskedTrial:
         self.study.sampler = self._made_sampler(ordinal)
         fixed = self._again.get(ordinal)
         if fixed is None and ordinal < len(self.fixed):
             fixed = self.fixed[ordinal]
+        if fixed is None and wanted is not None:
+            fixed = self._all_inside(wanted)
         if fixed is not None:
             self.study.enqueue_trial(fixed, skip_if_exists=False)
         with warnings.catch_warnings():
@@ -145,6 +151,9 @@ class Search:
             if self._sampler == "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
             return optuna.samplers.RandomSampler(seed=seed)
+
+    def _all_inside(self, parameters: Parameters) -> Parameters:
+        return {key: self._inside(key, value) for key, value in parameters.items()}
 
     def _inside(self, key: str, value: Any) -> Any:
         """The nearest value that may be searched; a name that may not is left for Optuna to say."""

@@ -111,7 +111,23 @@ class Axes:
 
     def point(self, choice: Mapping[str, Any]) -> Point:
         """The point that a choice of the space leads to."""
-        return self.points[self.nearest({k: self._value(k, choice[k]) for k in self.values})]
+        return self.points[self.place(choice)]
+
+    def place(self, choice: Mapping[str, Any]) -> int:
+        """The place of that point."""
+        return self.nearest({k: self._value(k, choice[k]) for k in self.values})
+
+    def near(self, place: int) -> list[int]:
+        """Places of the points to which a step on one axis leads from a place: to the number before
+        or after it, or to any other name."""
+        choice, own = self.choice(place), self.rows[place]
+        here = {name: self._value(name, chosen) for name, chosen in choice.items()}
+        stepped = [
+            self.nearest(here | {name: value})
+            for name, choices in self.values.items()
+            for value in _steps(choices.values, own.get(name))
+        ]
+        return [other for other in dict.fromkeys(stepped) if other != place]
 
     def _value(self, name: str, chosen: Any) -> Any:
         return chosen if isinstance(chosen, str) else self.values[name].values[round(chosen)]
@@ -155,6 +171,16 @@ def _nearest(value: Any, among: Iterable[Any]) -> Any:
     if len(listed) < 2 or isinstance(value, str):
         return listed[0]
     return min(numbers, key=lambda v: (abs(v - value), v))
+
+
+def _steps(values: Sequence[Any], value: Any) -> Sequence[Any]:
+    """The values one step from one of them; none from none."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return [other for other in values if other != value]
+    at = values.index(value)
+    return [*values[max(0, at - 1) : at], *values[at + 1 : at + 2]]
 
 
 def _differ(point: Point, other: Point, name: str) -> bool:

@@ -54,6 +54,14 @@ class ListedStudy(Study):
     def dense(self, setting: Point) -> Point:
         return setting
 
+    def near(
+        self, best: Mapping[str, Any], tried: Iterable[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Points that differ from the best one by a step on one axis, and were not tried."""
+        places = {self.axes.place(parameters) for parameters in tried}
+        near = self.axes.near(self.axes.place(best))
+        return [self.axes.choice(place) for place in near if place not in places]
+
     def recalled(self, store: Store) -> Iterable[dict[str, Any]]:
         for place, planned in enumerate(self.planned):
             if all(store.done(key) is not None for key in planned.measured):

@@ -92,6 +92,18 @@ def test_first_trials_are_the_given_ones_within_bounds(tmp_path: Path):
     assert asked[2].parameters not in FIRST
 
 
+def test_wanted_trials_come_after_the_first_and_again_after_a_kill(tmp_path: Path):
+    wanted = [
+        {"gamma": 0.3, "density": 0.7, "name": "a"},
+        {"gamma": 0.4, "density": 0.6, "name": "b"},
+    ]
+    asked = opened(tmp_path / "j").ask(5, wanted)
+    assert [a.parameters for a in asked[2:4]] == wanted
+    assert asked[4].parameters not in wanted
+    again = opened(tmp_path / "j").ask(5)
+    assert [a.parameters for a in again] == [a.parameters for a in asked]
+
+
 def test_a_reopened_study_does_not_repeat_its_suggestions(tmp_path: Path):
     """A sampler of one seed, made anew, would: the trap that seeds by trial avoid."""
     journal = tmp_path / "j"

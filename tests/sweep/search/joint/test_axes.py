@@ -72,6 +72,27 @@ def test_what_is_not_listed_leads_to_the_nearest_point():
     assert (point.gamma, point.chunk) == (1, 1)
 
 
+def test_what_is_near_is_a_step_away_on_one_axis():
+    axes = Axes.of(points_of(MIXED))
+    place = next(
+        place
+        for place, row in enumerate(axes.rows)
+        if (row["method"], row["density"], row.get("gamma"), row.get("allocation"))
+        == ("dip", 0.7, 0.2, "paper")
+    )
+    near = [axes.points[other] for other in axes.near(place)]
+    own = axes.points[place]
+    assert own not in near
+    assert len(near) == len({point.key for point in near})
+    steps = [p for p in near if p.method == "dip" and p.selector in ("topk", "cache-aware")]
+    told = {(p.density, p.gamma, dict(p.parameters)["allocation"]) for p in steps}
+    assert told == {
+        *((0.6, 0.2, "paper"), (0.75, 0.2, "paper")),
+        *((0.7, 0.05, "paper"), (0.7, 1, "paper"), (0.7, 0.2, "uniform")),
+    }
+    assert {p.method for p in near} == {"dip", "dip-shares", "up"}
+
+
 def test_a_price_of_reads_stands_beside_densities():
     methods = [{"method": "dip", "density": [0.6, 0.8], "selector": "read-aware"},
                {"method": "dip", "lam": [1, 10, 100], "selector": "read-aware"}]  # fmt: skip

@@ -18,9 +18,11 @@ from sweep.cli import app as cli
 from sweep.errors import InputError
 from sweep.execution import session
 from sweep.execution.session import StoppedError
+from sweep.plan.sweep_plan import plan_sweep
 from sweep.search import best
 from sweep.search.best import Answer
 from sweep.search.joint import command
+from sweep.search.joint.settings import settings_of
 from sweep.spec import file as spec
 from sweep.spec.entries import Sweep
 from tests.sweep import made_up
@@ -82,6 +84,16 @@ def test_the_answer_is_that_of_the_grid_for_fewer_tokens(tmp_path: Path):
     assert entry["chosen"]["gamma"] == winner.series.point.gamma
     assert written["tokens"] == found.cost.tokens
     assert written["grid_tokens"] == found.cost.grid_tokens
+
+
+def test_nothing_next_to_the_answer_was_left_untried(tmp_path: Path):
+    answer = searched(made(), tmp_path, "2%", "5%")
+    planned = plan_sweep(made())
+    (setting,) = settings_of(planned, [])
+    tried = {trial["point_key"] for trial in trials(tmp_path)}
+    for found in answer.best:
+        place = [p.key for p in setting.axes.points].index(found.series.point.key)
+        assert {setting.axes.points[other].key for other in setting.axes.near(place)} <= tried
 
 
 def test_interrupted_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
