@@ -1,8 +1,8 @@
 """How much faster what one run certifies is than what another does, with what stays open.
 
     python -m benchmarks.certified runs/near-family-76 runs/near-beyond-76 --store runs/beyond-store
-    python -m benchmarks.certified runs/near-family-64 runs/near-beyond-64 --store runs/beyond-store \
-        --part certified-64
+    python -m benchmarks.certified runs/near-family-64 runs/near-beyond-64 \
+        --store runs/beyond-store --part certified-64
 
 sets the certain choices of two finished runs of benchmarks/beyond.yaml, on the same windows, beside
 each other, and writes a part of docs/beyond-dip-ca.md.
@@ -74,7 +74,8 @@ def report(family: Run, ours: Run) -> str:
     lines = [line for pair in pairs for line in map(_line, pair)]
     columns = ["perplexity", "certain", "tok/s", "perplexity", "at most", "KL", "open"]
     parts = [_ABOUT, table(columns, lines)]
-    ratios = [_ratio(*pair, family, ours) for pair in pairs]
+    sparse = [pair for pair in pairs if not any(_chosen(cell).dense for cell in pair)]
+    ratios = [_ratio(*pair, family, ours) for pair in sparse]
     return "\n\n".join([*parts, table(["perplexity", "faster by", "interval"], ratios)])
 
 
@@ -93,6 +94,8 @@ def _chosen(cell: Certified) -> Point:
 
 
 def _name(point: Point) -> str:
+    if point.dense:
+        return "dense"
     if point.method == "dip-shares":
         return f"thresholds, allocated, density {point.density:.3g}"
     if point.selector == "resident-threshold":

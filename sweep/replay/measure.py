@@ -33,6 +33,8 @@ PROBE_PHASES, PROBE_READS = 6, 4
 PROBE_SECONDS = 0.1
 """Of a probe, about what the tokens of a point take: a shorter one sees the storage at a moment,
 and differs from the next by more than points do."""
+MOST_PHASES = 5_000
+"""Of a probe, however fast the storage is."""
 LEAST_IMAGE = 64 << 20
 MODELS = ("paper", "affine", "curve")
 MOST_WAITED = 0.5
@@ -267,8 +269,8 @@ def _probes(made: Image, depth: int) -> dict[int, replay.Plan]:
         if size % made.align or size * depth * PROBE_READS > made.size:
             continue
         short = _probe(made, size, depth, PROBE_PHASES)
-        took = PROBE_PHASES * depth * PROBE_READS * _seconds(made, short, depth)
-        phases = math.ceil(PROBE_PHASES * PROBE_SECONDS / took)
+        took = replay.replay(made, short, depth).seconds_per_token[0]  # of a phase
+        phases = min(MOST_PHASES, math.ceil(PROBE_SECONDS / max(took, 1e-6)))
         plans[size] = _probe(made, size, depth, max(PROBE_PHASES, phases))
     if len(plans) < 2:
         raise ResourceError("this disk reads too few sizes directly for a curve")

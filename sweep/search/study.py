@@ -103,8 +103,7 @@ class Study:
         ]
 
     def near(self, best: Parameters, tried: Iterable[Parameters]) -> list[dict[str, Any]]:
-        """Untried parameters next to the best ones, where a study has a list of all that it may
-        try."""
+        """What was not tried next to the best, where a study has a list."""
         return []
 
     def point(self, setting: Point, parameters: Parameters, reported: bool = False) -> Point:
@@ -240,7 +239,8 @@ def _check(study: Study) -> None:
     fixed = study.entry.method
     if not (groups or "density" in space or len(fixed.density) == 1):
         raise InputError(f"{where}: 'density' is neither searched nor fixed in 'method'")
-    several = [key for key, value in fixed.model_dump().items() if _is_axis(value)]
+    axes = {k: v for k, v in fixed.model_dump().items() if isinstance(v, tuple | list)}
+    several = [key for key, value in axes.items() if len(value) > 1]
     if several:
         raise InputError(f"{where}.method.{several[0]}: one value is expected; search the others")
     spans = [key for key, value in space.items() if isinstance(value, Span)]
@@ -254,10 +254,6 @@ def _check(study: Study) -> None:
     for setting in study.settings:
         for parameters in study.complete_first():
             study.point(setting, parameters)
-
-
-def _is_axis(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) > 1
 
 
 def _check_policies(study: Study) -> None:
